@@ -1,1 +1,18 @@
-//! x
+//! OptiPod watches what containers use and sets their requests to match.
+//!
+//! The layout, from the bottom up; imports go downward only:
+//! - [`quantity`], [`usage`], [`workload`], [`policy`]: what things are. Pure.
+//! - [`recommend`]: usage + policy → recommendation + explanation. Pure.
+
+//! - [`provider`]: where usage comes from.
+//! - [`collector`]: metrics-server → storage.
+//! - [`api`]: the gRPC services. [`web`]: `/metrics`, `/healthz`, `/readyz`. [`telemetry`]: metrics, events, tracing.
+//! - [`controller`]: observe → plan → apply → report.
+//! - [`config`], [`run`], [`cli`]: settings, composition, commands.
+
+pub mod policy;
+pub mod provider;
+pub mod quantity;
+pub mod recommend;
+pub mod usage;
+pub mod workload;

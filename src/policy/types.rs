@@ -1,0 +1,423 @@
+//! The types of the CRD `optimizationpolicies.optipod.io`, version v1alpha1.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Says which workloads OptiPod sizes, from which usage, within which bounds, and how it may change them.
+#[derive(CustomResource, Serialize, Deserialize, Clone, PartialEq, Debug, JsonSchema)]
+#[kube(group = "optipod.io", version = "v1alpha1", kind = "OptimizationPolicy", namespaced)]
+#[kube(status = "OptimizationPolicyStatus", derive = "PartialEq", shortname = "op", category = "optipod")]
+#[serde(rename_all = "camelCase")]
+pub struct OptimizationPolicySpec {
+    /// Auto applies recommendations, Recommend only publishes them, Disabled does neither.
+    pub mode: Mode,
+    /// Where two policies select the same workload, the higher weight wins; then the older policy, then the name.
+    #[serde(default = "defaults::weight")]
+    pub weight: i32,
+    /// Which workloads this policy covers.
+    pub selector: WorkloadSelector,
+    /// From which usage requests are computed.
+    #[serde(default)]
+    pub metrics_config: MetricsConfig,
+    /// Requests never leave these bounds.
+    pub resource_bounds: ResourceBounds,
+    /// Settings of single containers, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<ContainerOverride>,
+    /// How and how often workloads may be changed.
+    #[serde(default)]
+    pub update_strategy: UpdateStrategy,
+    /// How often the policy is evaluated, 10s to 24h.
+    #[serde(default = "defaults::interval")]
+    pub reconciliation_interval: String,
+}
+
+/// What a policy does with its recommendations.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, JsonSchema)]
+pub enum Mode {
+    /// Compute and apply.
+    Auto,
+    /// Compute and publish in status.
+    Recommend,
+    /// Do nothing, keep the status that is there.
+    Disabled,
+}
+
+/// Which workloads a policy covers: those that match every part that is given.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadSelector {
+    /// Labels of the workload's namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<LabelSelector>,
+    /// Labels of the workload itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload_selector: Option<LabelSelector>,
+    /// Namespaces by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<Namespaces>,
+    /// The kinds that the policy covers.
+    #[serde(default = "defaults::kinds")]
+    pub kinds: Vec<TargetKind>,
+}
+
+/// Namespaces by name; deny wins over allow.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default, JsonSchema)]
+pub struct Namespaces {
+    /// When given and not empty, only these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
+    /// Never these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<String>,
+}
+
+/// The kinds that a policy can change.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, JsonSchema)]
+pub enum TargetKind {
+    /// apps/v1 Deployment
+    Deployment,
+    /// apps/v1 StatefulSet
+    StatefulSet,
+    /// apps/v1 DaemonSet
+    DaemonSet,
+}
+
+/// From which usage requests are computed.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricsConfig {
+    /// Where usage comes from; the operator's default when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// How far back usage counts, 5m to 90d.
+    #[serde(default = "defaults::window")]
+    pub rolling_window: String,
+    /// The percentile of usage that a request covers.
+    #[serde(default = "defaults::percentile")]
+    pub percentile: Percentile,
+    /// The percentile is multiplied by this, 1 to 5.
+    #[serde(default = "defaults::safety_factor")]
+    pub safety_factor: f64,
+    /// Settings of CPU alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<PerResource>,
+    /// Settings of memory alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<PerResource>,
+    /// Peak: a memory request never falls below the window's observed peak.
+    #[serde(default)]
+    pub memory_floor: MemoryFloor,
+    /// A recommendation needs at least this many samples.
+    #[serde(default = "defaults::min_samples")]
+    pub min_samples: i32,
+    /// A recommendation needs usage over at least this time; when left out, the greater of 30m and a tenth of the window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_span: Option<String>,
+}
+
+/// Overrides for one resource.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PerResource {
+    /// Instead of metricsConfig.percentile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percentile: Option<Percentile>,
+    /// Instead of metricsConfig.safetyFactor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub safety_factor: Option<f64>,
+}
+
+/// The percentiles that a request can follow.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, JsonSchema)]
+pub enum Percentile {
+    /// The median.
+    P50,
+    /// The 90th percentile.
+    P90,
+    /// The 99th percentile.
+    P99,
+}
+
+/// What keeps a memory request up.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default, JsonSchema)]
+pub enum MemoryFloor {
+    /// The window's observed peak and a small margin.
+    #[default]
+    Peak,
+    /// Nothing.
+    None,
+}
+
+/// Bounds of both resources.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, JsonSchema)]
+pub struct ResourceBounds {
+    /// CPU, at least 1m.
+    pub cpu: CpuBounds,
+    /// Memory, at least 1Mi.
+    pub memory: MemoryBounds,
+}
+
+/// The least and the greatest CPU request.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, JsonSchema)]
+pub struct CpuBounds {
+    /// The least request.
+    pub min: QuantityText,
+    /// The greatest request.
+    pub max: QuantityText,
+}
+
+/// The least and the greatest memory request.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, JsonSchema)]
+pub struct MemoryBounds {
+    /// The least request.
+    pub min: QuantityText,
+    /// The greatest request.
+    pub max: QuantityText,
+}
+
+/// A quantity as the user wrote it: a text, or a plain integer.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, JsonSchema)]
+#[serde(untagged)]
+pub enum QuantityText {
+    /// As in `min: 2`.
+    Integer(i64),
+    /// As in `min: 100m`.
+    Text(String),
+}
+
+/// Settings of one container.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerOverride {
+    /// The container's name.
+    pub name: String,
+    /// Leave this container alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exclude: bool,
+    /// Instead of metricsConfig's percentile, for both resources.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percentile: Option<Percentile>,
+    /// Instead of metricsConfig's safety factor, for both resources.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub safety_factor: Option<f64>,
+    /// Instead of the policy's bounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource_bounds: Option<PartialBounds>,
+}
+
+/// Bounds of one or both resources.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default, JsonSchema)]
+pub struct PartialBounds {
+    /// CPU, at least 1m.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<CpuBounds>,
+    /// Memory, at least 1Mi.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryBounds>,
+}
+
+/// How and how often workloads may be changed.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UpdateStrategy {
+    /// Resize running pods through `pods/resize`.
+    pub allow_in_place_resize: bool,
+    /// Change the template, which replaces the pods.
+    pub allow_recreate: bool,
+    /// Leave limits as they are. When false, limits move in proportion to requests.
+    pub update_requests_only: bool,
+    /// A change smaller than this, in percent of the present request, is not made.
+    pub min_change_percent: i32,
+    /// One step lowers a request by at most this many percent.
+    pub max_decrease_percent: i32,
+    /// The least time between two changes of one workload, 1m to 7d.
+    pub cooldown: String,
+    /// At most this many workloads are changed in one cycle.
+    pub max_updates_per_cycle: i32,
+    /// Which way requests may move.
+    pub direction: Direction,
+}
+
+/// Which way requests may move.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default, JsonSchema)]
+pub enum Direction {
+    /// Up and down.
+    #[default]
+    Both,
+    /// Only up.
+    IncreaseOnly,
+    /// Only down.
+    DecreaseOnly,
+}
+
+/// What OptiPod found and did.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OptimizationPolicyStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, MetricsAvailable, Applying.
+    pub conditions: Vec<Condition>,
+    /// Counts over all workloads of the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+    /// Single workloads, those that need attention first; at most 500 and at most 512 KiB.
+    pub workloads: Vec<WorkloadStatus>,
+}
+
+/// Counts over all workloads of a policy.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Summary {
+    /// Workloads that the policy covers.
+    pub workloads: i32,
+    /// Changed by OptiPod, and still as OptiPod left them.
+    pub updated: i32,
+    /// Not changed in the last cycle, with a reason.
+    pub skipped: i32,
+    /// A change is under way.
+    pub pending: i32,
+    /// Workloads that the list leaves out for its size.
+    pub omitted: i32,
+}
+
+/// One workload: what we would want, what happened in the last cycle, what was there before.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WorkloadStatus {
+    /// Deployment, StatefulSet or DaemonSet.
+    pub kind: String,
+    /// The workload's namespace.
+    pub namespace: String,
+    /// The workload's name.
+    pub name: String,
+    /// When the recommendations below last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_recommendation: Option<Time>,
+    /// When OptiPod last changed the workload or its pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_applied: Option<Time>,
+    /// Applied, Applying, Published, Skipped.
+    pub status: String,
+    /// How it was changed: Resize or Rollout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Why nothing was changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The reason in words, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What each container should request.
+    pub recommendations: Vec<ContainerRecommendation>,
+    /// The requests before OptiPod's last change, written before that change is made.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub previous: Vec<ContainerRequests>,
+}
+
+/// What one container should request, and why.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerRecommendation {
+    /// The container's name.
+    pub container: String,
+    /// The CPU request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+    /// The memory request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+    /// What it requests now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current: Option<Requests>,
+    /// How the numbers came about, in one sentence that can be checked by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<String>,
+}
+
+/// Requests of one container.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default, JsonSchema)]
+#[serde(default)]
+pub struct ContainerRequests {
+    /// The container's name.
+    pub container: String,
+    /// The CPU request; left out where there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+    /// The memory request; left out where there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+}
+
+/// A pair of requests.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default, JsonSchema)]
+#[serde(default)]
+pub struct Requests {
+    /// CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+    /// Memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self {
+            provider: None,
+            rolling_window: defaults::window(),
+            percentile: defaults::percentile(),
+            safety_factor: defaults::safety_factor(),
+            cpu: None,
+            memory: None,
+            memory_floor: MemoryFloor::Peak,
+            min_samples: defaults::min_samples(),
+            min_span: None,
+        }
+    }
+}
+
+impl Default for UpdateStrategy {
+    fn default() -> Self {
+        Self {
+            allow_in_place_resize: true,
+            allow_recreate: false,
+            update_requests_only: true,
+            min_change_percent: 10,
+            max_decrease_percent: 50,
+            cooldown: "30m".to_owned(),
+            max_updates_per_cycle: 10,
+            direction: Direction::Both,
+        }
+    }
+}
+
+mod defaults {
+    use super::{Percentile, TargetKind};
+
+    pub(super) fn weight() -> i32 {
+        100
+    }
+    pub(super) fn kinds() -> Vec<TargetKind> {
+        vec![TargetKind::Deployment, TargetKind::StatefulSet, TargetKind::DaemonSet]
+    }
+    pub(super) fn interval() -> String {
+        "5m".to_owned()
+    }
+    pub(super) fn window() -> String {
+        "24h".to_owned()
+    }
+    pub(super) fn percentile() -> Percentile {
+        Percentile::P90
+    }
+    pub(super) fn safety_factor() -> f64 {
+        1.2
+    }
+    pub(super) fn min_samples() -> i32 {
+        100
+    }
+}

@@ -1,0 +1,56 @@
+//! Where usage comes from: the one seam between numbers and decisions.
+//!
+//! Invariant: the controller reads usage only through [`UsageProvider`]; it knows no store and no PromQL.
+
+use crate::usage::{SeriesKey, WindowUsage};
+use std::time::Duration;
+
+/// One question: how was this container used over this window, ending now?
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct UsageQuery {
+    /// The container.
+    pub series: SeriesKey,
+    /// How far back.
+    pub window: Duration,
+}
+
+/// Why a provider could not answer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ProviderError {
+    /// It could not be reached, or broke off.
+    #[error(
+        "usage provider {provider} cannot be reached: {cause}; check that it runs and that the network allows the call"
+    )]
+    Unavailable {
+        /// The provider's name.
+        provider: String,
+        /// What went wrong.
+        cause: String,
+    },
+    /// It did not answer in time.
+    #[error("usage provider {provider} did not answer within {after:?}")]
+    Timeout {
+        /// The provider's name.
+        provider: String,
+        /// The deadline.
+        after: Duration,
+    },
+    /// It refused the question or answered something that cannot be used.
+    #[error("usage provider {provider} gave no usable answer: {cause}")]
+    Refused {
+        /// The provider's name.
+        provider: String,
+        /// What went wrong.
+        cause: String,
+    },
+}
+
+/// A source of usage.
+#[async_trait::async_trait]
+pub trait UsageProvider: Send + Sync {
+    /// The name that policies use in `metricsConfig.provider`.
+    fn name(&self) -> &str;
+
+    /// Answers every query, in order; `None` where nothing is known of the series within the window.
+    async fn usage(&self, queries: &[UsageQuery]) -> Result<Vec<Option<WindowUsage>>, ProviderError>;
+}

@@ -1,0 +1,246 @@
+//! CPU and memory amounts, parsed from and printed as Kubernetes quantities exactly.
+//!
+//! Invariant: what [`Millicores`] and [`Bytes`] print, they parse back to the same value.
+//! Fractions are rounded up, as the API server does (`0.1m` is one millicore, `128m` of memory one byte).
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An amount of CPU in thousandths of a core.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Millicores(pub u64);
+
+/// An amount of memory in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Bytes(pub u64);
+
+/// Why a text is not a quantity that we can use.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum QuantityError {
+    /// The text does not follow the grammar of Kubernetes quantities.
+    #[error("\"{0}\" is not a Kubernetes quantity; write for example 250m, 1.5, 128Mi or 2Gi")]
+    Syntax(String),
+    /// Requests and limits are never negative.
+    #[error("\"{0}\" is negative; requests and limits are zero or more")]
+    Negative(String),
+    /// The value does not fit 64 bits.
+    #[error("\"{0}\" is too large for this resource")]
+    TooLarge(String),
+}
+
+impl Millicores {
+    /// From cores, rounded up to the next millicore. NaN and negative values give zero, huge ones the maximum.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // `as` saturates, which is what we state
+    pub fn from_cores_ceil(cores: f64) -> Self {
+        Self((cores * 1000.0 - 1e-6).ceil() as u64)
+    }
+
+    /// The same amount in cores.
+    pub fn cores(self) -> f64 {
+        self.0 as f64 / 1000.0
+    }
+}
+
+impl Bytes {
+    /// One mebibyte.
+    pub const MIB: u64 = 1 << 20;
+
+    /// From bytes as a float, rounded up to the next mebibyte. NaN and negative values give zero.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // `as` saturates, which is what we state
+    pub fn from_f64_ceil_mib(bytes: f64) -> Self {
+        Self(((bytes / Self::MIB as f64) - 1e-9).ceil() as u64 * Self::MIB)
+    }
+
+    /// The same amount in bytes as a float.
+    pub fn as_f64(self) -> f64 {
+        self.0 as f64
+    }
+}
+
+impl FromStr for Millicores {
+    type Err = QuantityError;
+    fn from_str(text: &str) -> Result<Self, QuantityError> {
+        parse(text, 3).map(Self)
+    }
+}
+
+impl FromStr for Bytes {
+    type Err = QuantityError;
+    fn from_str(text: &str) -> Result<Self, QuantityError> {
+        parse(text, 0).map(Self)
+    }
+}
+
+impl fmt::Display for Millicores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_multiple_of(1000) { write!(f, "{}", self.0 / 1000) } else { write!(f, "{}m", self.0) }
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (shift, suffix) in [(60, "Ei"), (50, "Pi"), (40, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki")] {
+            if self.0 != 0 && self.0.is_multiple_of(1 << shift) {
+                return write!(f, "{}{suffix}", self.0 >> shift);
+            }
+        }
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Parses `text` into units of 10^-`decimals`, rounding up.
+///
+/// Grammar: <https://pkg.go.dev/k8s.io/apimachinery/pkg/api/resource#Quantity>.
+fn parse(text: &str, decimals: i32) -> Result<u64, QuantityError> {
+    let syntax = || QuantityError::Syntax(text.to_owned());
+    let (unsigned, negative) = match text.as_bytes().first() {
+        Some(b'-') => (text.get(1..).unwrap_or(""), true),
+        Some(b'+') => (text.get(1..).unwrap_or(""), false),
+        _ => (text, false),
+    };
+    let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+    let (number, suffix) = unsigned.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+        return Err(syntax());
+    }
+    let (binary, exponent) = scale(suffix).ok_or_else(syntax)?;
+    let too_large = || QuantityError::TooLarge(text.to_owned());
+    let digits = format!("{whole}{}", fraction.trim_end_matches('0'));
+    let mantissa: u128 = match digits.trim_start_matches('0') {
+        "" => 0,
+        significant => significant.parse().map_err(|_| too_large())?,
+    };
+    if negative && mantissa != 0 {
+        return Err(QuantityError::Negative(text.to_owned()));
+    }
+    let places = i32::try_from(fraction.trim_end_matches('0').len()).map_err(|_| too_large())?;
+    let scaled = mantissa.checked_mul(1 << binary).ok_or_else(too_large)?;
+    let value = shift_decimal_ceil(scaled, exponent + decimals - places).ok_or_else(too_large)?;
+    u64::try_from(value).map_err(|_| too_large())
+}
+
+/// The power of two and the power of ten that a suffix stands for.
+fn scale(suffix: &str) -> Option<(u32, i32)> {
+    Some(match suffix {
+        "" => (0, 0),
+        "n" => (0, -9),
+        "u" => (0, -6),
+        "m" => (0, -3),
+        "k" => (0, 3),
+        "M" => (0, 6),
+        "G" => (0, 9),
+        "T" => (0, 12),
+        "P" => (0, 15),
+        "E" => (0, 18),
+        "Ki" => (10, 0),
+        "Mi" => (20, 0),
+        "Gi" => (30, 0),
+        "Ti" => (40, 0),
+        "Pi" => (50, 0),
+        "Ei" => (60, 0),
+        _ => {
+            let digits = suffix.strip_prefix(['e', 'E'])?;
+            let exponent: i32 = digits.parse().ok()?;
+            (0, (-40..=40).contains(&exponent).then_some(exponent)?)
+        }
+    })
+}
+
+/// `value` × 10^`power`, rounded up; `None` when it does not fit.
+fn shift_decimal_ceil(value: u128, power: i32) -> Option<u128> {
+    if value == 0 {
+        return Some(0);
+    }
+    match 10u128.checked_pow(power.unsigned_abs()) {
+        Some(factor) if power >= 0 => value.checked_mul(factor),
+        Some(factor) => Some(value.div_ceil(factor)),
+        None => (power < 0).then_some(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn spellings_of_the_kubernetes_documentation_parse_exactly() {
+        for (text, milli) in [
+            ("100m", 100),
+            ("0.1", 100),
+            ("1", 1000),
+            ("1.5", 1500),
+            ("2e3m", 0),
+            ("1e3", 1_000_000),
+            ("123456789n", 124),
+            ("1u", 1),
+            ("0", 0),
+            ("+2", 2000),
+            (".5", 500),
+            ("3.", 3000),
+            ("2k", 2_000_000),
+        ] {
+            if text == "2e3m" {
+                assert_eq!(text.parse::<Millicores>(), Err(QuantityError::Syntax(text.into())));
+            } else {
+                assert_eq!(text.parse(), Ok(Millicores(milli)), "{text}");
+            }
+        }
+        for (text, bytes) in [
+            ("128Mi", 134_217_728),
+            ("1Gi", 1 << 30),
+            ("1G", 1_000_000_000),
+            ("1.5Gi", 1_610_612_736),
+            ("128m", 1),
+            ("1e9", 1_000_000_000),
+            ("1E", 1_000_000_000_000_000_000),
+            ("0.5Ki", 512),
+        ] {
+            assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
+        }
+    }
+
+    #[test]
+    fn malformed_negative_and_huge_values_are_refused() {
+        for text in ["", "abc", "1.2.3", "100mm", "512MB", "1e", "-", ".", "1 Gi", "e3", "1e99", "--1", "é"] {
+            assert!(matches!(text.parse::<Bytes>(), Err(QuantityError::Syntax(_))), "{text}");
+        }
+        assert_eq!("-1".parse::<Bytes>(), Err(QuantityError::Negative("-1".into())));
+        assert_eq!("100E".parse::<Bytes>(), Err(QuantityError::TooLarge("100E".into())));
+        assert_eq!("9".repeat(60).parse::<Bytes>(), Err(QuantityError::TooLarge("9".repeat(60))));
+    }
+
+    #[test]
+    fn values_print_in_their_shortest_exact_spelling() {
+        assert_eq!(Millicores(1500).to_string(), "1500m");
+        assert_eq!(Millicores(2000).to_string(), "2");
+        assert_eq!(Bytes(256 << 20).to_string(), "256Mi");
+        assert_eq!(Bytes(3 << 29).to_string(), "1536Mi");
+        assert_eq!(Bytes(1001).to_string(), "1001");
+        assert_eq!(Bytes(0).to_string(), "0");
+    }
+
+    #[test]
+    fn floats_round_up_and_never_below() {
+        assert_eq!(Millicores::from_cores_ceil(0.1), Millicores(100));
+        assert_eq!(Millicores::from_cores_ceil(0.100_1), Millicores(101));
+        assert_eq!(Millicores::from_cores_ceil(f64::NAN), Millicores(0));
+        assert_eq!(Bytes::from_f64_ceil_mib(1.0), Bytes(Bytes::MIB));
+        assert_eq!(Bytes::from_f64_ceil_mib(2.0 * 1_048_576.0), Bytes(2 * Bytes::MIB));
+    }
+
+    proptest! {
+        #[test]
+        fn printed_amounts_parse_back(value in any::<u64>()) {
+            prop_assert_eq!(Millicores(value).to_string().parse(), Ok(Millicores(value)));
+            prop_assert_eq!(Bytes(value).to_string().parse(), Ok(Bytes(value)));
+        }
+
+        #[test]
+        fn any_text_parses_or_errs_without_panic(text in ".{0,40}") {
+            let _ = text.parse::<Millicores>();
+            let _ = text.parse::<Bytes>();
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! From usage and a policy's settings to a recommendation and its explanation. Pure.
+//!
+//! The steps, in order, each named in the explanation:
+//! percentile × safety factor → memory floor at the observed peak → bounds → rounding up (CPU 1m, memory 1Mi).
+//!
+//! Invariant: the same usage and settings give the same recommendation and the same sentence, here and over gRPC.
+
+mod explain;
+mod steps;
+
+#[cfg(test)]
+mod tests;
+
+pub use steps::{PEAK_MARGIN, Sized, Step};
+
+use crate::policy::{ContainerPlan, MetricsPlan};
+use crate::quantity::{Bytes, Millicores};
+use crate::usage::WindowUsage;
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// What one container should request, and how that came about.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Recommendation {
+    /// The CPU request and the steps to it.
+    pub cpu: Sized<Millicores>,
+    /// The memory request and the steps to it.
+    pub memory: Sized<Bytes>,
+    /// Usage covers the whole window (95 % of it at least): only then may a request be lowered.
+    pub window_covered: bool,
+    /// The last sample that counted.
+    pub newest_sample: Timestamp,
+    /// One sentence for each resource that a person can check by hand.
+    pub explanation: String,
+}
+
+/// Why there is no recommendation yet, and when there will be one.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Insufficient {
+    /// The provider has never seen the container, or not within the window.
+    #[error("no usage is known for this container within the window; it may be new, or its metrics are not collected")]
+    NoUsage,
+    /// Fewer samples than `minSamples`.
+    #[error("{have} of {need} samples so far; the recommendation follows when there are enough")]
+    Samples {
+        /// Samples of the scarcer resource.
+        have: u64,
+        /// The policy's `minSamples`.
+        need: u64,
+    },
+    /// Samples cover less time than `minSpan`.
+    #[error("usage covers {} of the needed {}; enough in {}", human(*.have), human(*.need), human(.need.saturating_sub(*.have)))]
+    Span {
+        /// The time covered.
+        have: Duration,
+        /// The policy's `minSpan`.
+        need: Duration,
+    },
+}
+
+/// The share of the window that must be covered before a request may be lowered: below the whole, so that
+/// a restart of the collector does not hold decreases back for a whole window.
+const COVERED_SHARE: f64 = 0.95;
+
+/// Computes what a container should request.
+///
+/// # Errors
+/// [`Insufficient`] while there is too little data.
+pub fn recommend(
+    usage: &WindowUsage,
+    metrics: &MetricsPlan,
+    plan: &ContainerPlan,
+) -> Result<Recommendation, Insufficient> {
+    enough(usage, metrics)?;
+    let cpu = steps::size_cpu(&usage.cpu, &plan.cpu);
+    let memory = steps::size_memory(&usage.memory, &plan.memory, metrics.memory_floor);
+    let explanation = explain::sentence(usage, metrics, &cpu, &memory);
+    let window_covered = usage.covered.as_secs_f64() >= metrics.window.as_secs_f64() * COVERED_SHARE;
+    Ok(Recommendation { cpu, memory, window_covered, newest_sample: usage.to, explanation })
+}
+
+fn enough(usage: &WindowUsage, metrics: &MetricsPlan) -> Result<(), Insufficient> {
+    let have = usage.cpu.samples.min(usage.memory.samples);
+    if have == 0 {
+        return Err(Insufficient::NoUsage);
+    }
+    if have < metrics.min_samples {
+        return Err(Insufficient::Samples { have, need: metrics.min_samples });
+    }
+    if usage.covered < metrics.min_span {
+        return Err(Insufficient::Span { have: usage.covered, need: metrics.min_span });
+    }
+    Ok(())
+}
+
+fn human(duration: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
+}
