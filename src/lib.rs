@@ -3,16 +3,23 @@
 //! The layout, from the bottom up; imports go downward only:
 //! - [`quantity`], [`usage`], [`workload`], [`policy`]: what things are. Pure.
 //! - [`recommend`]: usage + policy → recommendation + explanation. Pure.
-
+//! - [`clock`]: the one clock of every loop. [`blocking`]: store calls on async threads. [`proto`]: the protocol's types.
 //! - [`provider`]: where usage comes from.
 //! - [`collector`]: metrics-server → storage.
 //! - [`api`]: the gRPC services. [`web`]: `/metrics`, `/healthz`, `/readyz`. [`telemetry`]: metrics, events, tracing.
 //! - [`controller`]: observe → plan → apply → report.
 //! - [`config`], [`run`], [`cli`]: settings, composition, commands.
 
+pub mod api;
+pub mod blocking;
+pub mod clock;
+pub mod collector;
 pub mod policy;
+pub mod proto;
 pub mod provider;
 pub mod quantity;
 pub mod recommend;
+pub mod telemetry;
 pub mod usage;
+pub mod web;
 pub mod workload;
