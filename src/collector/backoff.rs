@@ -6,7 +6,7 @@ use kube::runtime::utils::Backoff;
 use std::time::Duration;
 
 /// The pause after a number of failures in a row.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Doubling {
     first: Duration,
     cap: Duration,

@@ -105,3 +105,39 @@ impl CollectorHealth {
 fn seconds(duration: Duration) -> String {
     humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn liveness_fails_only_when_a_tick_is_later_than_one_and_a_half_intervals() {
+        let health = CollectorHealth::new(Duration::from_secs(20));
+        assert!(health.live(at(1_000_000)).is_ok(), "before the loop there is nothing to be late");
+        health.due(at(100));
+        health.failed("metrics-server is away");
+        assert!(health.live(at(130)).is_ok());
+        let late = health.live(at(131)).unwrap_err();
+        assert!(late.contains("31s late: the collector is stuck"), "{late}");
+    }
+
+    #[test]
+    fn readiness_tells_what_is_missing_and_stays_after_the_first_success() {
+        let health = CollectorHealth::new(Duration::from_secs(15));
+        assert!(health.ready(at(0)).unwrap_err().contains("being listed"));
+        health.owners(true);
+        assert!(health.ready(at(0)).unwrap_err().contains("under way"));
+        assert_eq!(health.failed("away"), (1, true));
+        assert_eq!(health.failed("away"), (2, false));
+        assert_eq!(health.ready(at(0)), Err("no samples yet; the last 2 ticks failed: away".to_owned()));
+        assert_eq!(health.succeeded(at(10), None), (2, false));
+        assert_eq!(health.ready(at(13)), Ok("samples stored 3s ago".to_owned()));
+        health.failed("full");
+        let text = health.ready(at(70)).unwrap();
+        assert_eq!(text, "answers from samples stored 1m ago and earlier; the last 1 ticks failed: full");
+    }
+}

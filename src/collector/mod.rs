@@ -14,6 +14,8 @@ mod samples;
 mod scrape;
 
 #[cfg(test)]
+mod double;
+#[cfg(test)]
 mod tests;
 
 pub use health::{CollectorHealth, CollectorState};
@@ -100,15 +102,15 @@ pub struct Collector {
 
 impl Collector {
     /// A collector that has not begun. `client` should not retry by itself: the retry policy is ours.
-    pub fn new(client: kube::Client, store: Arc<Store>, metrics: Metrics, options: CollectorOptions) -> Self {
-        let options = CollectorOptions { timeout: options.timeout.min(options.interval), ..options };
+    pub fn new(client: kube::Client, store: Arc<Store>, metrics: &Metrics, options: &CollectorOptions) -> Self {
+        let options = CollectorOptions { timeout: options.timeout.min(options.interval), ..options.clone() };
         Self {
             owners: Arc::new(Owners::default()),
             keeper: Keeper::new(store.clone(), options.waiting_samples),
             health: CollectorHealth::new(options.interval),
             client,
             store,
-            metrics,
+            metrics: metrics.clone(),
             options,
         }
     }

@@ -4,6 +4,7 @@ use super::backoff::doubling;
 use super::{Collector, Tick, TickError};
 use crate::clock::{Clock, later};
 use jiff::Timestamp;
+use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +17,7 @@ const LONGEST_PAUSE: u32 = 4;
 impl Collector {
     /// Watches owners and ticks until `shutdown`. No failure ends it.
     pub async fn run(&self, clock: Clock, shutdown: CancellationToken) {
-        let collecting = async { tokio::join!(self.owners.watch(&self.client), self.tick_forever(clock)) };
+        let collecting = async { tokio::join!(Box::pin(self.owners.watch(&self.client)), self.tick_forever(clock)) };
         shutdown.run_until_cancelled(collecting).await;
     }
 
@@ -32,19 +33,9 @@ impl Collector {
             let result = self.tick(clock.now()).await;
             self.metrics.collector().observe_tick(began.elapsed());
             self.health.owners(self.owners.synced());
-            due = self.next(due, self.report(clock, &result));
+            let failures = self.report(clock, &result);
+            due = next(due, Instant::now(), self.options.interval, failures);
         }
-    }
-
-    /// The next point of the interval's grid after the pause; what was missed is skipped.
-    fn next(&self, due: Instant, failures: u32) -> Instant {
-        let interval = self.options.interval;
-        let pause = doubling(interval, interval * LONGEST_PAUSE, failures);
-        let mut next = due + pause;
-        while next <= Instant::now() {
-            next += interval;
-        }
-        next
     }
 
     /// Tells health, metrics and log how the tick went. Returns how many scrapes in a row have failed.
@@ -84,5 +75,39 @@ impl Collector {
             tracing::warn!(failures, step = error.step(), error = text, "collection fails; it goes on by itself");
         }
         failures
+    }
+}
+
+/// The next tick: on the interval's grid, after the pause that this many failures call for; what was missed is skipped.
+fn next(due: Instant, now: Instant, interval: Duration, failures: u32) -> Instant {
+    let next = due + doubling(interval, interval * LONGEST_PAUSE, failures);
+    let late = now.saturating_duration_since(next);
+    let missed = late.as_nanos().div_ceil(interval.as_nanos().max(1));
+    next + interval * u32::try_from(missed).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_tick_lies_on_the_grid_and_missed_ones_are_skipped() {
+        let due = Instant::now();
+        let interval = Duration::from_secs(15);
+        for (late, failures, expected) in [
+            (0, 0, 15),
+            (14, 0, 15),
+            (15, 0, 15),
+            (16, 0, 30),
+            (3601, 0, 3615),
+            (10, 1, 15),
+            (10, 2, 30),
+            (10, 3, 60),
+            (10, 99, 60),
+            (61, 3, 75),
+        ] {
+            let next = next(due, due + Duration::from_secs(late), interval, failures);
+            assert_eq!((next - due).as_secs(), expected, "{late} s late after {failures} failures");
+        }
     }
 }
