@@ -2,14 +2,18 @@
 //!
 //! The layout, from the bottom up; imports go downward only:
 //! - [`quantity`], [`usage`], [`workload`], [`policy`]: what things are. Pure.
+//! - [`clock`]: the one clock.
 //! - [`recommend`]: usage + policy → recommendation + explanation. Pure.
 
+//! - [`decide`]: recommendation + observed facts → decision. Pure.
 //! - [`provider`]: where usage comes from.
 //! - [`collector`]: metrics-server → storage.
 //! - [`api`]: the gRPC services. [`web`]: `/metrics`, `/healthz`, `/readyz`. [`telemetry`]: metrics, events, tracing.
 //! - [`controller`]: observe → plan → apply → report.
 //! - [`config`], [`run`], [`cli`]: settings, composition, commands.
 
+pub mod clock;
+pub mod decide;
 pub mod policy;
 pub mod provider;
 pub mod quantity;
