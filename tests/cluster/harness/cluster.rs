@@ -208,5 +208,7 @@ async fn connect(kubeconfig: &str) -> Result<Client> {
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
     // Loopback needs no proxy, whatever the environment says.
     config.proxy_url = None;
+    // A refusal is what a test wants to see, not what it wants retried for minutes.
+    config.default_retry = false;
     Client::try_from(config).context("make a client")
 }
