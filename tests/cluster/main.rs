@@ -2,7 +2,8 @@
 //!
 //! `just control-plane` builds it once (it needs Go). Without it every test here
 //! shows as *ignored*; with `OPTIPOD_REQUIRE_CLUSTER=1`, which CI sets, that is
-//! a failure. `cargo test --test cluster -- NAME` runs some of them.
+//! a failure. `cargo test --test cluster -- NAME` runs some of them, and
+//! `cargo test --test cluster -- --serve` keeps a cluster for you to look at.
 //!
 //! # To add a test
 //!

@@ -17,10 +17,10 @@ pub fn find() -> Result<PathBuf, String> {
             "run: just control-plane".to_owned(),
         ),
     };
-    if path.is_file() {
-        Ok(path)
-    } else {
-        Err(format!("no control plane at {}; {remedy}", path.display()))
+    // Absolute, because the components run in a folder of their own.
+    match std::path::absolute(&path) {
+        Ok(absolute) if absolute.is_file() => Ok(absolute),
+        _ => Err(format!("no control plane at {}; {remedy}", path.display())),
     }
 }
 

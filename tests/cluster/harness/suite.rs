@@ -59,6 +59,9 @@ pub(crate) use tests;
 
 /// The whole `main` of the test binary.
 pub fn run(tests: Vec<Test>) -> ExitCode {
+    if std::env::args().any(|argument| argument == "--serve") {
+        return serve();
+    }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
     let binary = binary::find();
@@ -73,6 +76,26 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
         }
     }
     conclusion.exit_code()
+}
+
+/// Keeps a cluster for a person, until Ctrl-C.
+fn serve() -> ExitCode {
+    let served = RUNTIME.block_on(async {
+        let cluster = Cluster::start_private().await?;
+        println!("export KUBECONFIG={}", cluster.kubeconfig_path().display());
+        println!("kubectl is: tests/controlplane/bin/controlplane kubectl");
+        println!("Ctrl-C ends the cluster");
+        tokio::signal::ctrl_c().await?;
+        cluster.stop(false);
+        super::Result::Ok(())
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The shared cluster. Only the test that started it in vain tells why.
