@@ -1,13 +1,15 @@
 //! Resizing pods in place.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
 use super::{SOON, refusal, wait_for_requests, web};
 use crate::harness::{
-    Cluster, Container, Result, actual_requests, container_status, restart_count, wait_for,
+    Cluster, Container, Result, actual_requests, container_status, is_ready, restart_count,
+    wait_for,
 };
 
 pub async fn a_resize_is_actuated_and_leaves_the_template_alone(
@@ -89,6 +91,104 @@ pub async fn a_held_resize_is_pending_until_released(cluster: &'static Cluster) 
 
     let released = wait_for_requests(&namespace, &pod, "app", "150m", "128Mi").await?;
     assert_eq!(condition(&released, "PodResizePending"), None);
+    Ok(())
+}
+
+pub async fn a_slow_resize_is_in_progress_meanwhile(cluster: &'static Cluster) -> Result {
+    let namespace = cluster.namespace("slow").await?;
+    let app = Container::new("app").requests("200m", "128Mi");
+    let web = namespace.deployment("web").container(app);
+    let web = web.pod_annotation("resize/delay", "2s").create().await?;
+    let pod = web.wait_ready(SOON).await?[0].name_any();
+
+    namespace
+        .resize(&pod, "app", json!({"cpu": "150m"}))
+        .await?;
+
+    let busy = wait_for("the resize to be in progress", SOON, || async {
+        let pod = namespace.pod(&pod).await?;
+        let found = condition(&pod, "PodResizeInProgress");
+        found.context("no such condition")?;
+        Ok(pod)
+    })
+    .await?;
+    let status = container_status(&busy, "app")?;
+    let allocated = status.allocated_resources.clone().unwrap_or_default();
+    assert_eq!(allocated["cpu"].0, "150m", "granted");
+    assert_eq!(actual_requests(&busy, "app")?["cpu"], "200m", "not yet had");
+    let done = wait_for_requests(&namespace, &pod, "app", "150m", "128Mi").await?;
+    assert_eq!(condition(&done, "PodResizeInProgress"), None);
+    Ok(())
+}
+
+pub async fn a_sidecar_and_a_whole_pod_are_resized(cluster: &'static Cluster) -> Result {
+    let namespace = cluster.namespace("levels").await?;
+    namespace
+        .apply(
+            r"
+            apiVersion: v1
+            kind: Pod
+            metadata: {name: whole}
+            spec:
+              resources: {requests: {cpu: 500m, memory: 512Mi}, limits: {cpu: '1', memory: 1Gi}}
+              initContainers:
+              - {name: once, image: test.invalid/once}
+              - name: proxy
+                image: test.invalid/proxy
+                restartPolicy: Always
+                resources: {requests: {cpu: 100m, memory: 64Mi}}
+              containers:
+              - {name: app, image: test.invalid/app}
+            ",
+        )
+        .await?;
+    let pods: Api<Pod> = namespace.api();
+    wait_for("the pod to be Ready", SOON, || async {
+        ensure!(is_ready(&pods.get("whole").await?), "not Ready");
+        Ok(())
+    })
+    .await?;
+
+    let patch = json!({"spec": {
+        "resources": {"requests": {"cpu": "400m"}},
+        "initContainers": [{"name": "proxy", "resources": {"requests": {"cpu": "80m"}}}],
+    }});
+    let params = PatchParams::default();
+    pods.patch_resize("whole", &params, &Patch::Strategic(patch))
+        .await?;
+
+    wait_for("both to be actuated", SOON, || async {
+        let pod = serde_json::to_value(pods.get("whole").await?)?;
+        let status = &pod["status"];
+        let proxy = &status["initContainerStatuses"][1]["resources"]["requests"]["cpu"];
+        ensure!(proxy == "80m", "proxy has {proxy}");
+        let whole = &status["resources"]["requests"]["cpu"];
+        ensure!(whole == "400m", "the pod has {whole}");
+        Ok(())
+    })
+    .await
+}
+
+pub async fn another_change_of_the_spec_is_no_resize(cluster: &'static Cluster) -> Result {
+    let namespace = cluster.namespace("image").await?;
+    let web = web(&namespace, 1).await?;
+    let pod = web.wait_ready(SOON).await?[0].name_any();
+
+    let image = json!({"spec": {"containers": [{"name": "app", "image": "test.invalid/app:2"}]}});
+    let pods: Api<Pod> = namespace.api();
+    let params = PatchParams::default();
+    let patch = Patch::Strategic(image);
+    let changed = pods.patch(&pod, &params, &patch).await?;
+
+    let generation = changed.metadata.generation;
+    let seen = wait_for("the change to be observed", SOON, || async {
+        let pod = namespace.pod(&pod).await?;
+        let observed = pod.status.as_ref().and_then(|s| s.observed_generation);
+        ensure!(observed == generation, "{observed:?} of {generation:?}");
+        Ok(pod)
+    })
+    .await?;
+    assert_eq!(condition(&seen, "PodResizeInProgress"), None);
     Ok(())
 }
 

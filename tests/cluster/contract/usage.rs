@@ -1,5 +1,7 @@
 //! What metrics-server says.
 
+use std::cell::Cell;
+
 use anyhow::{Context, ensure};
 use kube::ResourceExt;
 
@@ -39,6 +41,31 @@ pub async fn changed_usage_is_listed(cluster: &'static Cluster) -> Result {
         .await?;
 
     wait_for_usage(&namespace, &pod, "app", 700, 100).await
+}
+
+pub async fn usage_swings_when_annotated_with_a_wave(cluster: &'static Cluster) -> Result {
+    let namespace = cluster.namespace("wave").await?;
+    let app = Container::new("app").usage("700m", "64Mi");
+    let web = namespace.deployment("web").container(app);
+    let web = web.pod_annotation("usage/wave", "6").create().await?;
+    let pod = web.wait_ready(SOON).await?[0].name_any();
+
+    let lowest = Cell::new(u64::MAX);
+    let highest = Cell::new(0);
+    wait_for("a swing of 200m", SOON, || async {
+        let usage = namespace.usage().await?;
+        let seen = usage.get(&pod).and_then(|all| all.get("app"));
+        let seen = seen.context("not listed")?.millicores()?;
+        lowest.set(lowest.get().min(seen));
+        highest.set(highest.get().max(seen));
+        let swing = highest.get() - lowest.get();
+        ensure!(swing >= 200, "between {lowest:?} and {highest:?}");
+        Ok(())
+    })
+    .await?;
+    assert!((300..=1_100).contains(&lowest.get()), "{lowest:?}");
+    assert!((300..=1_100).contains(&highest.get()), "{highest:?}");
+    Ok(())
 }
 
 pub async fn an_outage_of_metrics_server_is_seen_and_ends(_: &'static Cluster) -> Result {

@@ -59,6 +59,25 @@ pub async fn a_stateful_set_and_a_daemon_set_become_ready(cluster: &'static Clus
     Ok(())
 }
 
+pub async fn a_pod_starts_as_late_as_it_is_annotated(cluster: &'static Cluster) -> Result {
+    let namespace = cluster.namespace("late").await?;
+    let web = namespace.deployment("web").container(Container::new("app"));
+    let web = web.pod_annotation("start/delay", "2s").create().await?;
+
+    wait_for("the pod to be scheduled", SOON, || async {
+        let pods = web.pods().await?;
+        let pod = pods.first().context("no pod yet")?;
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
+        ensure!(node.is_some(), "it has no node");
+        assert!(!is_ready(pod), "Ready at once");
+        Ok(())
+    })
+    .await?;
+
+    web.wait_ready(SOON).await?;
+    Ok(())
+}
+
 pub async fn a_jobs_pod_completes(cluster: &'static Cluster) -> Result {
     let namespace = cluster.namespace("job").await?;
 
