@@ -1,0 +1,119 @@
+//! What the API server refuses and serves.
+
+use anyhow::{Context, ensure};
+use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
+use serde_json::{Value, json};
+
+use super::{SOON, refusal};
+use crate::harness::{Cluster, Result, wait_for};
+
+pub async fn an_apply_of_another_managers_field_conflicts(cluster: &'static Cluster) -> Result {
+    let namespace = cluster.namespace("conflict").await?;
+    let manifest = |cpu: &str| {
+        json!({
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "web"},
+            "spec": {
+                "replicas": 0,
+                "selector": {"matchLabels": {"app": "web"}},
+                "template": {
+                    "metadata": {"labels": {"app": "web"}},
+                    "spec": {"containers": [{
+                        "name": "app",
+                        "image": "test.invalid/app",
+                        "resources": {"requests": {"cpu": cpu}},
+                    }]},
+                },
+            },
+        })
+        .to_string()
+    };
+    namespace.apply_as("owner", &manifest("200m")).await?;
+
+    let refused = namespace.apply_as("other", &manifest("100m")).await;
+
+    let refused = refused.err().context("the apply went through")?;
+    let error = refused.downcast::<kube::Error>()?;
+    let (code, _) = refusal::<()>(Err(error))?;
+    assert_eq!(code, 409);
+    Ok(())
+}
+
+pub async fn a_service_account_is_limited_to_its_role(cluster: &'static Cluster) -> Result {
+    let namespace = cluster.namespace("access").await?;
+    let account = namespace.service_account("reader").await?;
+    let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]);
+    account.allow_here(rules).await?;
+
+    let client = cluster.client_for_token(&account.token().await?).await?;
+
+    let here = namespace.name();
+    wait_for("the role to be in force", SOON, || async {
+        ensure!(may(&client, here, "list", "").await?, "not yet");
+        Ok(())
+    })
+    .await?;
+    assert!(!may(&client, here, "patch", "resize").await?);
+    assert!(!may(&client, "default", "list", "").await?);
+    let pods: Api<Pod> = Api::namespaced(client, here);
+    pods.list(&ListParams::default()).await?;
+    let refused = pods.delete("none", &DeleteParams::default()).await;
+    assert_eq!(refusal(refused)?, (403, "Forbidden".to_owned()));
+    Ok(())
+}
+
+pub async fn a_custom_resource_is_served_after_its_definition(cluster: &'static Cluster) -> Result {
+    let namespace = cluster.namespace("custom").await?;
+    cluster
+        .apply(
+            r"
+            apiVersion: apiextensions.k8s.io/v1
+            kind: CustomResourceDefinition
+            metadata: {name: widgets.contract.test}
+            spec:
+              group: contract.test
+              scope: Namespaced
+              names: {kind: Widget, plural: widgets}
+              versions:
+              - name: v1
+                served: true
+                storage: true
+                schema:
+                  openAPIV3Schema:
+                    type: object
+                    properties:
+                      size: {type: integer, x-kubernetes-validations: [{rule: self < 10, message: too big}]}
+            ",
+        )
+        .await?;
+
+    let widget = |size| {
+        format!(
+            "{{apiVersion: contract.test/v1, kind: Widget, metadata: {{name: w}}, size: {size}}}"
+        )
+    };
+    let made: Vec<DynamicObject> = namespace.apply(&widget(9)).await?;
+
+    assert_eq!(made[0].data["size"], 9);
+    let refused = namespace
+        .apply(&widget(10))
+        .await
+        .err()
+        .context("accepted")?;
+    assert!(format!("{refused:#}").contains("too big"), "{refused:#}");
+    Ok(())
+}
+
+async fn may(client: &Client, namespace: &str, verb: &str, subresource: &str) -> Result<bool> {
+    let review = json!({"spec": {"resourceAttributes": {
+        "namespace": namespace, "verb": verb, "resource": "pods", "subresource": subresource,
+    }}});
+    let review: SelfSubjectAccessReview = serde_json::from_value(review)?;
+    let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    let answer: Value = serde_json::to_value(api.create(&PostParams::default(), &review).await?)?;
+    Ok(answer["status"]["allowed"] == json!(true))
+}
