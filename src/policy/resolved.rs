@@ -328,12 +328,3 @@ impl Checker {
         bounds
     }
 }
-
-impl fmt::Display for QuantityText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Integer(number) => write!(f, "{number}"),
-            Self::Text(text) => f.write_str(text),
-        }
-    }
-}
