@@ -50,5 +50,7 @@ fn main() -> std::process::ExitCode {
         contract::api::a_quota_and_a_limit_range_bound_a_resize,
         contract::api::a_service_account_is_limited_to_its_role,
         contract::api::a_custom_resource_is_served_after_its_definition,
+        contract::lifetime::a_wait_that_fails_tells_what_it_saw,
+        contract::lifetime::a_cluster_ends_with_the_process_that_started_it,
     ])
 }
