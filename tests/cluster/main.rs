@@ -46,7 +46,11 @@ fn main() -> std::process::ExitCode {
         contract::resize::another_change_of_the_spec_is_no_resize,
         contract::resize::a_resize_above_the_nodes_capacity_is_refused,
         contract::api::an_apply_of_another_managers_field_conflicts,
+        contract::api::a_forced_apply_takes_the_field_and_rolls_the_pods,
+        contract::api::a_quota_and_a_limit_range_bound_a_resize,
         contract::api::a_service_account_is_limited_to_its_role,
         contract::api::a_custom_resource_is_served_after_its_definition,
+        contract::lifetime::a_wait_that_fails_tells_what_it_saw,
+        contract::lifetime::a_cluster_ends_with_the_process_that_started_it,
     ])
 }

@@ -2,6 +2,7 @@
 //! OptiPod: when one of these fails, the tests of OptiPod mean nothing.
 
 pub mod api;
+pub mod lifetime;
 pub mod resize;
 pub mod usage;
 pub mod workloads;

@@ -35,13 +35,25 @@ pub async fn apply(
 
 fn parse(yaml: &str) -> Result<Vec<DynamicObject>> {
     let mut objects = Vec::new();
-    for document in serde_yaml::Deserializer::from_str(yaml) {
+    for document in serde_yaml::Deserializer::from_str(&outdented(yaml)) {
         let value = serde_json::Value::deserialize(document).context("parse the manifest")?;
         if !value.is_null() {
             objects.push(serde_json::from_value(value).context("read the manifest")?);
         }
     }
     Ok(objects)
+}
+
+/// The manifest without the indentation of its first line, so that one in the
+/// middle of a function can have several documents: `---` counts only at the
+/// start of a line.
+fn outdented(yaml: &str) -> String {
+    let first = yaml.lines().find(|line| !line.trim().is_empty());
+    let first = first.unwrap_or_default();
+    let indentation = &first[..first.len() - first.trim_start().len()];
+    let lines = yaml.lines();
+    let lines = lines.map(|line| line.strip_prefix(indentation).unwrap_or(line));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 async fn api_of(
