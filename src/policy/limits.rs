@@ -64,6 +64,7 @@ pub(super) const LABEL_KEY_LENGTH: usize = 317;
 pub(super) const LABEL_VALUE_LENGTH: usize = 63;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // a test that panics has failed
 mod tests {
     use super::*;
 

@@ -41,13 +41,17 @@ pub(super) fn selector_says_something() -> Value {
     )])
 }
 
+/// Durations that do not parse are named by their own pattern.
 pub(super) fn span_within_window() -> Value {
+    let garbage = |field: &str| format!("!{field}.matches('{DURATION}')");
     let seconds = |field: &str| {
         format!(
             "({field}.endsWith('d') ? int({field}.substring(0, size({field})-1))*86400 : duration({field}).getSeconds())"
         )
     };
-    let text = format!("!has(self.minSpan) || {} <= {}", seconds("self.minSpan"), seconds("self.rollingWindow"));
+    let [span, window] = ["self.minSpan", "self.rollingWindow"];
+    let text =
+        format!("!has({span}) || {} || {} || {} <= {}", garbage(span), garbage(window), seconds(span), seconds(window));
     json!([rule(&text, "minSpan must not exceed rollingWindow").field_path(".minSpan")])
 }
 
@@ -106,14 +110,14 @@ pub(super) fn span(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "maxLength": DURATION_LENGTH, "pattern": DURATION })
 }
 
-/// CEL's durations know no days, hence the two cases.
+/// CEL's durations know no days, hence the two cases. Garbage is named by the pattern alone.
 fn duration_within(limits: Limits<&str>) -> Schema {
     let days = limits.durations().most.as_secs() / 86_400;
     let most = if limits.most.ends_with('d') { format!("{}h", days * 24) } else { limits.most.to_owned() };
     let rule = telling(
         &format!(
-            "self.endsWith('d') ? int(self.substring(0, size(self)-1)) <= {days} \
-             : duration(self) >= duration('{}') && duration(self) <= duration('{most}')",
+            "!self.matches('{DURATION}') || (self.endsWith('d') ? int(self.substring(0, size(self)-1)) <= {days} \
+             : duration(self) >= duration('{}') && duration(self) <= duration('{most}'))",
             limits.least
         ),
         &format!(r#"'must be {limits}, got "' + self + '"'"#),

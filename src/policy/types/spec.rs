@@ -15,6 +15,7 @@ use std::fmt;
 #[kube(group = "optipod.io", version = "v1alpha1", kind = "OptimizationPolicy", namespaced)]
 #[kube(status = "OptimizationPolicyStatus", derive = "PartialEq", shortname = "op", category = "optipod")]
 #[kube(doc = "Says which workloads OptiPod sizes, from which usage, within which bounds, and how it may change them.")]
+#[allow(clippy::duplicated_attributes)] // each column has a type
 #[kube(selectable = ".spec.mode")]
 #[kube(printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"))]
 #[kube(printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#))]

@@ -3,10 +3,16 @@
 //! Invariant: the schema says what the types say. `kube` derives it; two things that suit a Rust type but not an API are
 //! taken out here.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a test that panics has failed
+mod structural;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that panics has failed
+mod tests;
+
 use super::types::OptimizationPolicy;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
 
@@ -42,13 +48,5 @@ fn visit(schema: &mut JSONSchemaProps, change: &mut impl FnMut(&mut JSONSchemaPr
     }
     if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
         visit(values, change);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn print() {
-        println!("{}", super::yaml());
     }
 }
