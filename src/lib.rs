@@ -2,8 +2,9 @@
 //!
 //! The layout, from the bottom up; imports go downward only:
 //! - [`quantity`], [`usage`], [`workload`], [`policy`]: what things are. Pure.
-//! - [`recommend`]: usage + policy → recommendation + explanation. Pure.
 //! - [`clock`]: the one clock of every loop. [`blocking`]: store calls on async threads. [`proto`]: the protocol's types.
+//! - [`recommend`]: usage + policy → recommendation + explanation. Pure.
+//! - [`decide`]: recommendation + observed facts → decision. Pure.
 //! - [`provider`]: where usage comes from.
 //! - [`collector`]: metrics-server → storage.
 //! - [`api`]: the gRPC services. [`web`]: `/metrics`, `/healthz`, `/readyz`. [`telemetry`]: metrics, events, tracing.
@@ -14,6 +15,8 @@ pub mod api;
 pub mod blocking;
 pub mod clock;
 pub mod collector;
+pub mod config;
+pub mod decide;
 pub mod policy;
 pub mod proto;
 pub mod provider;

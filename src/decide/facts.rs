@@ -1,0 +1,182 @@
+//! What a decision reads: everything observed of one workload, fetched before.
+
+use crate::policy::{ContainerPlan, Mode, UpdatePlan};
+use crate::quantity::{Bytes, Millicores};
+use crate::recommend::{Insufficient, Recommendation};
+use crate::workload::{ContainerResources, Resources};
+use jiff::Timestamp;
+
+/// One workload, as observed in one cycle.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// The present moment.
+    pub now: Timestamp,
+    /// Where the annotation `optipod.io/hold` stands, if anywhere: on the namespace, the workload or a pod.
+    pub held_by: Option<String>,
+    /// The policy's mode.
+    pub mode: Mode,
+    /// Nothing may be written but status.
+    pub dry_run: bool,
+    /// How the policy allows changes.
+    pub update: &'a UpdatePlan,
+    /// The workload is being deleted.
+    pub deleting: bool,
+    /// Whether a rollout is under way.
+    pub rollout: Rollout,
+    /// The field manager that took back requests which we had applied to the template.
+    pub reverted_by: Option<String>,
+    /// The template's containers.
+    pub template: Vec<ContainerResources>,
+    /// The running pods, ordered by name.
+    pub pods: Vec<PodFacts>,
+    /// What each container should request; excluded containers are not in here.
+    pub wanted: Vec<Wanted<'a>>,
+    /// The size last decided, empty if none was.
+    pub target: Vec<Size>,
+    /// The last write that the API server carried out, or may have.
+    pub last_change: Option<Timestamp>,
+    /// Autoscalers that read this workload's requests.
+    pub hpa: HpaFacts,
+    /// The API server serves `pods/resize`.
+    pub resize_served: bool,
+    /// What we may do in the workload's namespace.
+    pub rights: Rights,
+    /// The policy has changed as many workloads in this cycle as it may.
+    pub budget_spent: bool,
+}
+
+/// The state of a workload's rollout.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rollout {
+    /// All pods are of the present revision and ready.
+    Stable,
+    /// `spec.paused`.
+    Paused,
+    /// Pods of the present revision are still missing.
+    Progressing,
+}
+
+/// What one container should request.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Wanted<'a> {
+    /// The container's name.
+    pub container: String,
+    /// Its settings.
+    pub plan: &'a ContainerPlan,
+    /// The recommendation, or why there is none.
+    pub outcome: Result<Recommendation, Insufficient>,
+}
+
+/// The requests decided for one container; a resource that stays as it is has none.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Size {
+    /// The container's name.
+    pub container: String,
+    /// Its requests.
+    pub requests: Resources,
+}
+
+/// One running pod.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PodFacts {
+    /// The pod's name.
+    pub name: String,
+    /// The pod's uid; a patch names it, so that it never meets a successor of the same name.
+    pub uid: String,
+    /// The version that the patch builds upon.
+    pub resource_version: String,
+    /// The pod's Ready condition.
+    pub ready: bool,
+    /// How far the kubelet is with the last resize.
+    pub resize: ResizeState,
+    /// `spec.resources` is set: sums over containers are bounded by it, which we do not handle.
+    pub pod_level_resources: bool,
+    /// Containers that can be resized, with what they request in `spec`.
+    pub containers: Vec<PodContainer>,
+    /// Init containers count for the QoS class and cannot be resized.
+    pub init_containers: Vec<ContainerResources>,
+}
+
+/// One container of a running pod.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PodContainer {
+    /// Its resources in the pod's spec.
+    pub resources: ContainerResources,
+    /// `resizePolicy` restarts it when CPU changes.
+    pub cpu_restarts: bool,
+    /// `resizePolicy` restarts it when memory changes.
+    pub memory_restarts: bool,
+}
+
+/// How far the kubelet is with a pod's last resize.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ResizeState {
+    /// `status.containerStatuses[].resources` says what `spec` says.
+    Actuated,
+    /// The kubelet works on it.
+    InProgress,
+    /// It waits for room on the node.
+    Deferred,
+    /// It can never be carried out on this node; with the kubelet's message.
+    Infeasible(String),
+}
+
+/// Autoscalers with a Utilization target, by the resource that they scale on.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct HpaFacts {
+    /// The autoscaler that scales on CPU utilization.
+    pub cpu: Option<String>,
+    /// The autoscaler that scales on memory utilization.
+    pub memory: Option<String>,
+}
+
+/// What RBAC allows us in one namespace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rights {
+    /// `patch` on `pods/resize`.
+    pub resize: bool,
+    /// `patch` on the workload's kind.
+    pub rollout: bool,
+}
+
+impl Facts<'_> {
+    /// The policy, the API server and RBAC all allow resizing pods.
+    pub fn may_resize(&self) -> bool {
+        self.update.in_place && self.resize_served && self.rights.resize
+    }
+
+    /// What a container requests now: the size decided last, else the least of the running pods where pods can be
+    /// resized, else the template.
+    pub fn current(&self, container: &str) -> Option<ContainerResources> {
+        let mut found = self.observed(container)?;
+        if let Some(size) = self.target.iter().find(|size| size.container == container) {
+            found.requests.cpu = size.requests.cpu.or(found.requests.cpu);
+            found.requests.memory = size.requests.memory.or(found.requests.memory);
+        }
+        Some(found)
+    }
+
+    fn observed(&self, container: &str) -> Option<ContainerResources> {
+        let of_template = self.template.iter().find(|c| c.name == container).cloned();
+        if !self.may_resize() {
+            return of_template;
+        }
+        let of_pods = self.pods.iter().flat_map(|pod| &pod.containers).map(|c| &c.resources);
+        of_pods.filter(|c| c.name == container).cloned().reduce(least).or(of_template)
+    }
+}
+
+fn least(a: ContainerResources, b: ContainerResources) -> ContainerResources {
+    fn limit<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+    let requests = Resources {
+        cpu: a.requests.cpu.min(b.requests.cpu) as Option<Millicores>,
+        memory: a.requests.memory.min(b.requests.memory) as Option<Bytes>,
+    };
+    let limits = Resources { cpu: limit(a.limits.cpu, b.limits.cpu), memory: limit(a.limits.memory, b.limits.memory) };
+    ContainerResources { name: a.name, requests, limits }
+}

@@ -1,0 +1,161 @@
+//! From a recommendation and what was observed of the cluster to a decision. Pure: no I/O, no clock, no kube client.
+//!
+//! Order of the questions, first answer wins: brakes → mode → dry-run → deletion and rollouts → somebody else's change →
+//! enough and fresh data → a change worth making (coverage, direction, HPA, limits, minimum) → cooldown → budget →
+//! method (resize, else rollout) with the rules of each.
+//!
+//! Invariants: the same [`Facts`] give the same [`Decision`]; every way of not acting has a [`Reason`]; a size once
+//! decided ([`Facts::target`]) is carried on to the pods that lack it, whatever keeps a new size from being decided.
+
+mod change;
+mod facts;
+mod reason;
+mod resize;
+mod rollout;
+
+#[cfg(test)]
+mod tests;
+
+pub use facts::{Facts, HpaFacts, PodContainer, PodFacts, ResizeState, Rights, Rollout, Size, Wanted};
+pub use reason::Reason;
+pub use resize::PodResize;
+pub use rollout::TemplateChange;
+
+use crate::policy::Mode;
+use jiff::SignedDuration;
+
+/// What to do about one workload now.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Decision {
+    /// Nothing, for this reason.
+    Hold(Reason),
+    /// Write the recommendation to the status and nothing else.
+    Publish,
+    /// Patch these pods' `resize` subresource; `target` is the size that all pods are brought to.
+    Resize {
+        /// The size of every container that has one.
+        target: Vec<Size>,
+        /// This batch.
+        pods: Vec<PodResize>,
+        /// How many more pods wait for a later batch.
+        remaining: usize,
+    },
+    /// Apply these requests to the workload's template, which replaces its pods.
+    Rollout {
+        /// The size of every container that has one.
+        target: Vec<Size>,
+        /// The whole template's resources after the change.
+        template: TemplateChange,
+    },
+}
+
+/// Usage older than this says nothing about now: the collector or metrics-server has stopped.
+pub const STALE_AFTER: SignedDuration = SignedDuration::from_mins(10);
+
+/// Decides what to do about one workload.
+pub fn decide(facts: &Facts<'_>) -> Decision {
+    if let Some(decision) = before_any_change(facts) {
+        return decision;
+    }
+    match new_target(facts) {
+        Ok(target) => carry_out(facts, target),
+        Err(reason) => match unfinished(facts) {
+            Some(target) => carry_out(facts, target),
+            None => Decision::Hold(reason),
+        },
+    }
+}
+
+/// The answers that need no recommendation.
+fn before_any_change(facts: &Facts<'_>) -> Option<Decision> {
+    if let Some(place) = &facts.held_by {
+        return Some(Decision::Hold(Reason::HeldByAnnotation { place: place.clone() }));
+    }
+    match facts.mode {
+        Mode::Disabled => return Some(Decision::Hold(Reason::PolicyDisabled)),
+        Mode::Recommend => return Some(Decision::Publish),
+        Mode::Auto => {}
+    }
+    if facts.dry_run {
+        return Some(Decision::Hold(Reason::DryRun));
+    }
+    if facts.deleting {
+        return Some(Decision::Hold(Reason::WorkloadDeleting));
+    }
+    match &facts.rollout {
+        Rollout::Paused => return Some(Decision::Hold(Reason::RolloutPaused)),
+        Rollout::Progressing => return Some(Decision::Hold(Reason::RolloutInProgress)),
+        Rollout::Stable => {}
+    }
+    let manager = facts.reverted_by.as_ref()?;
+    Some(Decision::Hold(Reason::RevertedByOther { manager: manager.clone() }))
+}
+
+/// A size that differs enough from the present one and that nothing forbids, or why there is none.
+fn new_target(facts: &Facts<'_>) -> Result<Vec<Size>, Reason> {
+    enough_data(facts)?;
+    let target = change::target(facts)?;
+    if let Some(last) = facts.last_change {
+        let cooldown = SignedDuration::try_from(facts.update.cooldown).unwrap_or(SignedDuration::MAX);
+        let until = last.saturating_add(cooldown).unwrap_or(jiff::Timestamp::MAX);
+        if facts.now < until {
+            return Err(Reason::Cooldown { until });
+        }
+    }
+    if facts.budget_spent {
+        return Err(Reason::BudgetSpent { per_cycle: facts.update.max_updates_per_cycle });
+    }
+    Ok(target)
+}
+
+fn enough_data(facts: &Facts<'_>) -> Result<(), Reason> {
+    let mut newest = None;
+    let mut missing = None;
+    for wanted in &facts.wanted {
+        match &wanted.outcome {
+            Ok(recommendation) => newest = newest.max(Some(recommendation.newest_sample)),
+            Err(insufficient) => {
+                missing.get_or_insert(Reason::InsufficientData {
+                    container: wanted.container.clone(),
+                    detail: insufficient.to_string(),
+                });
+            }
+        }
+    }
+    match (newest, missing) {
+        (None, Some(reason)) => Err(reason),
+        (None, None) => Err(Reason::NothingToSize),
+        (Some(at), _) if facts.now.duration_since(at) > STALE_AFTER => Err(Reason::StaleData { newest: at }),
+        (Some(_), _) => Ok(()),
+    }
+}
+
+/// The size decided earlier, while pods or the template still lack it.
+fn unfinished(facts: &Facts<'_>) -> Option<Vec<Size>> {
+    if facts.target.is_empty() {
+        return None;
+    }
+    let open = if facts.may_resize() {
+        resize::unfinished(facts, &facts.target)
+    } else {
+        rollout::differs(&facts.template, &facts.target)
+    };
+    open.then(|| facts.target.clone())
+}
+
+/// By resize where that is allowed and possible, else by rollout where that is allowed, else not, with the first reason.
+fn carry_out(facts: &Facts<'_>, target: Vec<Size>) -> Decision {
+    let held = match resize::plan(facts, &target) {
+        Ok((pods, remaining)) => return Decision::Resize { target, pods, remaining },
+        Err(reason) => reason,
+    };
+    let waiting =
+        matches!(held, Reason::ResizeInProgress { .. } | Reason::ResizeDeferred { .. } | Reason::NoRunningPods);
+    if waiting || !facts.update.recreate {
+        return Decision::Hold(held);
+    }
+    match rollout::plan(facts, &target) {
+        Ok(template) => Decision::Rollout { target, template },
+        Err(reason) => Decision::Hold(reason),
+    }
+}

@@ -1,0 +1,152 @@
+//! Why nothing was changed: one enum for status, events, metric labels and `optipod explain`.
+
+use jiff::Timestamp;
+use std::fmt;
+
+/// Why OptiPod holds. [`Reason::code`] is stable; the text tells what happened and what to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs)] // the texts in Display say what each field is
+pub enum Reason {
+    HeldByAnnotation { place: String },
+    PolicyDisabled,
+    DryRun,
+    WorkloadDeleting,
+    RolloutPaused,
+    RolloutInProgress,
+    RevertedByOther { manager: String },
+    MetricsUnavailable { detail: String },
+    InsufficientData { container: String, detail: String },
+    StaleData { newest: Timestamp },
+    NothingToSize,
+    AlreadySized { min_change_percent: u32 },
+    WindowNotCovered,
+    DirectionForbids,
+    HpaOnResource { autoscaler: String },
+    LimitReached { container: String },
+    Cooldown { until: Timestamp },
+    BudgetSpent { per_cycle: usize },
+    OverriddenBy { policy: String },
+    ResizeNotAllowed,
+    ResizeNotServed,
+    ResizeForbidden,
+    ResizeRestarts { container: String },
+    ResizeInProgress { done: usize, pods: usize },
+    ResizeDeferred { pod: String },
+    ResizeInfeasible { pod: String, detail: String },
+    NoRunningPods,
+    QosWouldChange,
+    BestEffortPods,
+    UnsupportedPodResources { pod: String },
+    RolloutForbidden,
+    InvalidResources { detail: String },
+    WriteRefused { detail: String },
+    WriteFailed { detail: String },
+}
+
+impl Reason {
+    /// The name in status, events, metric labels and documentation.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::HeldByAnnotation { .. } => "HeldByAnnotation",
+            Self::PolicyDisabled => "PolicyDisabled",
+            Self::DryRun => "DryRun",
+            Self::WorkloadDeleting => "WorkloadDeleting",
+            Self::RolloutPaused => "RolloutPaused",
+            Self::RolloutInProgress => "RolloutInProgress",
+            Self::RevertedByOther { .. } => "RevertedByOther",
+            Self::MetricsUnavailable { .. } => "MetricsUnavailable",
+            Self::InsufficientData { .. } => "InsufficientData",
+            Self::StaleData { .. } => "StaleData",
+            Self::NothingToSize => "NothingToSize",
+            Self::AlreadySized { .. } => "AlreadySized",
+            Self::WindowNotCovered => "WindowNotCovered",
+            Self::DirectionForbids => "DirectionForbids",
+            Self::HpaOnResource { .. } => "HpaOnResource",
+            Self::LimitReached { .. } => "LimitReached",
+            Self::Cooldown { .. } => "Cooldown",
+            Self::BudgetSpent { .. } => "BudgetSpent",
+            Self::OverriddenBy { .. } => "OverriddenBy",
+            Self::ResizeNotAllowed => "ResizeNotAllowed",
+            Self::ResizeNotServed => "ResizeNotServed",
+            Self::ResizeForbidden => "ResizeForbidden",
+            Self::ResizeRestarts { .. } => "ResizeRestarts",
+            Self::ResizeInProgress { .. } => "ResizeInProgress",
+            Self::ResizeDeferred { .. } => "ResizeDeferred",
+            Self::ResizeInfeasible { .. } => "ResizeInfeasible",
+            Self::NoRunningPods => "NoRunningPods",
+            Self::QosWouldChange => "QosWouldChange",
+            Self::BestEffortPods => "BestEffortPods",
+            Self::UnsupportedPodResources { .. } => "UnsupportedPodResources",
+            Self::RolloutForbidden => "RolloutForbidden",
+            Self::InvalidResources { .. } => "InvalidResources",
+            Self::WriteRefused { .. } => "WriteRefused",
+            Self::WriteFailed { .. } => "WriteFailed",
+        }
+    }
+
+    /// Somebody should look: the change is wanted and will not come about by waiting.
+    pub fn needs_attention(&self) -> bool {
+        matches!(
+            self,
+            Self::RevertedByOther { .. }
+                | Self::MetricsUnavailable { .. }
+                | Self::StaleData { .. }
+                | Self::HpaOnResource { .. }
+                | Self::LimitReached { .. }
+                | Self::ResizeNotAllowed
+                | Self::ResizeNotServed
+                | Self::ResizeForbidden
+                | Self::ResizeRestarts { .. }
+                | Self::ResizeInfeasible { .. }
+                | Self::QosWouldChange
+                | Self::BestEffortPods
+                | Self::UnsupportedPodResources { .. }
+                | Self::RolloutForbidden
+                | Self::InvalidResources { .. }
+                | Self::WriteRefused { .. }
+                | Self::WriteFailed { .. }
+        )
+    }
+}
+
+impl fmt::Display for Reason {
+    #[rustfmt::skip] // a table reads better with one line a reason
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HeldByAnnotation { place } => write!(f, "annotation optipod.io/hold on {place}; remove it to let OptiPod act"),
+            Self::PolicyDisabled => write!(f, "the policy's mode is Disabled"),
+            Self::DryRun => write!(f, "dry-run: recommendations are published, nothing is changed; start the controller with --dry-run=false to apply them"),
+            Self::WorkloadDeleting => write!(f, "the workload is being deleted"),
+            Self::RolloutPaused => write!(f, "the workload's rollout is paused; resume it to let OptiPod act"),
+            Self::RolloutInProgress => write!(f, "a rollout of the workload is in progress; OptiPod waits until it is complete"),
+            Self::RevertedByOther { manager } => write!(f, "{manager} has set requests that OptiPod had applied back; OptiPod does not fight it: change the requests there, let {manager} leave them out, or allow in-place resize, which leaves the template alone"),
+            Self::MetricsUnavailable { detail } => write!(f, "{detail}"),
+            Self::InsufficientData { container, detail } => write!(f, "container {container}: {detail}"),
+            Self::StaleData { newest } => write!(f, "the newest usage is from {newest}; check the recommender and metrics-server"),
+            Self::NothingToSize => write!(f, "the policy excludes every container of this workload"),
+            Self::AlreadySized { min_change_percent } => write!(f, "requests are within {min_change_percent} % of the recommendation (minChangePercent)"),
+            Self::WindowNotCovered => write!(f, "requests are only lowered when usage covers the whole rolling window; it does not yet"),
+            Self::DirectionForbids => write!(f, "updateStrategy.direction forbids this change"),
+            Self::HpaOnResource { autoscaler } => write!(f, "HorizontalPodAutoscaler {autoscaler} scales on the utilization of this resource, which depends on the request; give it an AverageValue target, or another resource, to let OptiPod act"),
+            Self::LimitReached { container } => write!(f, "container {container}: the recommendation is above the container's limit, and updateRequestsOnly keeps limits; raise the limit or set updateRequestsOnly: false"),
+            Self::Cooldown { until } => write!(f, "changed recently; the next change is possible from {until} (updateStrategy.cooldown)"),
+            Self::BudgetSpent { per_cycle } => write!(f, "the policy has changed {per_cycle} workloads in this cycle (maxUpdatesPerCycle); this one follows in a later cycle"),
+            Self::OverriddenBy { policy } => write!(f, "policy {policy} also covers this workload and takes precedence (weight, then age, then name)"),
+            Self::ResizeNotAllowed => write!(f, "updateStrategy.allowInPlaceResize is false and allowRecreate does not help here"),
+            Self::ResizeNotServed => write!(f, "this API server does not serve pods/resize; set allowRecreate: true to change the template instead, which replaces the pods"),
+            Self::ResizeForbidden => write!(f, "OptiPod may not patch pods/resize in this namespace; grant it, or set allowRecreate: true"),
+            Self::ResizeRestarts { container } => write!(f, "container {container}: its resizePolicy restarts the container on this change; set allowRecreate: true to permit restarts"),
+            Self::ResizeInProgress { done, pods } => write!(f, "{done} of {pods} pods have the new size; the next batch follows when the last is actuated and ready"),
+            Self::ResizeDeferred { pod } => write!(f, "pod {pod}: the kubelet defers the resize until its node has room"),
+            Self::ResizeInfeasible { pod, detail } => write!(f, "pod {pod}: the kubelet cannot resize it on its node ({detail}); OptiPod tries again when the recommendation changes"),
+            Self::NoRunningPods => write!(f, "no pod is running that could be resized"),
+            Self::QosWouldChange => write!(f, "the change would alter the pods' QoS class, which is not possible in place; for Guaranteed pods set updateRequestsOnly: false so that limits move along"),
+            Self::BestEffortPods => write!(f, "the pods have no requests at all (BestEffort) and cannot be given any in place; set allowRecreate: true"),
+            Self::UnsupportedPodResources { pod } => write!(f, "pod {pod} sets pod-level resources, which OptiPod does not change yet"),
+            Self::RolloutForbidden => write!(f, "OptiPod may not patch this workload; grant patch on its kind in this namespace"),
+            Self::InvalidResources { detail } => write!(f, "the workload's resources cannot be read: {detail}"),
+            Self::WriteRefused { detail } => write!(f, "the API server refused the change: {detail}"),
+            Self::WriteFailed { detail } => write!(f, "the change could not be made: {detail}; OptiPod tries again"),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Changing a workload's template, which replaces its pods.
+
+use super::facts::{Facts, Size};
+use super::reason::Reason;
+use super::resize::resized;
+use crate::workload::{ContainerResources, QosClass, qos_class};
+
+/// The resources of a template after a change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TemplateChange {
+    /// EVERY container of the template: server-side apply drops what a manager no longer lists.
+    pub containers: Vec<ContainerResources>,
+    /// Limits are ours to set too (`updateRequestsOnly: false`).
+    pub with_limits: bool,
+}
+
+/// The whole template with the new requests.
+pub(super) fn plan(facts: &Facts<'_>, target: &[Size]) -> Result<TemplateChange, Reason> {
+    if !facts.rights.rollout {
+        return Err(Reason::RolloutForbidden);
+    }
+    let requests_only = facts.update.requests_only;
+    let containers: Vec<_> = facts
+        .template
+        .iter()
+        .map(|container| match target.iter().find(|size| size.container == container.name) {
+            Some(size) => resized(container, size.requests, requests_only),
+            None => container.clone(),
+        })
+        .collect();
+    if qos_class(&facts.template) == QosClass::Guaranteed && qos_class(&containers) != QosClass::Guaranteed {
+        return Err(Reason::QosWouldChange);
+    }
+    if containers == facts.template {
+        return Err(Reason::AlreadySized { min_change_percent: facts.update.min_change_percent });
+    }
+    Ok(TemplateChange { containers, with_limits: !requests_only })
+}
+
+/// The template lacks the size. Containers that are not in the template were injected and are not ours to add.
+pub(super) fn differs(template: &[ContainerResources], target: &[Size]) -> bool {
+    target.iter().any(|size| {
+        template.iter().any(|container| {
+            container.name == size.container
+                && (size.requests.cpu.is_some_and(|cpu| container.requests.cpu != Some(cpu))
+                    || size.requests.memory.is_some_and(|memory| container.requests.memory != Some(memory)))
+        })
+    })
+}
