@@ -137,9 +137,9 @@ fn cpu_bounds() -> impl Strategy<Value = CpuBounds> {
 }
 
 fn memory_bounds() -> impl Strategy<Value = MemoryBounds> {
-    let written = |bytes: u64, plain: bool| match plain {
-        true => QuantityText::Integer(i64::try_from(bytes).unwrap()),
-        false => QuantityText::Text(Bytes(bytes).to_string()),
+    let written = |bytes: u64, plain: bool| {
+        let integer = plain.then(|| QuantityText::Integer(i64::try_from(bytes).unwrap()));
+        integer.unwrap_or_else(|| QuantityText::Text(Bytes(bytes).to_string()))
     };
     (Bytes::MIB..=1 << 40, 0..=1u64 << 40, any::<[bool; 2]>()).prop_map(move |(min, more, plain)| MemoryBounds {
         min: written(min, plain[0]),
@@ -154,11 +154,15 @@ fn bounds() -> impl Strategy<Value = ResourceBounds> {
 fn containers() -> impl Strategy<Value = Vec<ContainerOverride>> {
     let partial =
         (option::of(cpu_bounds()), option::of(memory_bounds())).prop_map(|(cpu, memory)| PartialBounds { cpu, memory });
-    let settings = (any::<bool>(), option::of(percentiles()), option::of(1.0..=5.0), option::of(partial));
-    let own = settings.prop_map(|(exclude, percentile, safety_factor, resource_bounds)| match exclude {
-        true => ContainerOverride { exclude, ..ContainerOverride::default() },
-        false => ContainerOverride { percentile, safety_factor, resource_bounds, ..ContainerOverride::default() },
+    let settings = (option::of(percentiles()), option::of(1.0..=5.0), option::of(partial));
+    let excluded = ContainerOverride { exclude: true, ..ContainerOverride::default() };
+    let sized = settings.prop_map(|(percentile, safety_factor, resource_bounds)| ContainerOverride {
+        percentile,
+        safety_factor,
+        resource_bounds,
+        ..ContainerOverride::default()
     });
+    let own = prop_oneof![1 => Just(excluded), 3 => sized];
     btree_map("[a-z]([a-z0-9-]{0,8}[a-z0-9])?", own, 0..4).prop_map(|containers: BTreeMap<_, _>| {
         containers.into_iter().map(|(name, own)| ContainerOverride { name, ..own }).collect()
     })
