@@ -1,15 +1,18 @@
 //! OptimizationPolicy: the resource as users write it, what it means, and which workloads it covers. Pure.
 //!
 //! - [`types`]: the CRD's Rust types, spec and status.
+//! - [`select`]: which workloads a policy covers, and which of two policies wins.
 //! - [`resolved`]: a policy with every default applied and every text parsed; what the rest of OptiPod reads.
 //!
 //! Invariant: nothing outside this module reads [`OptimizationPolicySpec`] directly; decisions read [`Policy`].
 
 pub mod duration;
 pub mod resolved;
+pub mod select;
 pub mod types;
 
 pub use resolved::{Bounds, ContainerPlan, FieldError, MetricsPlan, Policy, PolicyId, ResourcePlan, UpdatePlan};
+pub use select::{NamespaceFacts, OutOfScope, Scope, WorkloadFacts, covers, winner};
 pub use types::{
     Direction, MemoryFloor, Mode, OptimizationPolicy, OptimizationPolicySpec, OptimizationPolicyStatus, Percentile,
 };

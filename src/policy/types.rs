@@ -1,5 +1,6 @@
 //! The types of the CRD `optimizationpolicies.optipod.io`, version v1alpha1.
 
+use crate::workload::WorkloadKind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -83,6 +84,16 @@ pub enum TargetKind {
     StatefulSet,
     /// apps/v1 DaemonSet
     DaemonSet,
+}
+
+impl From<TargetKind> for WorkloadKind {
+    fn from(kind: TargetKind) -> Self {
+        match kind {
+            TargetKind::Deployment => Self::Deployment,
+            TargetKind::StatefulSet => Self::StatefulSet,
+            TargetKind::DaemonSet => Self::DaemonSet,
+        }
+    }
 }
 
 /// From which usage requests are computed.
@@ -320,6 +331,9 @@ pub struct WorkloadStatus {
     /// The requests before OptiPod's last change, written before that change is made.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub previous: Vec<ContainerRequests>,
+    /// The size last decided, which the pods are brought to; it stays through a hold.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub target: Vec<ContainerRequests>,
 }
 
 /// What one container should request, and why.

@@ -1,0 +1,95 @@
+//! The errors of each operation: what was tried, on what, and what to do.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process, or another part of this one, has it open.
+    #[error(
+        "the store in {} is already open; stop the other process (one recommender a folder), or ask it over its API instead of opening the folder", .dir.display()
+    )]
+    InUse {
+        /// The store's folder.
+        dir: PathBuf,
+    },
+    /// A newer program wrote it.
+    #[error(
+        "{} has format version {found}, this program reads up to {supported}; run a newer OptiPod, or give it an empty folder", .path.display()
+    )]
+    NewerFormat {
+        /// What carries the version.
+        path: PathBuf,
+        /// The version found.
+        found: u16,
+        /// The newest version that this program reads.
+        supported: u16,
+    },
+    /// The file system refused.
+    #[error("cannot {action} {}: {source}; check that the volume is mounted, writable and not full", .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The embedded database could not be created anew.
+    #[error("cannot open the database in {}: {reason}; check that the volume is writable and not full", .dir.display())]
+    Database {
+        /// The database's folder.
+        dir: PathBuf,
+        /// What it said.
+        reason: String,
+    },
+}
+
+/// Why a tick was not stored. None of its samples counts; the same samples may be appended again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// The frame could not be made durable.
+    #[error(
+        "cannot make a tick durable in {}: {reason}; keep the samples and append them again, and check that the volume is not full", .dir.display()
+    )]
+    NotDurable {
+        /// The store's folder.
+        dir: PathBuf,
+        /// What was said.
+        reason: String,
+    },
+}
+
+/// Why stored slots could not be read or maintained.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The file system refused.
+    #[error("cannot {action} {}: {source}; check the volume and try again", .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The embedded database refused.
+    #[error("cannot {action} in the database of {}: {reason}; check the volume and try again", .dir.display())]
+    Database {
+        /// What was tried.
+        action: &'static str,
+        /// The store's folder.
+        dir: PathBuf,
+        /// What it said.
+        reason: String,
+    },
+    /// A query's step is zero.
+    #[error(
+        "cannot divide a range into steps of zero length; give a step of at least a millisecond"
+    )]
+    ZeroStep,
+}

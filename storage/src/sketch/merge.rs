@@ -1,0 +1,122 @@
+//! Merging and compressing: the one place where centroids are joined.
+//!
+//! May not know: bytes. Invariant: joins never cross a gap; a gap between two neighbours is kept
+//! only where every digest is empty and they lie wide apart.
+
+use super::tdigest::{Centroid, MAX_CENTROIDS, TDigest, is_wide};
+
+/// A centroid on the way into a merge, with the change in how many digests have values just right
+/// of it.
+#[derive(Clone, Copy)]
+struct Item {
+    mean: f64,
+    weight: u64,
+    change: i32,
+}
+
+/// The centroids of all `parts` together, compressed.
+pub(super) fn merge(parts: &[&TDigest], compression: f64) -> Vec<Centroid> {
+    if let [only] = parts {
+        return compress(only.centroids().to_vec(), compression);
+    }
+    compress(sweep(&sorted_items(parts)), compression)
+}
+
+/// All centroids in ascending order. The sort is stable and finds the ascending runs, one a digest.
+fn sorted_items(parts: &[&TDigest]) -> Vec<Item> {
+    let mut items = Vec::with_capacity(parts.iter().map(|p| p.centroid_count()).sum());
+    for part in parts {
+        let mut filled_before = 0;
+        let last = part.centroid_count() - 1; // a digest has at least one centroid
+        for (i, centroid) in part.centroids().iter().enumerate() {
+            let filled = i32::from(i != last && !centroid.gap());
+            items.push(Item {
+                mean: centroid.mean,
+                weight: centroid.weight(),
+                change: filled - filled_before,
+            });
+            filled_before = filled;
+        }
+    }
+    items.sort_by(|a, b| a.mean.total_cmp(&b.mean));
+    items
+}
+
+/// Joins equal means and sets the gap bits: a boundary is a gap when no digest has values there.
+fn sweep(items: &[Item]) -> Vec<Centroid> {
+    let mut out = Vec::with_capacity(items.len());
+    let mut filled = 0;
+    let mut rest = items.iter().peekable();
+    while let Some(item) = rest.next() {
+        let mut weight = item.weight;
+        filled += item.change;
+        while let Some(same) = rest.next_if(|next| next.mean <= item.mean) {
+            weight += same.weight;
+            filled += same.change;
+        }
+        let gap = filled == 0
+            && rest
+                .peek()
+                .is_some_and(|next| is_wide(item.mean, next.mean));
+        out.push(Centroid::new(item.mean, weight, gap));
+    }
+    out
+}
+
+/// Joins neighbours as far as the scale function allows; few centroids stay as they are, exact.
+/// Where gaps alone keep more than the cap, the narrowest are given up first.
+pub(super) fn compress(centroids: Vec<Centroid>, compression: f64) -> Vec<Centroid> {
+    let compression = compression.clamp(10.0, 1000.0);
+    if centroids.len() as f64 <= compression / 2.0 {
+        return centroids;
+    }
+    let mut out = joined(&centroids, compression);
+    for factor in [1.2, 1.5, 2.0, 4.0, f64::INFINITY] {
+        if out.len() <= MAX_CENTROIDS {
+            break;
+        }
+        out = joined(&without_gaps_below(&out, factor), compression);
+    }
+    out
+}
+
+/// One greedy pass with the weight limit of scale function k2: `q (1 - q) / normalizer`.
+fn joined(centroids: &[Centroid], compression: f64) -> Vec<Centroid> {
+    let total = centroids.iter().map(|c| c.weight()).sum::<u64>() as f64;
+    let normalizer = compression / (4.0 * (total / compression).ln() + 24.0).max(4.0);
+    let limit = |q: f64| total * q * (1.0 - q) / normalizer;
+    let mut out: Vec<Centroid> = Vec::with_capacity(centroids.len().min(MAX_CENTROIDS));
+    let mut before = 0.0; // weight left of the cluster that grows
+    for &next in centroids {
+        let Some(cluster) = out.last_mut() else {
+            out.push(next);
+            continue;
+        };
+        let weight = cluster.weight() as f64;
+        let both = weight + next.weight() as f64;
+        let allowed = limit(before / total).min(limit((before + both) / total));
+        if !cluster.gap() && both <= allowed {
+            let mean = cluster.mean + (next.mean - cluster.mean) * (next.weight() as f64 / both);
+            let mean = mean.clamp(cluster.mean, next.mean);
+            *cluster = Centroid::new(mean, cluster.weight() + next.weight(), next.gap());
+        } else {
+            before += weight;
+            out.push(next);
+        }
+    }
+    out
+}
+
+/// Takes the gap bit from centroids whose right neighbour is nearer than `factor` times the value.
+fn without_gaps_below(centroids: &[Centroid], factor: f64) -> Vec<Centroid> {
+    let next_means = centroids
+        .iter()
+        .skip(1)
+        .map(|c| c.mean)
+        .chain([f64::INFINITY]);
+    centroids
+        .iter()
+        .zip(next_means)
+        .map(|(c, next)| Centroid::new(c.mean, c.weight(), c.gap() && next > c.mean * factor))
+        .collect()
+}
