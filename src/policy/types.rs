@@ -325,9 +325,6 @@ pub struct WorkloadStatus {
     pub message: Option<String>,
     /// What each container should request.
     pub recommendations: Vec<ContainerRecommendation>,
-    /// The size last decided, which the pods are brought to; it stays through a hold.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub target: Vec<ContainerRequests>,
     /// The requests before OptiPod's last change, written before that change is made.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub previous: Vec<ContainerRequests>,
