@@ -13,6 +13,7 @@
 //! - [`config`], [`run`], [`cli`]: settings, composition, commands.
 
 pub mod clock;
+pub mod config;
 pub mod decide;
 pub mod policy;
 pub mod provider;

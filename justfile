@@ -1,0 +1,34 @@
+# `just` lists the recipes.
+
+_default:
+    @just --list
+
+# Format, lint, licences
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo deny check bans licenses sources
+
+# Every test; those on a real control plane run once `just control-plane` has built it
+test:
+    cargo test --workspace
+
+# The test cluster: etcd, API server, controller-manager, scheduler, kwok and metrics-server in one binary (needs Go)
+control-plane:
+    tests/controlplane/build.sh
+
+# A day on a simulated cluster
+demo *ARGS:
+    cargo run --release -p optipod-demo -- {{ARGS}}
+
+# The percentile core against its peers
+bench *ARGS:
+    cargo bench -p optipod -- {{ARGS}}
+
+# Write crds/ anew after a change of the policy's types
+crd:
+    cargo run --quiet --bin optipod -- crd > crds/optimizationpolicies.optipod.io.yaml
+
+# What CI runs
+ci:
+    .ci/run

@@ -1,0 +1,366 @@
+//! Settings of the running roles. A flag wins over an environment variable, that over the config file, that over the
+//! default. An unknown key in the file is an error that names it.
+
+use crate::policy::duration;
+use clap::Args;
+use figment::Figment;
+use figment::providers::{Format, Serialized, Yaml};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Every setting, with the names of the config file (camelCase).
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Settings {
+    /// Nothing is written but status and events.
+    pub dry_run: bool,
+    /// The provider of policies that name none.
+    pub metrics_provider: String,
+    /// Where Prometheus answers; read by the provider `prometheus`, which this version does not have yet.
+    #[serde(rename = "prometheusURL")]
+    pub prometheus_url: Option<String>,
+    /// Only the holder of the Lease acts.
+    pub leader_election: bool,
+    /// Where `/metrics` listens; empty or `0` for nowhere.
+    pub metrics_addr: String,
+    /// Where `/healthz` and `/readyz` listen; empty or `0` for nowhere.
+    pub health_probe_bind_address: String,
+    /// How often policies are evaluated that do not say so themselves.
+    pub reconciliation_interval: String,
+    /// The operator's own namespace.
+    pub namespace: String,
+    /// `own`: a policy outside the operator's namespace acts on its own namespace only. `any`: on all that it selects.
+    pub policy_scope: PolicyScope,
+    /// No policy acts on these namespaces.
+    pub deny_namespaces: BTreeSet<String>,
+    /// At most this many workloads are changed a minute, over all policies.
+    pub max_updates_per_minute: u32,
+    /// Where the recommender answers gRPC, as the controller and the commands call it.
+    pub recommender_addr: String,
+    /// Where the recommender listens for gRPC.
+    pub grpc_addr: String,
+    /// The store's folder.
+    pub data_dir: PathBuf,
+    /// How often metrics-server is read.
+    pub scrape_interval: String,
+    /// How long usage is kept.
+    pub retention: String,
+    /// `text` or `json`.
+    pub log_format: LogFormat,
+}
+
+/// How far policies outside the operator's namespace reach.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyScope {
+    /// Their own namespace.
+    Own,
+    /// Every namespace that they select.
+    Any,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            dry_run: false,
+            metrics_provider: "metrics-server".to_owned(),
+            prometheus_url: None,
+            leader_election: false,
+            metrics_addr: ":8080".to_owned(),
+            health_probe_bind_address: ":8081".to_owned(),
+            reconciliation_interval: "5m".to_owned(),
+            namespace: "optipod-system".to_owned(),
+            policy_scope: PolicyScope::Own,
+            deny_namespaces: BTreeSet::new(),
+            max_updates_per_minute: 20,
+            recommender_addr: "http://127.0.0.1:9090".to_owned(),
+            grpc_addr: "127.0.0.1:9090".to_owned(),
+            data_dir: PathBuf::from("/var/lib/optipod"),
+            scrape_interval: "15s".to_owned(),
+            retention: "30d".to_owned(),
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+/// The same settings as flags and environment variables, each optional.
+#[derive(Args, Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Flags {
+    /// YAML file with settings
+    #[arg(long, env = "OPTIPOD_CONFIG", value_name = "FILE", global = true)]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Change nothing: publish recommendations in status only
+    #[arg(long, env = "OPTIPOD_DRY_RUN", num_args = 0..=1, require_equals = true, default_missing_value = "true", global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<bool>,
+    /// Provider of policies that name none
+    #[arg(long, env = "OPTIPOD_METRICS_PROVIDER", value_name = "NAME", global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics_provider: Option<String>,
+    /// Act only while holding the Lease
+    #[arg(long = "enable-leader-election", env = "OPTIPOD_LEADER_ELECTION", num_args = 0..=1, require_equals = true, default_missing_value = "true", global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leader_election: Option<bool>,
+    /// Where /metrics listens, such as :8080; 0 for nowhere
+    #[arg(long, env = "OPTIPOD_METRICS_ADDR", value_name = "ADDR", global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics_addr: Option<String>,
+    /// Where /healthz and /readyz listen, such as :8081; 0 for nowhere
+    #[arg(long, env = "OPTIPOD_HEALTH_PROBE_BIND_ADDRESS", value_name = "ADDR", global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_probe_bind_address: Option<String>,
+    /// How often policies are evaluated that do not say so themselves
+    #[arg(long, env = "OPTIPOD_RECONCILIATION_INTERVAL", value_name = "DURATION", global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reconciliation_interval: Option<String>,
+    /// The operator's own namespace
+    #[arg(long = "operator-namespace", env = "OPTIPOD_NAMESPACE", value_name = "NAMESPACE", global = true)]
+    #[serde(rename = "namespace", skip_serializing_if = "Option::is_none")]
+    pub operator_namespace: Option<String>,
+    /// Whether policies outside the operator's namespace reach beyond their own
+    #[arg(long, env = "OPTIPOD_POLICY_SCOPE", value_enum, global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_scope: Option<PolicyScope>,
+    /// Namespaces that no policy acts on
+    #[arg(long, env = "OPTIPOD_DENY_NAMESPACES", value_name = "NAMES", value_delimiter = ',', global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deny_namespaces: Option<Vec<String>>,
+    /// At most this many workloads are changed a minute
+    #[arg(long, env = "OPTIPOD_MAX_UPDATES_PER_MINUTE", value_name = "N", global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_updates_per_minute: Option<u32>,
+    /// Where the recommender answers gRPC
+    #[arg(long, env = "OPTIPOD_RECOMMENDER_ADDR", value_name = "URL", global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recommender_addr: Option<String>,
+    /// Where the recommender listens for gRPC
+    #[arg(long, env = "OPTIPOD_GRPC_ADDR", value_name = "ADDR", global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc_addr: Option<String>,
+    /// The store's folder
+    #[arg(long, env = "OPTIPOD_DATA_DIR", value_name = "DIR", global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// How often metrics-server is read
+    #[arg(long, env = "OPTIPOD_SCRAPE_INTERVAL", value_name = "DURATION", global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scrape_interval: Option<String>,
+    /// How long usage is kept
+    #[arg(long, env = "OPTIPOD_RETENTION", value_name = "DURATION", global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<String>,
+    /// How log lines look
+    #[arg(long, env = "OPTIPOD_LOG_FORMAT", value_enum, global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// Settings that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is not there or cannot be read.
+    #[error("config file {path} cannot be read: {cause}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        cause: std::io::Error,
+    },
+    /// A key is unknown or a value has the wrong type.
+    #[error("settings{}: {cause}", path.as_ref().map(|p| format!(" (config file {})", p.display())).unwrap_or_default())]
+    Content {
+        /// The config file, if one was given.
+        path: Option<PathBuf>,
+        /// What is wrong, naming the key.
+        cause: Box<figment::Error>,
+    },
+    /// A value is not usable.
+    #[error("setting {key}: {message}")]
+    Value {
+        /// The key as in the config file.
+        key: &'static str,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+}
+
+impl Settings {
+    /// Merges defaults (with `base` in their place), the config file and the flags, and checks the result.
+    pub fn load(base: &Self, flags: &Flags) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(Serialized::defaults(base));
+        if let Some(path) = &flags.config {
+            let text =
+                std::fs::read_to_string(path).map_err(|cause| ConfigError::File { path: path.clone(), cause })?;
+            figment = figment.merge(Yaml::string(&text));
+        }
+        let merged = figment.merge(Serialized::defaults(flags)).extract::<Self>();
+        let settings =
+            merged.map_err(|cause| ConfigError::Content { path: flags.config.clone(), cause: Box::new(cause) })?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.scrape_interval()?;
+        self.retention()?;
+        self.reconciliation_interval()?;
+        self.metrics_listen()?;
+        self.health_listen()?;
+        if self.max_updates_per_minute == 0 {
+            let message = "must be at least 1; to change nothing use dryRun: true".to_owned();
+            return Err(ConfigError::Value { key: "maxUpdatesPerMinute", message });
+        }
+        if self.metrics_provider != "metrics-server" {
+            let message =
+                format!("no provider \"{}\" in this version; available: metrics-server", self.metrics_provider);
+            return Err(ConfigError::Value { key: "metricsProvider", message });
+        }
+        Ok(())
+    }
+
+    /// How often metrics-server is read, 1 s to 5 min.
+    pub fn scrape_interval(&self) -> Result<Duration, ConfigError> {
+        duration_between("scrapeInterval", &self.scrape_interval, ("1s", "5m"))
+    }
+
+    /// How long usage is kept, 1 h to 400 d.
+    pub fn retention(&self) -> Result<Duration, ConfigError> {
+        duration_between("retention", &self.retention, ("1h", "400d"))
+    }
+
+    /// How often policies are evaluated that do not say so themselves, 10 s to 24 h.
+    pub fn reconciliation_interval(&self) -> Result<Duration, ConfigError> {
+        duration_between("reconciliationInterval", &self.reconciliation_interval, ("10s", "24h"))
+    }
+
+    /// Where `/metrics` listens, if anywhere.
+    pub fn metrics_listen(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        listen("metricsAddr", &self.metrics_addr)
+    }
+
+    /// Where the probes listen, if anywhere.
+    pub fn health_listen(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        listen("healthProbeBindAddress", &self.health_probe_bind_address)
+    }
+
+    /// Where gRPC listens.
+    pub fn grpc_listen(&self) -> Result<SocketAddr, ConfigError> {
+        listen("grpcAddr", &self.grpc_addr)?
+            .ok_or_else(|| ConfigError::Value { key: "grpcAddr", message: "the recommender must listen".to_owned() })
+    }
+}
+
+fn duration_between(key: &'static str, text: &str, (least, most): (&str, &str)) -> Result<Duration, ConfigError> {
+    let value = duration::parse(text).map_err(|error| ConfigError::Value { key, message: error.to_string() })?;
+    let range = duration::parse(least).unwrap_or_default()..=duration::parse(most).unwrap_or(Duration::MAX);
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    Err(ConfigError::Value { key, message: format!("must be from {least} to {most}, got \"{text}\"") })
+}
+
+/// Reads `127.0.0.1:8080`, and Go's `:8080` for all interfaces; empty or `0` is nowhere.
+fn listen(key: &'static str, text: &str) -> Result<Option<SocketAddr>, ConfigError> {
+    if text.is_empty() || text == "0" {
+        return Ok(None);
+    }
+    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    full.parse().map(Some).map_err(|_| ConfigError::Value {
+        key,
+        message: format!("\"{text}\" is not an address; write for example :8080 or 127.0.0.1:8080, or 0 for none"),
+    })
+}
+
+/// The folder of `optipod run`'s store: the user's state directory.
+pub fn user_state_dir() -> PathBuf {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = variable("XDG_STATE_HOME")
+        .or_else(|| variable("HOME").map(|home| home.join(".local/state")))
+        .unwrap_or_else(|| Path::new(".").to_path_buf());
+    base.join("optipod")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    fn load(text: &str, flags: Flags) -> Result<Settings, ConfigError> {
+        let file = file(text);
+        Settings::load(&Settings::default(), &Flags { config: Some(file.path().into()), ..flags })
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let text = "dryRun: true\nmetricsAddr: 127.0.0.1:1\nreconciliationInterval: 1m\n";
+        let flags = Flags { metrics_addr: Some("127.0.0.1:2".into()), ..Flags::default() };
+        let settings = load(text, flags).unwrap();
+        assert!(settings.dry_run);
+        assert_eq!(settings.metrics_addr, "127.0.0.1:2");
+        assert_eq!(settings.reconciliation_interval().unwrap(), Duration::from_secs(60));
+        assert_eq!(settings.max_updates_per_minute, 20);
+    }
+
+    #[test]
+    fn the_config_map_of_the_specification_is_read() {
+        let text = "dryRun: false\nmetricsProvider: metrics-server\nprometheusURL: http://prometheus:9090\nleaderElection: true\nreconciliationInterval: 5m\n";
+        let settings = load(text, Flags::default()).unwrap();
+        assert!(settings.leader_election);
+        assert_eq!(settings.prometheus_url.as_deref(), Some("http://prometheus:9090"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it() {
+        let error = load("dryrun: true\n", Flags::default()).unwrap_err().to_string();
+        assert!(error.contains("dryrun"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_an_error_that_says_what_would_be_right() {
+        for (text, part) in [
+            ("scrapeInterval: 10m", "from 1s to 5m"),
+            ("retention: soon", "not a duration"),
+            ("metricsAddr: here", "not an address"),
+            ("maxUpdatesPerMinute: 0", "at least 1"),
+            ("metricsProvider: graphite", "available: metrics-server"),
+            ("dryRun: maybe", "dryRun"),
+        ] {
+            let error = load(text, Flags::default()).unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+        let missing = Flags { config: Some("/nowhere/config.yaml".into()), ..Flags::default() };
+        assert!(
+            Settings::load(&Settings::default(), &missing).unwrap_err().to_string().contains("/nowhere/config.yaml")
+        );
+    }
+
+    #[test]
+    fn addresses_are_read_as_go_programs_read_them() {
+        let of = |text: &str| listen("metricsAddr", text).unwrap();
+        assert_eq!(of(":8080"), Some(([0, 0, 0, 0], 8080).into()));
+        assert_eq!(of("127.0.0.1:0"), Some(([127, 0, 0, 1], 0).into()));
+        assert_eq!(of("0"), None);
+        assert_eq!(of(""), None);
+    }
+}
