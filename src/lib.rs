@@ -14,10 +14,12 @@
 
 pub mod clock;
 pub mod config;
+pub mod controller;
 pub mod decide;
 pub mod policy;
 pub mod provider;
 pub mod quantity;
 pub mod recommend;
+pub mod telemetry;
 pub mod usage;
 pub mod workload;

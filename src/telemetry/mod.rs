@@ -1,0 +1,2 @@
+//! What OptiPod tells about itself.
+pub mod events;
