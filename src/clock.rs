@@ -1,43 +1,78 @@
-//! The one clock. It derives from `tokio::time`, so that a paused or accelerated timeline moves everything alike:
-//! our timers, kube's requeue, and every timestamp that we write.
+//! The one clock of every loop: where `now` comes from.
+//!
+//! Pure code takes `now` as an argument and never sees this type. A clock that starts at a chosen time follows
+//! `tokio::time`, so that a paused runtime moves it together with every timer; the system's clock follows the wall,
+//! because a monotonic clock stands still while a machine is suspended and would then refuse all samples as
+//! coming from the future.
+//!
+//! Invariant: one process has one clock; it is copied, never made a second time.
 
 use jiff::Timestamp;
+use std::time::Duration;
 use tokio::time::Instant;
 
-/// Tells the time: an epoch plus the time that tokio's clock has passed since.
+/// Tells the time.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    epoch: Timestamp,
-    start: Instant,
+pub struct Clock(Source);
+
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Wall,
+    Timeline { epoch: Timestamp, start: Instant },
 }
 
 impl Clock {
-    /// The real time. Later steps of the system's clock are not followed; a process that lives for months may drift by
-    /// as much as its monotonic clock does.
+    /// The machine's clock.
     pub fn system() -> Self {
-        Self::starting_at(Timestamp::now())
+        Self(Source::Wall)
     }
 
-    /// A clock that shows `epoch` now.
+    /// A clock that shows `epoch` now and advances with `tokio::time`.
     pub fn starting_at(epoch: Timestamp) -> Self {
-        Self { epoch, start: Instant::now() }
+        Self(Source::Timeline { epoch, start: Instant::now() })
     }
 
-    /// The present moment.
+    /// The time. Saturates at the end of representable time.
     pub fn now(&self) -> Timestamp {
-        self.epoch.saturating_add(self.start.elapsed()).unwrap_or(Timestamp::MAX)
+        match self.0 {
+            Source::Wall => Timestamp::now(),
+            Source::Timeline { epoch, start } => later(epoch, start.elapsed()),
+        }
     }
+}
+
+/// `at` plus `by`, saturating.
+pub fn later(at: Timestamp, by: Duration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// `at` minus `by`, saturating.
+pub fn earlier(at: Timestamp, by: Duration) -> Timestamp {
+    at.checked_sub(by).unwrap_or(Timestamp::MIN)
+}
+
+/// The time from `from` to `to`; zero when `to` is earlier.
+pub fn between(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or(Duration::ZERO)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
-    async fn the_clock_follows_a_paused_timeline() {
-        let clock = Clock::starting_at(Timestamp::UNIX_EPOCH);
-        tokio::time::advance(Duration::from_secs(90)).await;
-        assert_eq!(clock.now().as_second(), 90);
+    async fn a_chosen_start_follows_paused_time() {
+        let epoch: Timestamp = "2026-11-24T10:00:00Z".parse().unwrap();
+        let clock = Clock::starting_at(epoch);
+        assert_eq!(clock.now(), epoch);
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        assert_eq!(clock.now(), "2026-11-24T10:01:30Z".parse().unwrap());
+    }
+
+    #[test]
+    fn arithmetic_saturates() {
+        assert_eq!(later(Timestamp::MAX, Duration::from_secs(1)), Timestamp::MAX);
+        assert_eq!(earlier(Timestamp::MIN, Duration::from_secs(1)), Timestamp::MIN);
+        assert_eq!(between(Timestamp::MAX, Timestamp::MIN), Duration::ZERO);
     }
 }

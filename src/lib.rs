@@ -2,9 +2,8 @@
 //!
 //! The layout, from the bottom up; imports go downward only:
 //! - [`quantity`], [`usage`], [`workload`], [`policy`]: what things are. Pure.
-//! - [`clock`]: the one clock.
+//! - [`clock`]: the one clock of every loop. [`blocking`]: store calls on async threads. [`proto`]: the protocol's types.
 //! - [`recommend`]: usage + policy → recommendation + explanation. Pure.
-
 //! - [`decide`]: recommendation + observed facts → decision. Pure.
 //! - [`provider`]: where usage comes from.
 //! - [`collector`]: metrics-server → storage.
@@ -12,14 +11,19 @@
 //! - [`controller`]: observe → plan → apply → report.
 //! - [`config`], [`run`], [`cli`]: settings, composition, commands.
 
+pub mod api;
+pub mod blocking;
 pub mod clock;
+pub mod collector;
 pub mod config;
 pub mod controller;
 pub mod decide;
 pub mod policy;
+pub mod proto;
 pub mod provider;
 pub mod quantity;
 pub mod recommend;
 pub mod telemetry;
 pub mod usage;
+pub mod web;
 pub mod workload;

@@ -88,11 +88,38 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Parses `text` into units of 10^-`decimals`, rounding up.
+/// Parses a measured amount, such as `123456789n` cores or `64Ki` bytes, without rounding it to a unit.
 ///
-/// Grammar: <https://pkg.go.dev/k8s.io/apimachinery/pkg/api/resource#Quantity>.
+/// Exact where the digits and the divisor fit a double (fewer than 16 digits), else the nearest value to some 1e-15.
+pub fn parse_f64(text: &str) -> Result<f64, QuantityError> {
+    let Parts { mantissa, binary, decimal } = read(text)?;
+    let scaled = mantissa as f64 * f64::from(binary).exp2();
+    let factor = 10f64.powi(decimal.abs());
+    let value = if decimal < 0 { scaled / factor } else { scaled * factor };
+    if value.is_finite() { Ok(value) } else { Err(QuantityError::TooLarge(text.to_owned())) }
+}
+
+/// Parses `text` into units of 10^-`decimals`, rounding up.
 fn parse(text: &str, decimals: i32) -> Result<u64, QuantityError> {
+    let too_large = || QuantityError::TooLarge(text.to_owned());
+    let Parts { mantissa, binary, decimal } = read(text)?;
+    let scaled = mantissa.checked_mul(1 << binary).ok_or_else(too_large)?;
+    let value = shift_decimal_ceil(scaled, decimal + decimals).ok_or_else(too_large)?;
+    u64::try_from(value).map_err(|_| too_large())
+}
+
+/// What a quantity says: `mantissa` × 2^`binary` × 10^`decimal`.
+struct Parts {
+    mantissa: u128,
+    binary: u32,
+    decimal: i32,
+}
+
+/// Reads `text` by the grammar of
+/// <https://pkg.go.dev/k8s.io/apimachinery/pkg/api/resource#Quantity>; it allocates nothing but errors.
+fn read(text: &str) -> Result<Parts, QuantityError> {
     let syntax = || QuantityError::Syntax(text.to_owned());
+    let too_large = || QuantityError::TooLarge(text.to_owned());
     let (unsigned, negative) = match text.as_bytes().first() {
         Some(b'-') => (text.get(1..).unwrap_or(""), true),
         Some(b'+') => (text.get(1..).unwrap_or(""), false),
@@ -105,19 +132,17 @@ fn parse(text: &str, decimals: i32) -> Result<u64, QuantityError> {
         return Err(syntax());
     }
     let (binary, exponent) = scale(suffix).ok_or_else(syntax)?;
-    let too_large = || QuantityError::TooLarge(text.to_owned());
-    let digits = format!("{whole}{}", fraction.trim_end_matches('0'));
-    let mantissa: u128 = match digits.trim_start_matches('0') {
-        "" => 0,
-        significant => significant.parse().map_err(|_| too_large())?,
-    };
+    let fraction = fraction.trim_end_matches('0');
+    let mantissa = whole
+        .bytes()
+        .chain(fraction.bytes())
+        .try_fold(0u128, |sum, digit| sum.checked_mul(10)?.checked_add(u128::from(digit - b'0')))
+        .ok_or_else(too_large)?;
     if negative && mantissa != 0 {
         return Err(QuantityError::Negative(text.to_owned()));
     }
-    let places = i32::try_from(fraction.trim_end_matches('0').len()).map_err(|_| too_large())?;
-    let scaled = mantissa.checked_mul(1 << binary).ok_or_else(too_large)?;
-    let value = shift_decimal_ceil(scaled, exponent + decimals - places).ok_or_else(too_large)?;
-    u64::try_from(value).map_err(|_| too_large())
+    let places = i32::try_from(fraction.len()).map_err(|_| too_large())?;
+    Ok(Parts { mantissa, binary, decimal: exponent - places })
 }
 
 /// The power of two and the power of ten that a suffix stands for.
@@ -230,7 +255,34 @@ mod tests {
         assert_eq!(Bytes::from_f64_ceil_mib(2.0 * 1_048_576.0), Bytes(2 * Bytes::MIB));
     }
 
+    #[test]
+    fn measured_amounts_keep_their_nano_precision() {
+        for (text, value) in [
+            ("123456789n", 0.123_456_789),
+            ("1n", 1e-9),
+            ("250m", 0.25),
+            ("17u", 17e-6),
+            ("2", 2.0),
+            ("1.5Gi", 1_610_612_736.0),
+            ("64Ki", 65_536.0),
+            ("1e3", 1000.0),
+            ("0", 0.0),
+        ] {
+            assert_eq!(parse_f64(text), Ok(value), "{text}");
+        }
+        assert_eq!(parse_f64("-5n"), Err(QuantityError::Negative("-5n".into())));
+        assert_eq!(parse_f64("NaN"), Err(QuantityError::Syntax("NaN".into())));
+        assert_eq!(parse_f64("1.2.3"), Err(QuantityError::Syntax("1.2.3".into())));
+    }
+
     proptest! {
+        #[test]
+        fn a_measured_amount_rounds_up_to_the_same_millicores(nanos in 0u64..1 << 50) {
+            let text = format!("{nanos}n");
+            prop_assert_eq!(parse_f64(&text).unwrap(), nanos as f64 / 1e9);
+            prop_assert_eq!(text.parse(), Ok(Millicores(nanos.div_ceil(1_000_000))));
+        }
+
         #[test]
         fn printed_amounts_parse_back(value in any::<u64>()) {
             prop_assert_eq!(Millicores(value).to_string().parse(), Ok(Millicores(value)));

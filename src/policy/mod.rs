@@ -1,17 +1,22 @@
 //! OptimizationPolicy: the resource as users write it, what it means, and which workloads it covers. Pure.
 //!
-//! - [`types`]: the CRD's Rust types, spec and status.
+//! - [`types`]: the CRD's Rust types, spec and status; [`crd`]: the CRD made of them.
 //! - [`select`]: which workloads a policy covers, and which of two policies wins.
-//! - [`resolved`]: a policy with every default applied and every text parsed; what the rest of OptiPod reads.
+//! - [`resolved`]: a policy with every default applied and every text parsed, what the rest of OptiPod reads;
+//!   [`resolve`]: the way there, and every check.
 //!
 //! Invariant: nothing outside this module reads [`OptimizationPolicySpec`] directly; decisions read [`Policy`].
 
+pub mod crd;
 pub mod duration;
+mod limits;
+pub mod resolve;
 pub mod resolved;
 pub mod select;
 pub mod types;
 
-pub use resolved::{Bounds, ContainerPlan, FieldError, MetricsPlan, Policy, PolicyId, ResourcePlan, UpdatePlan};
+pub use resolve::FieldError;
+pub use resolved::{Bounds, ContainerPlan, MetricsPlan, Policy, PolicyId, ResourcePlan, UpdatePlan};
 pub use select::{NamespaceFacts, OutOfScope, Scope, WorkloadFacts, covers, winner};
 pub use types::{
     Direction, MemoryFloor, Mode, OptimizationPolicy, OptimizationPolicySpec, OptimizationPolicyStatus, Percentile,

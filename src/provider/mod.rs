@@ -2,6 +2,15 @@
 //!
 //! Invariant: the controller reads usage only through [`UsageProvider`]; it knows no store and no PromQL.
 
+mod grpc;
+mod measured;
+
+#[cfg(test)]
+mod tests;
+
+pub use grpc::GrpcProvider;
+pub use measured::Measured;
+
 use crate::usage::{SeriesKey, WindowUsage};
 use std::time::Duration;
 

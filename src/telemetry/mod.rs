@@ -1,2 +1,15 @@
-//! What OptiPod tells about itself.
+//! What OptiPod tells about itself: Prometheus metrics, Kubernetes events and log lines.
+//!
+//! It may not know what the numbers mean for a decision, nor reach the cluster. Invariant: nothing here fails the work
+//! that it reports on.
+
+mod collector_metrics;
 pub mod events;
+mod logging;
+pub mod metrics;
+mod policy_metrics;
+
+pub use collector_metrics::{CollectorMetrics, RefusedCause};
+pub use logging::{InitError, LogFormat, init};
+pub use metrics::Metrics;
+pub use policy_metrics::PolicyMetrics;

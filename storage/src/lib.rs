@@ -6,12 +6,24 @@
 //! Invariant: a tick that [`Store::append`] acknowledged is found again after any crash, and
 //! counts once.
 
+mod catalog;
+mod chunk;
 mod codec;
+mod entry;
 mod error;
+mod frame;
+mod open_slot;
+mod record;
+mod rollup;
 mod series;
 mod sketch;
+mod sled_part;
 mod slot;
+mod slot_file;
+mod snapshot;
 mod store;
+mod streams;
+mod table;
 mod time;
 mod usage;
 

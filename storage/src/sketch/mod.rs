@@ -9,6 +9,7 @@ mod merge;
 mod tdigest;
 
 pub use build::TDigestBuilder;
+pub(crate) use build::is_valid;
 pub use tdigest::TDigest;
 
 pub(crate) use tdigest::{SLOT_COMPRESSION, WINDOW_COMPRESSION};

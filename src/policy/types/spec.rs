@@ -1,37 +1,56 @@
-//! The types of the CRD `optimizationpolicies.optipod.io`, version v1alpha1.
+//! What users write: `spec` of an OptimizationPolicy.
 
+use super::super::limits;
+use super::{OptimizationPolicyStatus, schema};
 use crate::workload::WorkloadKind;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::fmt;
 
 /// Says which workloads OptiPod sizes, from which usage, within which bounds, and how it may change them.
 #[derive(CustomResource, Serialize, Deserialize, Clone, PartialEq, Debug, JsonSchema)]
 #[kube(group = "optipod.io", version = "v1alpha1", kind = "OptimizationPolicy", namespaced)]
 #[kube(status = "OptimizationPolicyStatus", derive = "PartialEq", shortname = "op", category = "optipod")]
+#[kube(doc = "Says which workloads OptiPod sizes, from which usage, within which bounds, and how it may change them.")]
+#[allow(clippy::duplicated_attributes)] // each column has a type
+#[kube(selectable = ".spec.mode")]
+#[kube(printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"))]
+#[kube(printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#))]
+#[kube(printcolumn(name = "Workloads", type_ = "integer", json_path = ".status.summary.workloads"))]
+#[kube(printcolumn(name = "Updated", type_ = "integer", json_path = ".status.summary.updated"))]
+#[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
+#[schemars(extend("x-kubernetes-validations" = schema::auto_needs_a_method()))]
 #[serde(rename_all = "camelCase")]
 pub struct OptimizationPolicySpec {
     /// Auto applies recommendations, Recommend only publishes them, Disabled does neither.
     pub mode: Mode,
     /// Where two policies select the same workload, the higher weight wins; then the older policy, then the name.
     #[serde(default = "defaults::weight")]
+    #[schemars(range(min = limits::WEIGHT.least, max = limits::WEIGHT.most))]
     pub weight: i32,
     /// Which workloads this policy covers.
     pub selector: WorkloadSelector,
     /// From which usage requests are computed.
     #[serde(default)]
+    #[schemars(extend("default" = json!({})))]
     pub metrics_config: MetricsConfig,
     /// Requests never leave these bounds.
     pub resource_bounds: ResourceBounds,
     /// Settings of single containers, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = limits::CONTAINERS))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub containers: Vec<ContainerOverride>,
     /// How and how often workloads may be changed.
     #[serde(default)]
+    #[schemars(extend("default" = json!({})))]
     pub update_strategy: UpdateStrategy,
     /// How often the policy is evaluated, 10s to 24h.
     #[serde(default = "defaults::interval")]
+    #[schemars(schema_with = "schema::interval")]
     pub reconciliation_interval: String,
 }
 
@@ -48,19 +67,23 @@ pub enum Mode {
 
 /// Which workloads a policy covers: those that match every part that is given.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = schema::selector_says_something()))]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadSelector {
     /// Labels of the workload's namespace.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::label_selector")]
     pub namespace_selector: Option<LabelSelector>,
     /// Labels of the workload itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::label_selector")]
     pub workload_selector: Option<LabelSelector>,
     /// Namespaces by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<Namespaces>,
     /// The kinds that the policy covers.
     #[serde(default = "defaults::kinds")]
+    #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub kinds: Vec<TargetKind>,
 }
 
@@ -69,9 +92,11 @@ pub struct WorkloadSelector {
 pub struct Namespaces {
     /// When given and not empty, only these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::namespaces")]
     pub allow: Vec<String>,
     /// Never these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::namespaces")]
     pub deny: Vec<String>,
 }
 
@@ -98,19 +123,23 @@ impl From<TargetKind> for WorkloadKind {
 
 /// From which usage requests are computed.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = schema::span_within_window()))]
 #[serde(rename_all = "camelCase")]
 pub struct MetricsConfig {
     /// Where usage comes from; the operator's default when left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::dns_label")]
     pub provider: Option<String>,
     /// How far back usage counts, 5m to 90d.
     #[serde(default = "defaults::window")]
+    #[schemars(schema_with = "schema::window")]
     pub rolling_window: String,
     /// The percentile of usage that a request covers.
     #[serde(default = "defaults::percentile")]
     pub percentile: Percentile,
     /// The percentile is multiplied by this, 1 to 5.
     #[serde(default = "defaults::safety_factor")]
+    #[schemars(range(min = limits::SAFETY_FACTOR.least, max = limits::SAFETY_FACTOR.most))]
     pub safety_factor: f64,
     /// Settings of CPU alone.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,9 +152,11 @@ pub struct MetricsConfig {
     pub memory_floor: MemoryFloor,
     /// A recommendation needs at least this many samples.
     #[serde(default = "defaults::min_samples")]
+    #[schemars(range(min = limits::MIN_SAMPLES.least, max = limits::MIN_SAMPLES.most))]
     pub min_samples: i32,
     /// A recommendation needs usage over at least this time; when left out, the greater of 30m and a tenth of the window.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::span")]
     pub min_span: Option<String>,
 }
 
@@ -134,10 +165,12 @@ pub struct MetricsConfig {
 #[serde(rename_all = "camelCase")]
 pub struct PerResource {
     /// Instead of metricsConfig.percentile.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Percentile")] // else the description would be the enum's
     pub percentile: Option<Percentile>,
     /// Instead of metricsConfig.safetyFactor.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = limits::SAFETY_FACTOR.least, max = limits::SAFETY_FACTOR.most))]
     pub safety_factor: Option<f64>,
 }
 
@@ -173,24 +206,30 @@ pub struct ResourceBounds {
 
 /// The least and the greatest CPU request.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = schema::min_up_to_max()))]
 pub struct CpuBounds {
     /// The least request.
+    #[schemars(schema_with = "schema::cpu_quantity")]
     pub min: QuantityText,
     /// The greatest request.
+    #[schemars(schema_with = "schema::cpu_quantity")]
     pub max: QuantityText,
 }
 
 /// The least and the greatest memory request.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = schema::min_up_to_max()))]
 pub struct MemoryBounds {
     /// The least request.
+    #[schemars(schema_with = "schema::memory_quantity")]
     pub min: QuantityText,
     /// The greatest request.
+    #[schemars(schema_with = "schema::memory_quantity")]
     pub max: QuantityText,
 }
 
 /// A quantity as the user wrote it: a text, or a plain integer.
-#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 #[serde(untagged)]
 pub enum QuantityText {
     /// As in `min: 2`.
@@ -199,20 +238,33 @@ pub enum QuantityText {
     Text(String),
 }
 
+impl fmt::Display for QuantityText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Integer(number) => write!(f, "{number}"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
 /// Settings of one container.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = schema::excluded_takes_no_settings()))]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerOverride {
     /// The container's name.
+    #[schemars(schema_with = "schema::dns_label")]
     pub name: String,
     /// Leave this container alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exclude: bool,
     /// Instead of metricsConfig's percentile, for both resources.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Percentile")] // else the description would be the enum's
     pub percentile: Option<Percentile>,
     /// Instead of metricsConfig's safety factor, for both resources.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = limits::SAFETY_FACTOR.least, max = limits::SAFETY_FACTOR.most))]
     pub safety_factor: Option<f64>,
     /// Instead of the policy's bounds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -241,12 +293,16 @@ pub struct UpdateStrategy {
     /// Leave limits as they are. When false, limits move in proportion to requests.
     pub update_requests_only: bool,
     /// A change smaller than this, in percent of the present request, is not made.
+    #[schemars(range(min = limits::MIN_CHANGE_PERCENT.least, max = limits::MIN_CHANGE_PERCENT.most))]
     pub min_change_percent: i32,
     /// One step lowers a request by at most this many percent.
+    #[schemars(range(min = limits::MAX_DECREASE_PERCENT.least, max = limits::MAX_DECREASE_PERCENT.most))]
     pub max_decrease_percent: i32,
     /// The least time between two changes of one workload, 1m to 7d.
+    #[schemars(schema_with = "schema::cooldown")]
     pub cooldown: String,
     /// At most this many workloads are changed in one cycle.
+    #[schemars(range(min = limits::MAX_UPDATES_PER_CYCLE.least, max = limits::MAX_UPDATES_PER_CYCLE.most))]
     pub max_updates_per_cycle: i32,
     /// Which way requests may move.
     pub direction: Direction,
@@ -262,121 +318,6 @@ pub enum Direction {
     IncreaseOnly,
     /// Only down.
     DecreaseOnly,
-}
-
-/// What OptiPod found and did.
-#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct OptimizationPolicyStatus {
-    /// The generation of the spec that this status speaks of.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// Ready, MetricsAvailable, Applying.
-    pub conditions: Vec<Condition>,
-    /// Counts over all workloads of the policy.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub summary: Option<Summary>,
-    /// Single workloads, those that need attention first; at most 500 and at most 512 KiB.
-    pub workloads: Vec<WorkloadStatus>,
-}
-
-/// Counts over all workloads of a policy.
-#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Summary {
-    /// Workloads that the policy covers.
-    pub workloads: i32,
-    /// Changed by OptiPod, and still as OptiPod left them.
-    pub updated: i32,
-    /// Not changed in the last cycle, with a reason.
-    pub skipped: i32,
-    /// A change is under way.
-    pub pending: i32,
-    /// Workloads that the list leaves out for its size.
-    pub omitted: i32,
-}
-
-/// One workload: what we would want, what happened in the last cycle, what was there before.
-#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct WorkloadStatus {
-    /// Deployment, StatefulSet or DaemonSet.
-    pub kind: String,
-    /// The workload's namespace.
-    pub namespace: String,
-    /// The workload's name.
-    pub name: String,
-    /// When the recommendations below last changed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_recommendation: Option<Time>,
-    /// When OptiPod last changed the workload or its pods.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_applied: Option<Time>,
-    /// Applied, Applying, Published, Skipped.
-    pub status: String,
-    /// How it was changed: Resize or Rollout.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub method: Option<String>,
-    /// Why nothing was changed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// The reason in words, and what to do.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-    /// What each container should request.
-    pub recommendations: Vec<ContainerRecommendation>,
-    /// The requests before OptiPod's last change, written before that change is made.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub previous: Vec<ContainerRequests>,
-    /// The size last decided, which the pods are brought to; it stays through a hold.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub target: Vec<ContainerRequests>,
-}
-
-/// What one container should request, and why.
-#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ContainerRecommendation {
-    /// The container's name.
-    pub container: String,
-    /// The CPU request.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cpu: Option<String>,
-    /// The memory request.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<String>,
-    /// What it requests now.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub current: Option<Requests>,
-    /// How the numbers came about, in one sentence that can be checked by hand.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub explanation: Option<String>,
-}
-
-/// Requests of one container.
-#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default, JsonSchema)]
-#[serde(default)]
-pub struct ContainerRequests {
-    /// The container's name.
-    pub container: String,
-    /// The CPU request; left out where there was none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cpu: Option<String>,
-    /// The memory request; left out where there was none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<String>,
-}
-
-/// A pair of requests.
-#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default, JsonSchema)]
-#[serde(default)]
-pub struct Requests {
-    /// CPU.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cpu: Option<String>,
-    /// Memory.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<String>,
 }
 
 impl Default for MetricsConfig {

@@ -1,0 +1,106 @@
+//! What the API server and the kubelet both compute from a pod: QoS class, requests, containers.
+//!
+//! What it may not know: the store, nodes, time.
+//! Invariant: pure functions of one pod, with the rules of `pkg/apis/core/helper/qos` and
+//! `component-helpers/resource`.
+
+use serde_json::Value;
+
+use crate::json::{list_at, str_at};
+use crate::quantity::Quantity;
+
+/// The two resources that can be resized.
+pub(crate) const RESIZABLE: [&str; 2] = ["cpu", "memory"];
+
+/// The container lists of a pod spec, in the order of QoS and of validation.
+pub(crate) const CONTAINER_LISTS: [&str; 2] = ["containers", "initContainers"];
+
+/// One quantity of a container's `requests` or `limits`.
+pub(crate) fn resource(container: &Value, which: &str, name: &str) -> Option<Quantity> {
+    Quantity::from_json(container.get("resources")?.get(which)?.get(name)?)
+}
+
+/// Whether an init container keeps running beside the others.
+pub(crate) fn is_sidecar(container: &Value) -> bool {
+    str_at(container, "/restartPolicy") == "Always"
+}
+
+/// `Guaranteed`, `Burstable` or `BestEffort`, from the containers of a pod spec.
+pub(crate) fn qos_class(spec: &Value) -> &'static str {
+    let containers = || {
+        CONTAINER_LISTS
+            .iter()
+            .flat_map(|list| list_at(spec, &format!("/{list}")))
+    };
+    let positive = |container: &Value, which, name| {
+        resource(container, which, name).filter(|quantity| quantity.nanos() > 0)
+    };
+    let any = containers().any(|container| {
+        RESIZABLE.iter().any(|name| {
+            ["requests", "limits"]
+                .iter()
+                .any(|w| positive(container, w, name).is_some())
+        })
+    });
+    if !any {
+        return "BestEffort";
+    }
+    let guaranteed = containers().all(|container| {
+        RESIZABLE.iter().all(|name| {
+            let limit = positive(container, "limits", name);
+            let request = positive(container, "requests", name).or(limit);
+            limit.is_some() && limit.map(Quantity::nanos) == request.map(Quantity::nanos)
+        })
+    });
+    if guaranteed {
+        "Guaranteed"
+    } else {
+        "Burstable"
+    }
+}
+
+/// The sum of one resource over the containers that run at the same time.
+pub(crate) fn total(spec: &Value, which: &str, name: &str) -> Quantity {
+    let running = list_at(spec, "/containers").iter().chain(
+        list_at(spec, "/initContainers")
+            .iter()
+            .filter(|c| is_sidecar(c)),
+    );
+    running
+        .filter_map(|container| resource(container, which, name))
+        .reduce(Quantity::plus)
+        .unwrap_or(Quantity::whole(0))
+}
+
+/// Whether a pod has ended and holds nothing any more.
+pub(crate) fn is_terminal(pod: &Value) -> bool {
+    ["Succeeded", "Failed"].contains(&str_at(pod, "/status/phase"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn qos_class_follows_the_documented_rules() {
+        let both = json!({"cpu": "1", "memory": "1Gi"});
+        for (resources, wanted) in [
+            (json!({}), "BestEffort"),
+            (json!({"requests": {"cpu": "1"}}), "Burstable"),
+            (json!({"limits": both}), "Guaranteed"),
+            (
+                json!({"limits": both, "requests": {"cpu": "1000m", "memory": "1024Mi"}}),
+                "Guaranteed",
+            ),
+            (
+                json!({"limits": both, "requests": {"cpu": "500m"}}),
+                "Burstable",
+            ),
+            (json!({"limits": {"cpu": "1"}}), "Burstable"),
+        ] {
+            let spec = json!({"containers": [{"name": "app", "resources": resources}]});
+            assert_eq!(qos_class(&spec), wanted, "{resources}");
+        }
+    }
+}

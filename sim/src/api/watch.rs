@@ -1,0 +1,249 @@
+//! WATCH: the history of a resource as a stream of JSON lines.
+//!
+//! What it may not know: faults; it is told when to end.
+//! Invariant: a watch sees every change of what it selects, once and in order, or is told that it
+//! cannot (410 as an ERROR event inside a 200 answer, as the real server's watch cache does).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::Stream;
+use http_body::Frame;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::SimApi;
+use super::read::{View, selector};
+use super::route::{Query, Target};
+use super::selector::Selector;
+use super::state::State;
+use super::status::StatusError;
+use super::store::{Change, Key};
+use crate::json::{set, str_at};
+
+/// Real servers send a bookmark about once a minute.
+const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
+/// The real default is random between 30 and 60 minutes; ours is fixed.
+const DEFAULT_TIMEOUT: Duration = Duration::from_mins(30);
+
+/// One open watch.
+pub(crate) struct Watch {
+    api: SimApi,
+    target: Target,
+    selector: Selector,
+    view: View,
+    /// Everything up to this version was sent.
+    cursor: u64,
+    /// Lines to send before anything else.
+    pending: Vec<Value>,
+    bookmarks: bool,
+    next_bookmark: Instant,
+    end: Instant,
+    changed: watch::Receiver<u64>,
+    cut_epoch: u64,
+    over: bool,
+}
+
+impl Watch {
+    /// Opens a watch; `cut_after` ends it early.
+    pub(crate) fn open(
+        api: &SimApi,
+        state: &State,
+        target: &Target,
+        query: &Query,
+        view: View,
+        cut_after: Option<Duration>,
+    ) -> Result<Self, StatusError> {
+        let now = Instant::now();
+        let timeout = query
+            .number("timeoutSeconds")
+            .filter(|seconds| *seconds > 0);
+        let timeout = timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs);
+        let mut watch = Self {
+            api: api.clone(),
+            target: target.clone(),
+            selector: selector(&target.kind, query)?,
+            view,
+            cursor: 0,
+            pending: Vec::new(),
+            bookmarks: query.flag("allowWatchBookmarks"),
+            next_bookmark: now + BOOKMARK_EVERY,
+            end: now + cut_after.map_or(timeout, |cut| cut.min(timeout)),
+            changed: state.store.subscribe(),
+            cut_epoch: state.cut_epoch,
+            over: false,
+        };
+        watch.start(state, query)?;
+        Ok(watch)
+    }
+
+    fn start(&mut self, state: &State, query: &Query) -> Result<(), StatusError> {
+        let current = state.store.version();
+        let asked = match query.get("resourceVersion") {
+            "" | "0" => None,
+            text => Some(text.parse::<u64>().map_err(|_| {
+                StatusError::bad_request(format!("Invalid value: \"{text}\": must be a version"))
+            })?),
+        };
+        if let Some(wanted) = asked.filter(|version| *version > current) {
+            return Err(StatusError::too_large_version(wanted, current));
+        }
+        let initial = query.flag("sendInitialEvents");
+        self.cursor = match asked {
+            Some(version) if !initial => version,
+            _ => {
+                self.send_current(state);
+                current
+            }
+        };
+        if initial {
+            let mut mark = self.bookmark(current);
+            let annotation = [
+                "object",
+                "metadata",
+                "annotations",
+                "k8s.io/initial-events-end",
+            ];
+            set(&mut mark, &annotation, "true");
+            self.pending.push(mark);
+        }
+        Ok(())
+    }
+
+    fn send_current(&mut self, state: &State) {
+        let objects = state.select(&self.target, &self.selector);
+        let lines = objects.iter().map(|object| self.line("ADDED", object));
+        self.pending = lines.collect();
+    }
+
+    fn line(&self, event: &str, object: &Value) -> Value {
+        json!({"type": event, "object": self.view.show(object)})
+    }
+
+    fn bookmark(&self, version: u64) -> Value {
+        let kind = &self.target.kind;
+        let (api_version, name) = match self.view {
+            View::Whole => (kind.api_version(), kind.kind.as_str()),
+            View::Metadata => ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadata"),
+        };
+        json!({"type": "BOOKMARK", "object": {"kind": name, "apiVersion": api_version,
+            "metadata": {"resourceVersion": version.to_string(), "creationTimestamp": null}}})
+    }
+
+    /// The events since the cursor, or the 410.
+    fn drain(&mut self, state: &State) -> Vec<Value> {
+        let mut lines = std::mem::take(&mut self.pending);
+        let Some(table) = state.store.table(&self.target.kind) else {
+            return lines;
+        };
+        if self.cursor < table.trimmed && !table.objects.is_empty() | !table.history.is_empty() {
+            self.over = true;
+            let message = format!(
+                "too old resource version: {} ({})",
+                self.cursor, table.trimmed
+            );
+            let status = StatusError::expired(message).to_json();
+            lines.push(json!({"type": "ERROR", "object": status}));
+            return lines;
+        }
+        let first = table
+            .history
+            .partition_point(|change| change.version <= self.cursor);
+        let events = table.history.range(first..);
+        lines.extend(events.filter_map(|change| self.event(change)));
+        self.cursor = state.store.version();
+        lines
+    }
+
+    /// What one change means to somebody who sees the selection only.
+    fn event(&self, change: &Change) -> Option<Value> {
+        let key = Key::of(&change.object);
+        if self
+            .target
+            .namespace
+            .as_deref()
+            .is_some_and(|ns| ns != key.namespace)
+        {
+            return None;
+        }
+        let before = change
+            .previous
+            .as_ref()
+            .is_some_and(|o| self.selector.matches(o));
+        let after = !change.deleted && self.selector.matches(&change.object);
+        match (before, after) {
+            (false, true) => Some(self.line("ADDED", &change.object)),
+            (true, true) => Some(self.line("MODIFIED", &change.object)),
+            (true, false) => Some(self.line("DELETED", &self.last_seen(change))),
+            (false, false) => None,
+        }
+    }
+
+    /// A selection loses an object in its last selected state, with the version of the change.
+    fn last_seen(&self, change: &Change) -> Value {
+        let mut object = Value::clone(change.previous.as_ref().unwrap_or(&change.object));
+        let version = str_at(&change.object, "/metadata/resourceVersion").to_owned();
+        set(&mut object, &["metadata", "resourceVersion"], version);
+        object
+    }
+
+    /// The next lines, or `None` at the end.
+    async fn next(&mut self) -> Option<Vec<Value>> {
+        let api = self.api.clone();
+        loop {
+            if self.over || Instant::now() >= self.end {
+                return None;
+            }
+            self.changed.mark_unchanged();
+            let (lines, cut) = {
+                let state = api.lock();
+                (self.drain(&state), state.cut_epoch > self.cut_epoch)
+            };
+            if !lines.is_empty() {
+                return Some(lines);
+            }
+            if cut {
+                return None;
+            }
+            let wake = if self.bookmarks {
+                self.next_bookmark.min(self.end)
+            } else {
+                self.end
+            };
+            let timed_out = tokio::time::timeout_at(wake, self.changed.changed())
+                .await
+                .is_err();
+            if timed_out && self.bookmarks && Instant::now() >= self.next_bookmark {
+                self.next_bookmark += BOOKMARK_EVERY;
+                return Some(vec![self.bookmark(self.cursor)]);
+            }
+        }
+    }
+
+    /// The answer's body: one line an event.
+    pub(crate) fn into_frames(
+        self,
+    ) -> impl Stream<Item = Result<Frame<Bytes>, std::io::Error>> + Send + 'static {
+        futures::stream::unfold(self, |mut watch| async move {
+            let lines = watch.next().await?;
+            let mut text = String::new();
+            for line in lines {
+                text.push_str(&line.to_string());
+                text.push('\n');
+            }
+            Some((Ok(Frame::data(Bytes::from(text))), watch))
+        })
+    }
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = Arc::clone(&self.target.kind);
+        f.debug_struct("Watch")
+            .field("resource", &kind.group_resource())
+            .field("cursor", &self.cursor)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,61 @@
+//! The gRPC services over the store: usage, recommendations, what is known and how the store is doing.
+//!
+//! It reads the store and a clock; it may not know the cluster, its policies or who asks. Until there is TLS and
+//! authentication it serves loopback and memory only ([`serve`], [`serve_in_memory`]); a controller in another pod
+//! needs that first.
+//!
+//! Invariants: every request is bounded before it reaches the store. A recommendation is [`crate::recommend`]'s, the
+//! same as a controller's. Every error tells what to do.
+
+mod convert;
+mod errors;
+mod limits;
+mod pages;
+mod recommendation;
+mod recommender;
+mod request;
+mod server;
+mod usage;
+
+#[cfg(test)]
+mod tests;
+
+pub use crate::proto;
+pub use limits::{
+    MAX_BATCH, MAX_PAGE, MAX_PARTS, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, MAX_STEPS, MAX_WINDOWS, SHORTEST_SPAN,
+};
+pub use server::{ServeError, bind, serve, serve_in_memory};
+
+use crate::blocking;
+use crate::clock::Clock;
+use optipod_storage::{SeriesKey, Store, StoreError, Usage};
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::Status;
+
+/// What the services answer from; clones share it.
+#[derive(Clone)]
+pub struct Api {
+    store: Arc<Store>,
+    clock: Clock,
+    retention: Duration,
+}
+
+impl Api {
+    /// The services of `store`, which keeps samples for `retention`.
+    pub fn new(store: Arc<Store>, clock: Clock, retention: Duration) -> Self {
+        Self { store, clock, retention }
+    }
+
+    fn now(&self) -> optipod_storage::Timestamp {
+        convert::stored(self.clock.now())
+    }
+
+    fn usage_of(&self, key: &SeriesKey, window: Duration) -> Result<Option<Usage>, Status> {
+        self.read(|store| store.usage(key, window, self.now()))
+    }
+
+    fn read<T>(&self, ask: impl FnOnce(&Store) -> Result<T, StoreError>) -> Result<T, Status> {
+        blocking::inline(|| ask(&self.store)).map_err(|error| errors::store(&error))
+    }
+}

@@ -1,0 +1,118 @@
+//! Serving: on a loopback address, or in memory for a process that asks itself.
+
+use super::Api;
+use super::limits::{MAX_CONCURRENT, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, REQUEST_TIMEOUT};
+use crate::proto::DESCRIPTORS;
+use crate::proto::recommender_service_server::RecommenderServiceServer;
+use crate::proto::usage_service_server::UsageServiceServer;
+use futures::Stream;
+use hyper_util::rt::TokioIo;
+use std::net::SocketAddr;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::{Connected, Router};
+use tonic::transport::{Channel, Endpoint, Server, Uri};
+use tower::service_fn;
+
+/// Why the services could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Anyone on the network could read there.
+    #[error(
+        "refusing to serve gRPC on {0}: outside loopback only with TLS and authentication, which are not configured; \
+         listen on 127.0.0.1 or [::1]"
+    )]
+    NotLoopback(SocketAddr),
+    /// The system refused.
+    #[error("cannot listen on {address}: {source}; choose another address, or stop what uses it")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The reflection service could not be built from the compiled definitions.
+    #[error("cannot serve reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The server broke off.
+    #[error("the gRPC server stopped: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Listens on a loopback address; any other is refused before a socket is opened.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    loopback(address)?;
+    TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })
+}
+
+/// Serves until `shutdown`, then finishes what is under way. A listener outside loopback is refused.
+pub async fn serve(listener: TcpListener, api: Api, shutdown: CancellationToken) -> Result<(), ServeError> {
+    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+    loopback(listener.local_addr().unwrap_or(unknown))?;
+    serve_on(TcpListenerStream::new(listener), api, shutdown).await
+}
+
+/// The same services without a network: a channel, and the server to run beside it. The channel connects when it is
+/// first used and again when a connection breaks.
+///
+/// Must be called within a runtime.
+pub fn serve_in_memory(
+    api: Api,
+    shutdown: CancellationToken,
+) -> (Channel, impl Future<Output = Result<(), ServeError>> + Send) {
+    let (connections, incoming) = tokio::sync::mpsc::channel::<std::io::Result<DuplexStream>>(8);
+    let connector = service_fn(move |_: Uri| {
+        let connections = connections.clone();
+        async move {
+            let (client, server) = tokio::io::duplex(PIPE_BYTES);
+            let gone = |_| std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "the recommender has stopped");
+            connections.send(Ok(server)).await.map_err(gone)?;
+            Ok::<_, std::io::Error>(TokioIo::new(client))
+        }
+    });
+    let channel = Endpoint::from_static("http://in-memory").connect_with_connector_lazy(connector);
+    (channel, serve_on(ReceiverStream::new(incoming), api, shutdown))
+}
+
+/// Bytes that one side of an in-memory connection may be ahead of the other.
+const PIPE_BYTES: usize = 256 * 1024;
+
+fn loopback(address: SocketAddr) -> Result<(), ServeError> {
+    if address.ip().to_canonical().is_loopback() { Ok(()) } else { Err(ServeError::NotLoopback(address)) }
+}
+
+async fn serve_on<S, IO>(incoming: S, api: Api, shutdown: CancellationToken) -> Result<(), ServeError>
+where
+    S: Stream<Item = std::io::Result<IO>>,
+    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    IO::ConnectInfo: Clone + Send + Sync + 'static,
+{
+    let router = router(api).await?;
+    Ok(router.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await?)
+}
+
+async fn router(api: Api) -> Result<Router, ServeError> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<UsageServiceServer<Api>>().await;
+    health.set_serving::<RecommenderServiceServer<Api>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let usage = UsageServiceServer::new(api.clone())
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .max_encoding_message_size(MAX_RESPONSE_BYTES);
+    let recommender = RecommenderServiceServer::new(api)
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .max_encoding_message_size(MAX_RESPONSE_BYTES);
+    Ok(Server::builder()
+        .concurrency_limit_per_connection(MAX_CONCURRENT)
+        .max_concurrent_streams(u32::try_from(MAX_CONCURRENT).ok())
+        .timeout(REQUEST_TIMEOUT)
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(usage)
+        .add_service(recommender))
+}

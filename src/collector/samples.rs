@@ -1,0 +1,52 @@
+//! Step three: points with their owners become samples. Pure but for the series numbers it is given.
+
+use super::owners::Owners;
+use super::scrape::{ContainerPoint, PodPoints};
+use optipod_storage::{Sample, SeriesId, SeriesKey, Timestamp};
+
+/// What one scrape gives.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) samples: Vec<Sample>,
+    /// Containers whose pod or owner is not known yet.
+    pub(super) unresolved: u64,
+    /// Containers whose point has no usable time or amount.
+    pub(super) invalid: u64,
+}
+
+/// Turns points into samples, in the order of the answer.
+pub(super) fn collect(
+    points: &[PodPoints<'_>],
+    owners: &Owners,
+    mut intern: impl FnMut(&SeriesKey) -> SeriesId,
+) -> Batch {
+    let mut batch = Batch::default();
+    owners.view(|view| {
+        for pod in points {
+            let Some((workload, uid)) = view.resolve(&pod.namespace, &pod.pod) else {
+                batch.unresolved += pod.containers.len() as u64;
+                continue;
+            };
+            let mut key = SeriesKey {
+                namespace: workload.namespace,
+                kind: workload.kind.as_str().to_owned(),
+                workload: workload.name,
+                container: String::new(),
+            };
+            let at = pod.at.map(|at| Timestamp(at.as_millisecond()));
+            for point in &pod.containers {
+                let Some((at, cpu, memory)) = valid(at, point) else {
+                    batch.invalid += 1;
+                    continue;
+                };
+                key.container.replace_range(.., &point.name);
+                batch.samples.push(Sample { series: intern(&key), pod: uid, at, cpu, memory });
+            }
+        }
+    });
+    batch
+}
+
+fn valid(at: Option<Timestamp>, point: &ContainerPoint<'_>) -> Option<(Timestamp, f64, f64)> {
+    Some((at?, point.cpu?, point.memory?))
+}

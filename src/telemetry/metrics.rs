@@ -1,0 +1,147 @@
+//! The Prometheus registry and everything in it.
+//!
+//! Invariant: a metric that is declared here has a method that sets it, and every name of the specification is exposed
+//! as soon as its first value is known. Series of a deleted policy disappear ([`super::PolicyMetrics::remove`]).
+
+use super::collector_metrics::CollectorMetrics;
+use super::policy_metrics::{PolicyMetrics, PolicySeries};
+use crate::policy::PolicyId;
+use prometheus::core::Collector;
+use prometheus::{HistogramOpts, HistogramVec, Registry, TextEncoder};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// All metrics of one process; clones share them.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    policies: PolicySeries,
+    collection: HistogramVec,
+    collector: CollectorMetrics,
+}
+
+impl Metrics {
+    /// A registry with every metric, the process's own (CPU, memory, open files) included.
+    ///
+    /// # Errors
+    /// When a name is declared twice, which a test excludes.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let collection = HistogramVec::new(
+            HistogramOpts::new(
+                "optipod_metrics_collection_duration_seconds",
+                "Time one question to a usage provider, or one collection from metrics-server, took",
+            )
+            .buckets(DURATION_BUCKETS.to_vec()),
+            &["provider"],
+        )?;
+        register(&registry, collection.clone())?;
+        let policies = PolicySeries::new(&registry)?;
+        let collector = CollectorMetrics::new(&registry)?;
+        #[cfg(target_os = "linux")]
+        register(&registry, prometheus::process_collector::ProcessCollector::for_self())?;
+        Ok(Self(Arc::new(Inner { registry, policies, collection, collector })))
+    }
+
+    /// The metrics of one policy.
+    pub fn policy<'a>(&'a self, id: &'a PolicyId) -> PolicyMetrics<'a> {
+        PolicyMetrics::new(&self.0.policies, id)
+    }
+
+    /// The metrics of the collector and its store.
+    pub fn collector(&self) -> &CollectorMetrics {
+        &self.0.collector
+    }
+
+    /// One question to `provider` took this long, answered or not.
+    pub fn observe_collection(&self, provider: &str, took: Duration) {
+        self.0.collection.with_label_values(&[provider]).observe(took.as_secs_f64());
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub fn encode(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.0.registry.gather())
+    }
+}
+
+/// From 5 ms, a cached answer, to 60 s, a reconciliation of a large policy.
+pub(super) const DURATION_BUCKETS: [f64; 13] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Registers one metric.
+pub(super) fn register(registry: &Registry, metric: impl Collector + 'static) -> Result<(), prometheus::Error> {
+    registry.register(Box::new(metric))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(name: &str) -> PolicyId {
+        PolicyId { namespace: "shop".into(), name: name.into() }
+    }
+
+    fn use_everything(metrics: &Metrics, id: &PolicyId) {
+        let policy = metrics.policy(id);
+        policy.set_monitored(7);
+        policy.set_updated(2);
+        policy.set_skipped([("Cooldown", 3), ("NoData", 2)]);
+        policy.observe_reconciliation(Duration::from_millis(20));
+        policy.count_error("MetricsUnavailable");
+        policy.count_recommendations(9);
+        policy.count_application("Resize");
+        metrics.observe_collection("recommender", Duration::from_millis(3));
+    }
+
+    #[test]
+    fn after_use_all_eight_metrics_of_the_specification_are_exposed_with_their_labels() {
+        let metrics = Metrics::new().unwrap();
+        use_everything(&metrics, &id("web"));
+        let text = metrics.encode().unwrap();
+        for line in [
+            "optipod_workloads_monitored{namespace=\"shop\",policy=\"web\"} 7",
+            "optipod_workloads_updated{namespace=\"shop\",policy=\"web\"} 2",
+            "optipod_workloads_skipped{namespace=\"shop\",policy=\"web\",reason=\"Cooldown\"} 3",
+            "optipod_workloads_skipped{namespace=\"shop\",policy=\"web\",reason=\"NoData\"} 2",
+            "optipod_reconciliation_duration_seconds_count{policy=\"shop/web\"} 1",
+            "optipod_metrics_collection_duration_seconds_count{provider=\"recommender\"} 1",
+            "optipod_reconciliation_errors_total{error_type=\"MetricsUnavailable\",policy=\"shop/web\"} 1",
+            "optipod_recommendations_total{policy=\"shop/web\"} 9",
+            "optipod_applications_total{method=\"Resize\",policy=\"shop/web\"} 1",
+        ] {
+            assert!(text.lines().any(|got| got == line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_reason_that_no_longer_applies_disappears() {
+        let metrics = Metrics::new().unwrap();
+        let web = id("web");
+        metrics.policy(&web).set_skipped([("Cooldown", 3)]);
+        metrics.policy(&web).set_skipped([("NoData", 1)]);
+        let text = metrics.encode().unwrap();
+        assert!(!text.contains("reason=\"Cooldown\""), "{text}");
+        assert!(text.contains("reason=\"NoData\"} 1"), "{text}");
+    }
+
+    #[test]
+    fn series_of_a_deleted_policy_disappear_and_others_stay() {
+        let metrics = Metrics::new().unwrap();
+        let other = PolicyId { namespace: "bank".into(), name: "web".into() };
+        use_everything(&metrics, &id("web"));
+        use_everything(&metrics, &other);
+        metrics.policy(&id("web")).remove();
+        let text = metrics.encode().unwrap();
+        assert!(!text.contains("shop"), "{text}");
+        assert!(text.contains("optipod_recommendations_total{policy=\"bank/web\"} 9"), "{text}");
+        assert!(text.contains("optipod_workloads_monitored{namespace=\"bank\",policy=\"web\"} 7"), "{text}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_process_reports_its_own_memory() {
+        assert!(Metrics::new().unwrap().encode().unwrap().contains("process_resident_memory_bytes"));
+    }
+}

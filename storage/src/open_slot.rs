@@ -1,0 +1,140 @@
+//! The slots that still take samples: raw rows in memory, by series.
+//!
+//! May not know: files, sled. Invariant: every row lies within its slot's span.
+
+use std::collections::BTreeMap;
+
+use crate::codec::value24;
+use crate::entry::SlotEntry;
+use crate::sketch::{SLOT_COMPRESSION, TDigest};
+use crate::slot::{Slot, SlotKind};
+use crate::{SeriesId, Timestamp};
+
+/// Open slots by their start.
+pub(crate) type OpenSlots = BTreeMap<Timestamp, OpenSlot>;
+
+/// Streams are numbered modulo this; two numbers meet only in the check for duplicates, within
+/// one series and twelve minutes.
+pub(crate) const STREAM_NUMBERS: u32 = 1 << 29;
+
+/// Rows are added in steps of this many: a slot has about twenty a pod.
+const GROW: usize = 8;
+
+/// One sample in twelve bytes: 19 bits of milliseconds since the slot's start, 29 bits of the
+/// stream's number and 24 bits for each value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Row([u32; 3]);
+
+impl Row {
+    pub(crate) fn new(slot: Slot, at: Timestamp, stream: u32, cpu: u32, memory: u32) -> Self {
+        let millis = u32::try_from(at.since(slot.start).as_millis()).unwrap_or(0) & 0x7_ffff;
+        Self([
+            millis << 13 | (stream >> 16) & 0x1fff,
+            cpu << 8 | (stream >> 8) & 0xff,
+            memory << 8 | stream & 0xff,
+        ])
+    }
+
+    pub(crate) fn at(self, slot: Slot) -> Timestamp {
+        let [time, _, _] = self.0;
+        Timestamp(slot.start.0.saturating_add(i64::from(time >> 13)))
+    }
+
+    pub(crate) fn stream(self) -> u32 {
+        let [time, cpu, memory] = self.0;
+        (time & 0x1fff) << 16 | (cpu & 0xff) << 8 | memory & 0xff
+    }
+
+    pub(crate) fn cpu(self) -> u32 {
+        let [_, cpu, _] = self.0;
+        cpu >> 8
+    }
+
+    pub(crate) fn memory(self) -> u32 {
+        let [_, _, memory] = self.0;
+        memory >> 8
+    }
+}
+
+/// A 5-minute slot that takes samples.
+#[derive(Debug)]
+pub(crate) struct OpenSlot {
+    slot: Slot,
+    series: Vec<Vec<Row>>,
+}
+
+impl OpenSlot {
+    pub(crate) fn new(start: Timestamp) -> Self {
+        let kind = SlotKind::FiveMinutes;
+        Self {
+            slot: Slot { kind, start },
+            series: Vec::new(),
+        }
+    }
+
+    pub(crate) fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    pub(crate) fn push(&mut self, series: SeriesId, row: Row) {
+        let index = series.0 as usize;
+        if self.series.len() <= index {
+            self.series.resize_with(index + 1, Vec::new);
+        }
+        let Some(rows) = self.series.get_mut(index) else {
+            return;
+        };
+        if rows.len() == rows.capacity() {
+            rows.reserve_exact(GROW.max(rows.len() / 2));
+        }
+        rows.push(row);
+    }
+
+    pub(crate) fn rows(&self, series: SeriesId) -> &[Row] {
+        self.series
+            .get(series.0 as usize)
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// All series with samples, by number.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SeriesId, &[Row])> {
+        let series = (0..).zip(&self.series).filter(|(_, rows)| !rows.is_empty());
+        series.map(|(id, rows)| (SeriesId(id), rows.as_slice()))
+    }
+
+    /// The summary of one series; `None` when it has no sample here.
+    pub(crate) fn entry(&self, series: SeriesId) -> Option<SlotEntry> {
+        summarise(self.slot, self.rows(series))
+    }
+}
+
+/// What a sealed slot keeps of a series' rows.
+pub(crate) fn summarise(slot: Slot, rows: &[Row]) -> Option<SlotEntry> {
+    let digest = |code: fn(Row) -> u32| {
+        let mut values: Vec<f64> = rows.iter().filter_map(|r| value24(code(*r))).collect();
+        TDigest::from_values(&mut values, SLOT_COMPRESSION).ok()
+    };
+    Some(SlotEntry {
+        first: rows.iter().map(|r| r.at(slot)).min()?,
+        last: rows.iter().map(|r| r.at(slot)).max()?,
+        filled: 1,
+        cpu: digest(Row::cpu)?,
+        memory: digest(Row::memory)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn rows_keep_all_their_bits(millis in 0_i64..300_000, stream in 0..STREAM_NUMBERS, cpu in 0_u32..1 << 24, memory in 0_u32..1 << 24) {
+            let slot = Slot { kind: SlotKind::FiveMinutes, start: Timestamp(-600_000) };
+            let at = Timestamp(slot.start.0 + millis);
+            let row = Row::new(slot, at, stream, cpu, memory);
+            prop_assert_eq!((row.at(slot), row.stream(), row.cpu(), row.memory()), (at, stream, cpu, memory));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The envelope around every record in the sled part: checksum and version.
+//!
+//! May not know: what the payload means, nor sled. Invariant: a payload that comes back is the one
+//! that was written under that key.
+
+use crate::codec::{DecodeError, Reader};
+
+/// The newest record version, and the version of the whole format.
+pub(crate) const FORMAT_VERSION: u16 = 1;
+
+/// Bytes that [`seal`] adds.
+pub(crate) const OVERHEAD: usize = 6;
+
+/// `crc32(key ‖ rest) u32 | version u16 | payload`. The key is covered, so that a value under
+/// another's key is found out.
+pub(crate) fn seal(key: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(OVERHEAD + payload.len());
+    out.extend([0; 4]);
+    out.extend(FORMAT_VERSION.to_le_bytes());
+    out.extend(payload);
+    let (head, rest) = out.split_at_mut(4); // four bytes were written above
+    head.copy_from_slice(&checksum(key, rest).to_le_bytes());
+    out
+}
+
+/// The payload of a sealed value.
+pub(crate) fn open<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], DecodeError> {
+    let mut reader = Reader::new(value);
+    let crc = reader.u32("a record")?;
+    let rest = reader.bytes(reader.remaining(), "a record")?;
+    if checksum(key, rest) != crc {
+        return Err(DecodeError::Checksum("a record"));
+    }
+    let mut reader = Reader::new(rest);
+    check_version("a record", reader.u16("a record")?)?;
+    reader.bytes(reader.remaining(), "a record")
+}
+
+/// Refuses versions that this program does not know.
+pub(crate) fn check_version(what: &'static str, found: u16) -> Result<(), DecodeError> {
+    match found {
+        0 => Err(DecodeError::Invalid(what)),
+        FORMAT_VERSION => Ok(()),
+        _ => Err(DecodeError::Newer {
+            what,
+            found,
+            supported: FORMAT_VERSION,
+        }),
+    }
+}
+
+fn checksum(key: &[u8], rest: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key);
+    hasher.update(rest);
+    hasher.finalize()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_flipped_bit_is_found(payload: Vec<u8>, at: prop::sample::Index, bit in 0_u8..8) {
+            let mut value = seal(b"k", &payload);
+            prop_assert_eq!(open(b"k", &value).unwrap(), &payload[..]);
+            prop_assert!(open(b"other", &value).is_err());
+            let at = at.index(value.len());
+            value[at] ^= 1 << bit;
+            prop_assert!(open(b"k", &value).is_err());
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_told_apart_from_damage() {
+        let mut value = seal(b"k", b"x");
+        value[4] = 9;
+        let crc = checksum(b"k", &value[4..]);
+        value[..4].copy_from_slice(&crc.to_le_bytes());
+        assert!(matches!(
+            open(b"k", &value),
+            Err(DecodeError::Newer { found: 9, .. })
+        ));
+    }
+}

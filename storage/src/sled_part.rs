@@ -1,0 +1,259 @@
+//! The only file that touches sled: durable puts and removes of small values, and a guarded open.
+//!
+//! May not know: what the records mean. Invariant: when [`SledPart::apply`] returns `Ok`, the
+//! change is on the disk; no panic of sled leaves this file.
+
+use std::any::Any;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A key and its value.
+pub(crate) type Pair = (Vec<u8>, Vec<u8>);
+
+/// sled's page cache. Little is read after the start; resident memory is two to six times this.
+const CACHE_BYTES: u64 = 16 << 20;
+
+/// A damaged database can send sled into an endless loop; opening a sound one of this size takes
+/// seconds at most.
+const OPEN_DEADLINE: Duration = Duration::from_mins(2);
+
+/// How long sled's threads may take to let go of a closed database.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
+const RETRY_EVERY: Duration = Duration::from_millis(1);
+
+/// What sled said, or how it failed, as text: nothing can be decided from it but giving up.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct PartError(String);
+
+impl PartError {
+    /// There is no open database: rewriting it failed before.
+    pub(crate) fn closed() -> Self {
+        text("the database is closed, because rewriting it failed")
+    }
+}
+
+/// The open database.
+#[derive(Debug)]
+pub(crate) struct SledPart {
+    db: Option<sled::Db>, // always there but in `drop`
+    file: File,
+}
+
+impl SledPart {
+    /// Opens or creates the database in `dir` and reads everything in it.
+    pub(crate) fn open(dir: &Path) -> Result<(Self, Vec<Pair>), PartError> {
+        let dir = dir.to_owned();
+        on_guarded_thread(move || {
+            let created = !dir.join("db").exists();
+            let config = sled::Config::new()
+                .path(&dir)
+                .cache_capacity(CACHE_BYTES)
+                .flush_every_ms(None);
+            let db = open_when_free(&config)?;
+            let mut pairs = Vec::new();
+            for pair in db.iter() {
+                let (key, value) = pair.map_err(text)?;
+                pairs.push((key.to_vec(), value.to_vec()));
+            }
+            let file = File::options()
+                .write(true)
+                .open(dir.join("db"))
+                .map_err(text)?;
+            let part = Self { db: Some(db), file };
+            if created {
+                part.sync_new(&dir)?;
+            }
+            Ok((part, pairs))
+        })
+    }
+
+    /// Makes a new database's files and their names durable.
+    fn sync_new(&self, dir: &Path) -> Result<(), PartError> {
+        self.sync()?;
+        for entry in fs::read_dir(dir).map_err(text)? {
+            let path = entry.map_err(text)?.path();
+            File::open(path).and_then(|f| f.sync_all()).map_err(text)?;
+        }
+        File::open(dir).and_then(|d| d.sync_all()).map_err(text)
+    }
+
+    /// Applies all changes at once; they are durable when it returns.
+    pub(crate) fn apply(&self, puts: Vec<Pair>, removes: Vec<Vec<u8>>) -> Result<(), PartError> {
+        self.apply_lazily(puts, removes)?;
+        self.sync()
+    }
+
+    /// Applies all changes at once; they become durable with the next [`SledPart::apply`].
+    pub(crate) fn apply_lazily(
+        &self,
+        puts: Vec<Pair>,
+        removes: Vec<Vec<u8>>,
+    ) -> Result<(), PartError> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in puts {
+            batch.insert(key, value);
+        }
+        for key in removes {
+            batch.remove(key);
+        }
+        self.guarded(|db| db.apply_batch(batch).map_err(text))
+    }
+
+    /// sled's flush hands the bytes to the kernel but does not wait for the disk; we do.
+    fn sync(&self) -> Result<(), PartError> {
+        self.guarded(|db| db.flush().map(drop).map_err(text))?;
+        self.file.sync_data().map_err(text)
+    }
+
+    fn guarded<T>(
+        &self,
+        work: impl FnOnce(&sled::Db) -> Result<T, PartError>,
+    ) -> Result<T, PartError> {
+        let db = self
+            .db
+            .as_ref()
+            .ok_or_else(|| text("the database is closed"))?;
+        catch_unwind(AssertUnwindSafe(|| work(db))).unwrap_or_else(|panic| Err(panicked(&*panic)))
+    }
+}
+
+impl Drop for SledPart {
+    /// sled's own threads can hold the database, and write to its folder, for a moment after it
+    /// was dropped. We return when they have let go, so that it can be opened again or moved.
+    fn drop(&mut self) {
+        let db = self.db.take();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(db))) {
+            tracing::error!(error = %panicked(&*panic), "sled panicked while it was closed");
+        }
+        let until = Instant::now() + CLOSE_DEADLINE;
+        while self.file.try_lock().is_err() && Instant::now() < until {
+            thread::sleep(RETRY_EVERY);
+        }
+    }
+}
+
+/// Opens the database, waiting for an earlier instance in this process to let go of it: the
+/// store's own lock says that no other process has it.
+fn open_when_free(config: &sled::Config) -> Result<sled::Db, PartError> {
+    let until = Instant::now() + CLOSE_DEADLINE;
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(e))
+                if e.kind() == ErrorKind::WouldBlock && Instant::now() < until =>
+            {
+                thread::sleep(RETRY_EVERY);
+            }
+            other => return other.map_err(text),
+        }
+    }
+}
+
+/// Bytes of all files in the database's folder.
+pub(crate) fn disk_bytes(dir: &Path) -> u64 {
+    let sizes = |entries: fs::ReadDir| {
+        entries
+            .flatten()
+            .filter_map(|e| e.metadata().ok())
+            .map(|m| m.len())
+            .sum()
+    };
+    fs::read_dir(dir).map_or(0, sizes)
+}
+
+/// Swaps the database in `dir` for one that holds `pairs`. The old one is removed, or kept as
+/// `keep_old_as`.
+///
+/// A crash at any point leaves the old or the new one to [`finish_swap`].
+pub(crate) fn rewrite(
+    dir: &Path,
+    pairs: Vec<Pair>,
+    keep_old_as: Option<&Path>,
+) -> Result<SledPart, PartError> {
+    let (new, old) = (beside(dir, "new"), beside(dir, "old"));
+    remove_dir(&new)?;
+    remove_dir(&old)?;
+    let (part, _) = SledPart::open(&new)?;
+    part.apply(pairs, Vec::new())?;
+    drop(part);
+    sync_dir(&new)?;
+    if dir.exists() {
+        fs::rename(dir, &old).map_err(text)?;
+    }
+    fs::rename(&new, dir).map_err(text)?;
+    sync_parent(dir)?;
+    match keep_old_as {
+        Some(kept) if old.exists() => fs::rename(&old, kept).map_err(text)?,
+        _ => remove_dir(&old)?,
+    }
+    SledPart::open(dir).map(|(part, _)| part)
+}
+
+/// Completes or undoes a swap that a crash interrupted: the new database counts once the old one
+/// has made room for it.
+pub(crate) fn finish_swap(dir: &Path) -> Result<(), PartError> {
+    let (new, old) = (beside(dir, "new"), beside(dir, "old"));
+    if !dir.exists() && old.exists() {
+        let complete = if new.exists() { &new } else { &old };
+        fs::rename(complete, dir).map_err(text)?;
+        sync_parent(dir)?;
+    }
+    remove_dir(&new)?;
+    remove_dir(&old)
+}
+
+fn beside(dir: &Path, extension: &str) -> PathBuf {
+    dir.with_extension(extension)
+}
+
+fn remove_dir(dir: &Path) -> Result<(), PartError> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(text(e)),
+        _ => Ok(()),
+    }
+}
+
+fn sync_dir(dir: &Path) -> Result<(), PartError> {
+    File::open(dir).and_then(|d| d.sync_all()).map_err(text)
+}
+
+fn sync_parent(dir: &Path) -> Result<(), PartError> {
+    dir.parent().map_or(Ok(()), sync_dir)
+}
+
+/// Runs `work` where neither a panic nor an endless loop reaches the caller. A thread that misses
+/// the deadline is left behind; its folder is moved aside.
+fn on_guarded_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PartError> + Send + 'static,
+) -> Result<T, PartError> {
+    let (send, receive) = mpsc::channel();
+    let guarded = move || {
+        let result = catch_unwind(AssertUnwindSafe(work));
+        drop(send.send(result)); // nobody listens any more after the deadline
+    };
+    let builder = thread::Builder::new().name("sled-open".to_owned());
+    builder.spawn(guarded).map_err(text)?;
+    match receive.recv_timeout(OPEN_DEADLINE) {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => Err(panicked(&*panic)),
+        Err(_) => Err(text("sled did not open within two minutes")),
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> PartError {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+    text(format!(
+        "sled panicked: {}",
+        message.unwrap_or("no message")
+    ))
+}
+
+fn text(error: impl ToString) -> PartError {
+    PartError(error.to_string())
+}

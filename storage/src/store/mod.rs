@@ -1,0 +1,234 @@
+//! The store: open slots in memory, their frames in the sled part, sealed slots in files.
+//!
+//! [`append`], [`maintain`] and [`rewrite`] write, one at a time under the writer's lock; [`query`]
+//! reads beside them. A lock that readers share is never held over an fsync. May not know: how
+//! anything is encoded.
+
+mod append;
+mod keys;
+mod maintain;
+mod open;
+mod query;
+mod replay;
+mod rewrite;
+mod status;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use crate::catalog::Catalog;
+use crate::chunk::RingSpace;
+use crate::open_slot::OpenSlots;
+use crate::rollup::RollUp;
+use crate::sled_part::SledPart;
+use crate::slot::Slot;
+use crate::streams::Streams;
+use crate::table::SeriesTable;
+use crate::{Appended, SeriesId, SeriesKey, Timestamp};
+use query::WindowCache;
+
+/// How a store is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// How long samples are kept; 30 days by default.
+    pub retention: Duration,
+    /// For how many (series, window) pairs the merged sealed slots are kept in memory, about
+    /// 2 KB each; 4096 by default.
+    pub cached_windows: usize,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            retention: Duration::from_hours(30 * 24),
+            cached_windows: 4096,
+        }
+    }
+}
+
+/// A percentile store in one folder. All methods may be called from several threads.
+#[derive(Debug)]
+pub struct Store {
+    paths: Paths,
+    options: StoreOptions,
+    table: RwLock<SeriesTable>,
+    shared: RwLock<Shared>,
+    writer: Mutex<Writer>,
+    problems: Mutex<Vec<String>>,
+    cache: Mutex<WindowCache>,
+    /// Held, locked, as long as the store is open; dropped last.
+    _lock: File,
+}
+
+/// Where things stand in the store's folder.
+#[derive(Clone, Debug)]
+struct Paths {
+    dir: PathBuf,
+}
+
+impl Paths {
+    fn sled(&self) -> PathBuf {
+        self.dir.join("sled")
+    }
+
+    fn slots(&self) -> PathBuf {
+        self.dir.join("slots")
+    }
+
+    fn snapshots(&self) -> PathBuf {
+        self.dir.join("series")
+    }
+
+    fn quarantine(&self) -> PathBuf {
+        self.dir.join("quarantine")
+    }
+
+    /// A free name for a damaged sled part.
+    fn damaged_sled(&self, now: Timestamp) -> PathBuf {
+        let name = |n: u32| {
+            self.dir
+                .join(format!("sled.damaged-{}{}", now.0, suffix(n)))
+        };
+        (0..)
+            .map(name)
+            .find(|path| !path.exists())
+            .unwrap_or_else(|| name(0))
+    }
+}
+
+fn suffix(n: u32) -> String {
+    if n == 0 {
+        String::new()
+    } else {
+        format!("-{n}")
+    }
+}
+
+/// What readers see; writers change it in one step.
+#[derive(Debug, Default)]
+struct Shared {
+    open: OpenSlots,
+    catalog: Arc<Catalog>,
+    /// The last sample of each series, as far as it was seen since the store was opened.
+    last: Vec<Option<Timestamp>>,
+    last_tick: Option<Timestamp>,
+    totals: Appended,
+}
+
+impl Shared {
+    fn note_last(&mut self, series: SeriesId, at: Timestamp) {
+        let index = series.0 as usize;
+        if self.last.len() <= index {
+            self.last.resize(index + 1, None);
+        }
+        if let Some(last) = self.last.get_mut(index) {
+            *last = Some(last.map_or(at, |last| last.max(at)));
+        }
+    }
+
+    fn last(&self, series: SeriesId) -> Option<Timestamp> {
+        self.last.get(series.0 as usize).copied().flatten()
+    }
+}
+
+/// What only the one who writes needs.
+#[derive(Debug)]
+struct Writer {
+    /// `None` between a failed rewrite and the next try.
+    part: Option<SledPart>,
+    space: RingSpace,
+    /// Frames in the ring by their tick.
+    frames: BTreeMap<u64, Frame>,
+    streams: Streams,
+    /// The 5-minute slot that `now` was in when the streams' epoch began.
+    epoch_slot: Option<Slot>,
+    next_seq: u64,
+    /// Values of the series table written so far, and their bytes.
+    table_values: u32,
+    table_bytes: u64,
+    /// Entries of the manifest in the sled part.
+    manifest_len: u32,
+    rollup: Option<RollUp>,
+    /// The next series to look at for retiring.
+    sweep: u32,
+    /// The sled part failed or is damaged; it is rewritten before the next append.
+    broken: Option<Broken>,
+    /// The most bytes of live values since the last rewrite.
+    live_peak: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Broken {
+    /// A write failed.
+    Failed,
+    /// Records were damaged: the old part is kept aside.
+    Damaged,
+}
+
+/// A tick's records in the ring.
+#[derive(Clone, Debug, Default)]
+struct Frame {
+    epoch: u64,
+    /// Starts of the slots that its rows lie in.
+    slots: Vec<Timestamp>,
+    rows: Vec<u32>,
+    streams: Vec<u32>,
+}
+
+impl Store {
+    fn table(&self) -> RwLockReadGuard<'_, SeriesTable> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn table_mut(&self) -> RwLockWriteGuard<'_, SeriesTable> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shared(&self) -> RwLockReadGuard<'_, Shared> {
+        self.shared.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shared_mut(&self) -> RwLockWriteGuard<'_, Shared> {
+        self.shared.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn report(&self, problem: String) {
+        tracing::error!(store = %self.paths.dir.display(), problem, "damage in the store");
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        if problems.len() < MAX_PROBLEMS && !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+
+    /// The number of a series, given out at its first call.
+    ///
+    /// It is known in memory at once, and durable with the next tick that uses it. A number stays
+    /// valid while the series has samples; one whose last sample the retention removed is
+    /// forgotten, unless it was interned since, and its samples are then counted as invalid.
+    pub fn intern(&self, key: &SeriesKey) -> SeriesId {
+        if let Some(id) = self.table().want(key) {
+            return id;
+        }
+        self.table_mut().intern(key)
+    }
+
+    /// Closes the store. Dropping it does the same; every acknowledged tick is durable already.
+    pub fn close(self) {
+        drop(self);
+    }
+
+    /// The store's folder.
+    pub fn dir(&self) -> &Path {
+        &self.paths.dir
+    }
+}
+
+/// More say nothing new, and memory is bounded.
+const MAX_PROBLEMS: usize = 200;

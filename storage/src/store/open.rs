@@ -1,0 +1,450 @@
+//! Opening: read the sled part and the slot files, find out what is missing or damaged, and bring
+//! both to agree.
+//!
+//! Invariant: what is damaged is moved aside and reported, never served and never deleted; what is
+//! intact is served.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock};
+
+use super::keys::{self, Head, Key};
+use super::maintain::{manifest_changes, quarantine};
+use super::replay::{Replayed, replay};
+use super::{Broken, Paths, Store, StoreOptions, Writer, rewrite};
+use crate::catalog::Catalog;
+use crate::chunk::{Assembled, Assembler, FrameId, RingSpace};
+use crate::codec::DecodeError;
+use crate::record;
+use crate::sled_part::{self, Pair, PartError, SledPart};
+use crate::slot::Slot;
+use crate::slot_file::{ReadError, SlotFile, file_name};
+use crate::snapshot;
+use crate::table::{self, SeriesRecord, SeriesTable};
+use crate::{OpenError, Timestamp};
+
+impl Store {
+    /// Opens the store in `dir`, which is created when it is missing; only one at a time can have
+    /// it open. Damage does not keep it from opening: [`Store::status`] tells it.
+    pub fn open(dir: &Path, options: StoreOptions, now: Timestamp) -> Result<Self, OpenError> {
+        let paths = Paths {
+            dir: dir.to_owned(),
+        };
+        let lock = prepare(&paths)?;
+        let mut opening = Opening {
+            paths,
+            problems: Vec::new(),
+            broken: None,
+        };
+        let (part, pairs) = opening.open_part(now)?;
+        let records = opening.parse(pairs)?;
+        let catalog = opening.read_slots(&records)?;
+        opening.check(&records, &catalog);
+        let table = opening.read_table(&records, &catalog)?;
+        let replayed = replay(records.frames, &records.head.ticks, &catalog, &table);
+        let told = records.manifest.into_keys().collect();
+        let values = (records.head.table_values, records.table_bytes);
+        let store = opening.build(options, lock, part, (catalog, table, replayed), values);
+        store.agree(&told, now)?;
+        Ok(store)
+    }
+
+    /// Brings the sled part to say what was found.
+    fn agree(&self, told: &BTreeSet<Slot>, now: Timestamp) -> Result<(), OpenError> {
+        let mut writer = self.writer();
+        let catalog = self.shared().catalog.clone();
+        let (missing, surplus) = manifest_changes(&catalog, told);
+        let agreed = if writer.broken.is_some() {
+            self.rewrite(&mut writer, now)
+        } else if missing.is_empty() && surplus.is_empty() {
+            Ok(())
+        } else {
+            let files = missing.iter().filter_map(|slot| catalog.get(*slot));
+            let entry = |file: &Arc<SlotFile>| {
+                Key::Manifest(file.slot()).pair(&keys::encode_manifest_entry(file.size()))
+            };
+            let removes = surplus
+                .iter()
+                .map(|slot| Key::Manifest(*slot).bytes())
+                .collect();
+            self.apply(&writer, files.map(entry).collect(), removes)
+        };
+        agreed.map_err(|e| database(&self.paths.sled(), &e))
+    }
+}
+
+/// Creates the folders and takes the lock.
+fn prepare(paths: &Paths) -> Result<File, OpenError> {
+    for dir in [
+        paths.dir.clone(),
+        paths.slots(),
+        paths.snapshots(),
+        paths.quarantine(),
+    ] {
+        fs::create_dir_all(&dir).map_err(|e| failed("create", &dir, e))?;
+    }
+    let path = paths.dir.join("lock");
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
+    let lock = lock.map_err(|e| failed("open", &path, e))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
+            dir: paths.dir.clone(),
+        }),
+        Err(TryLockError::Error(e)) => Err(failed("lock", &path, e)),
+    }
+}
+
+fn failed(action: &'static str, path: &Path, source: io::Error) -> OpenError {
+    let path = path.to_owned();
+    OpenError::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+fn database(dir: &Path, error: &PartError) -> OpenError {
+    let (dir, reason) = (dir.to_owned(), error.to_string());
+    OpenError::Database { dir, reason }
+}
+
+/// The records of a sled part, decoded.
+#[derive(Debug, Default)]
+struct Records {
+    head: Head,
+    has_head: bool,
+    /// There was nothing at all.
+    is_empty: bool,
+    frames: BTreeMap<FrameId, Assembled>,
+    table: BTreeMap<u32, Vec<SeriesRecord>>,
+    table_bytes: u64,
+    manifest: BTreeMap<Slot, u64>,
+    damaged: u64,
+}
+
+impl Records {
+    fn take(
+        &mut self,
+        chunks: &mut Assembler,
+        key: Key,
+        payload: &[u8],
+    ) -> Result<(), DecodeError> {
+        match key {
+            Key::Head => {
+                self.head = Head::decode(payload)?;
+                self.has_head = true;
+            }
+            Key::Chunk(position) => chunks.add(position, payload)?,
+            Key::Series(number) => {
+                self.table_bytes += payload.len() as u64;
+                self.table.insert(number, table::decode_records(payload)?);
+            }
+            Key::Manifest(slot) => {
+                self.manifest
+                    .insert(slot, keys::decode_manifest_entry(payload)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The work of opening, and what it found wrong.
+#[derive(Debug)]
+struct Opening {
+    paths: Paths,
+    problems: Vec<String>,
+    broken: Option<Broken>,
+}
+
+impl Opening {
+    /// Notes damage of the sled part, which will be rewritten.
+    fn damaged(&mut self, problem: String) {
+        self.problems.push(problem);
+        self.broken = Some(Broken::Damaged);
+    }
+
+    /// Opens the sled part, or a new one in its place when it cannot be opened.
+    fn open_part(&mut self, now: Timestamp) -> Result<(SledPart, Vec<Pair>), OpenError> {
+        let dir = self.paths.sled();
+        sled_part::finish_swap(&dir).map_err(|e| database(&dir, &e))?;
+        let error = match SledPart::open(&dir) {
+            Ok(opened) => return Ok(opened),
+            Err(error) => error,
+        };
+        let aside = self.paths.damaged_sled(now);
+        fs::rename(&dir, &aside).map_err(|e| failed("move aside", &dir, e))?;
+        self.problems.push(format!(
+            "the database could not be read ({error}); it was moved to {}, and a new one built from the sealed slots: samples of the open slots are lost",
+            aside.display()
+        ));
+        self.broken = Some(Broken::Failed);
+        SledPart::open(&dir).map_err(|e| database(&dir, &e))
+    }
+
+    fn parse(&mut self, pairs: Vec<Pair>) -> Result<Records, OpenError> {
+        let is_empty = pairs.is_empty();
+        let mut records = Records {
+            is_empty,
+            ..Records::default()
+        };
+        let mut chunks = Assembler::default();
+        for (bytes, value) in pairs {
+            let parsed = record::open(&bytes, &value).and_then(|payload| {
+                let key = Key::parse(&bytes).ok_or(DecodeError::Invalid("a record's key"))?;
+                records.take(&mut chunks, key, payload)
+            });
+            match parsed {
+                Ok(()) => {}
+                Err(DecodeError::Newer {
+                    found, supported, ..
+                }) => {
+                    let path = self.paths.sled();
+                    return Err(OpenError::NewerFormat {
+                        path,
+                        found,
+                        supported,
+                    });
+                }
+                Err(_) => records.damaged += 1,
+            }
+        }
+        records.frames = chunks.finish();
+        Ok(records)
+    }
+
+    /// Opens all slot files; what cannot be read is moved aside.
+    fn read_slots(&mut self, records: &Records) -> Result<Catalog, OpenError> {
+        let dir = self.paths.slots();
+        let mut files = Vec::new();
+        for path in list(&dir)? {
+            match path.extension().and_then(|e| e.to_str()) {
+                Some("tmp") => fs::remove_file(&path).map_err(|e| failed("remove", &path, e))?,
+                Some("slot") => files.extend(self.read_slot(&path)?),
+                _ => {}
+            }
+        }
+        self.settle(files, records)
+    }
+
+    fn read_slot(&mut self, path: &Path) -> Result<Option<SlotFile>, OpenError> {
+        match SlotFile::open(path) {
+            Ok(file) => Ok(Some(file)),
+            Err(ReadError::Damaged(DecodeError::Newer {
+                found, supported, ..
+            })) => {
+                let path = path.to_owned();
+                Err(OpenError::NewerFormat {
+                    path,
+                    found,
+                    supported,
+                })
+            }
+            Err(error) => {
+                self.quarantine(path, &error.to_string())?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn quarantine(&mut self, path: &Path, error: &str) -> Result<(), OpenError> {
+        let dir = self.paths.quarantine();
+        quarantine(path, &dir).map_err(|e| failed("move aside", path, e))?;
+        let (path, dir) = (path.display(), dir.display());
+        self.problems.push(format!(
+            "{path}: {error}; its samples are lost, the file was moved to {dir}"
+        ));
+        Ok(())
+    }
+
+    /// A file that the manifest does not know was completed just before a crash: it counts when
+    /// all of it is right. The inputs of a roll-up that counts are removed.
+    fn settle(&mut self, files: Vec<SlotFile>, records: &Records) -> Result<Catalog, OpenError> {
+        let mut catalog = Catalog::default();
+        for file in files {
+            let known = records.manifest.contains_key(&file.slot());
+            match first_damage(&file) {
+                Some(error) if !known => self.quarantine(file.path(), &error)?,
+                _ => catalog = catalog.changed(Some(Arc::new(file)), &[]),
+            }
+        }
+        let superseded = catalog.superseded();
+        for slot in &superseded {
+            let path = self.paths.slots().join(file_name(*slot));
+            fs::remove_file(&path).map_err(|e| failed("remove", &path, e))?;
+        }
+        Ok(catalog.changed(None, &superseded))
+    }
+
+    /// Compares what was found with what must be there.
+    fn check(&mut self, records: &Records, catalog: &Catalog) {
+        if records.damaged > 0 {
+            self.damaged(format!(
+                "{} records of the database are damaged and were left out",
+                records.damaged
+            ));
+        }
+        let untouched = records.is_empty && catalog.slots().next().is_none();
+        if !records.has_head && !untouched && self.broken.is_none() {
+            self.damaged(
+                "the database lost its head record; ticks of the open slots may be lost".to_owned(),
+            );
+        }
+        let values = 0..records.head.table_values;
+        if values.into_iter().any(|n| !records.table.contains_key(&n)) {
+            self.damaged(
+                "the database lost a part of the series table; it is filled from the slot files"
+                    .to_owned(),
+            );
+        }
+        if records.has_head && records.manifest.len() as u64 != u64::from(records.head.slots) {
+            self.damaged(
+                "the database lost a part of the manifest; it is filled from the slot files"
+                    .to_owned(),
+            );
+        }
+        for slot in records
+            .manifest
+            .keys()
+            .filter(|slot| !catalog.covers(**slot))
+        {
+            let name = file_name(*slot);
+            if !self.paths.quarantine().join(&name).exists() {
+                self.problems
+                    .push(format!("slots/{name} is missing; its samples are lost"));
+            }
+        }
+    }
+
+    /// The series table; the slot files and snapshots help where the sled part is not to be
+    /// believed.
+    fn read_table(
+        &mut self,
+        records: &Records,
+        catalog: &Catalog,
+    ) -> Result<SeriesTable, OpenError> {
+        let mut all: Vec<SeriesRecord> = records.table.values().flatten().cloned().collect();
+        if self.broken.is_some() {
+            all.extend(self.names_beside_sled(catalog)?);
+            all.sort_by_key(|record| record.id);
+        }
+        let mut table = SeriesTable::default();
+        all.into_iter().for_each(|record| table.restore(record));
+        table.skip_to(records.head.next_id.min(table::MAX_ID));
+        table.skip_to(catalog.files().map(|file| file.end_id()).max().unwrap_or(0));
+        Ok(table)
+    }
+
+    fn names_beside_sled(&mut self, catalog: &Catalog) -> Result<Vec<SeriesRecord>, OpenError> {
+        let dir = self.paths.snapshots();
+        let mut all = Vec::new();
+        for path in snapshot::list(&dir)
+            .map_err(|e| failed("read", &dir, e))?
+            .values()
+        {
+            match snapshot::read(path) {
+                Ok((records, damage)) => {
+                    all.extend(records);
+                    let problem =
+                        |e| format!("{}: {e}; names after it may be lost", path.display());
+                    self.problems.extend(damage.map(problem));
+                }
+                Err(ReadError::Damaged(DecodeError::Newer {
+                    found, supported, ..
+                })) => {
+                    let path = path.clone();
+                    return Err(OpenError::NewerFormat {
+                        path,
+                        found,
+                        supported,
+                    });
+                }
+                Err(e) => self
+                    .problems
+                    .push(format!("{}: {e}; its names may be lost", path.display())),
+            }
+        }
+        for file in catalog.files() {
+            match file.names() {
+                Ok(records) => all.extend(records),
+                Err(e) => self.problems.push(format!(
+                    "{}: {e}; the names in it may be lost",
+                    file.path().display()
+                )),
+            }
+        }
+        Ok(all)
+    }
+
+    fn build(
+        mut self,
+        options: StoreOptions,
+        lock: File,
+        part: SledPart,
+        (catalog, table, replayed): (Catalog, SeriesTable, Replayed),
+        (table_values, table_bytes): (u32, u64),
+    ) -> Store {
+        let Replayed {
+            mut shared,
+            streams,
+            frames,
+            next_seq,
+            used,
+            problems,
+            ..
+        } = replayed;
+        problems
+            .into_iter()
+            .for_each(|problem| self.damaged(problem));
+        for problem in &self.problems {
+            tracing::error!(store = %self.paths.dir.display(), problem, "damage in the store");
+        }
+        let manifest_len = rewrite::len(&catalog);
+        shared.catalog = Arc::new(catalog);
+        let writer = Writer {
+            part: Some(part),
+            space: RingSpace::with_used(&used),
+            frames,
+            streams,
+            epoch_slot: None,
+            next_seq,
+            table_values,
+            table_bytes,
+            manifest_len,
+            rollup: None,
+            sweep: 0,
+            broken: self.broken,
+            live_peak: 0,
+        };
+        Store {
+            paths: self.paths,
+            options,
+            table: RwLock::new(table),
+            shared: RwLock::new(shared),
+            writer: Mutex::new(writer),
+            problems: Mutex::new(self.problems),
+            cache: Mutex::default(),
+            _lock: lock,
+        }
+    }
+}
+
+fn list(dir: &Path) -> Result<Vec<PathBuf>, OpenError> {
+    let entries = fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let entries = entries.map_err(|e| failed("read", dir, e))?;
+    let mut paths: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// Reads all of a file.
+fn first_damage(file: &SlotFile) -> Option<String> {
+    let blocks = (0..file.block_count()).find_map(|i| file.block(i).err());
+    blocks.or_else(|| file.names().err()).map(|e| e.to_string())
+}

@@ -1,0 +1,161 @@
+//! Rewriting the sled part from memory: when it has grown too large, failed, or was damaged.
+//!
+//! Invariant: the new part tells what memory holds, which is what was acknowledged.
+
+use std::collections::BTreeMap;
+
+use super::keys::{self, Key};
+use super::{Broken, Frame, Store, Writer};
+use crate::catalog::Catalog;
+use crate::chunk::{Part, RingSpace};
+use crate::frame::{FrameRow, StreamFrame, TickFrame};
+use crate::sled_part::{self, Pair, PartError};
+use crate::table::Named;
+use crate::{SeriesId, Timestamp};
+
+/// Below this size a rewrite is not worth its while.
+const MIN_BYTES: u64 = 16 << 20;
+/// The part may take this many times its live data.
+const MAX_RATIO: u64 = 3;
+/// Rows in one frame of a rewritten part.
+const FRAME_ROWS: usize = 500_000;
+
+impl Store {
+    /// Rewrites the sled part when a write to it has failed.
+    pub(super) fn heal(&self, writer: &mut Writer, now: Timestamp) -> Result<(), PartError> {
+        match writer.broken {
+            Some(_) => self.rewrite(writer, now),
+            None => Ok(()),
+        }
+    }
+
+    /// Rewrites the sled part when it has grown beyond three times what was ever live in it; a
+    /// seal frees most of that at once, which is no reason.
+    pub(super) fn rewrite_if_large(
+        &self,
+        writer: &mut Writer,
+        now: Timestamp,
+    ) -> Result<bool, PartError> {
+        let size = sled_part::disk_bytes(&self.paths.sled());
+        let large = size > MIN_BYTES && size > MAX_RATIO * writer.live_peak;
+        if large {
+            self.rewrite(writer, now)?;
+        }
+        Ok(large)
+    }
+
+    /// Builds a new sled part from memory and swaps it in. The writer is as before on an error,
+    /// but marked as broken.
+    pub(super) fn rewrite(&self, writer: &mut Writer, now: Timestamp) -> Result<(), PartError> {
+        let broken = writer
+            .broken
+            .replace(writer.broken.unwrap_or(Broken::Failed));
+        let dir = self.paths.sled();
+        let keep = (broken == Some(Broken::Damaged)).then(|| self.paths.damaged_sled(now));
+        let pairs = self.contents(writer);
+        // It writes to its folder when it closes, so it must close before the folder is swapped.
+        drop(writer.part.take());
+        sled_part::finish_swap(&dir)?;
+        writer.part = Some(sled_part::rewrite(&dir, pairs, keep.as_deref())?);
+        writer.live_peak = writer.live_bytes();
+        writer.broken = None;
+        tracing::info!(store = %self.paths.dir.display(), ?broken, "rewrote the sled part");
+        Ok(())
+    }
+
+    /// All records of a sled part that holds what memory holds; the writer's account of it
+    /// matches afterwards.
+    fn contents(&self, writer: &mut Writer) -> Vec<Pair> {
+        let mut puts = Vec::new();
+        (writer.table_values, writer.table_bytes) = (0, 0);
+        writer.put_series(&mut puts, &self.table().records(Named::InSnapshot));
+        let catalog = self.shared().catalog.clone();
+        puts.extend(manifest(&catalog));
+        writer.manifest_len = len(&catalog);
+        writer.space = RingSpace::default();
+        writer.frames = BTreeMap::new();
+        self.put_open_slots(writer, &mut puts);
+        puts.push(Key::Head.pair(&self.head(writer).encode()));
+        puts
+    }
+
+    /// The open slots' rows, in frames of an epoch of their own.
+    fn put_open_slots(&self, writer: &mut Writer, puts: &mut Vec<Pair>) {
+        let shared = self.shared();
+        let epoch = writer.streams.epoch() + 1;
+        writer.streams.start_epoch(epoch + 1);
+        writer.epoch_slot = None;
+        let streams = writer.streams.by_number();
+        let now = shared.last_tick.unwrap_or_default();
+        let mut named = Some(streams.values().copied().collect::<Vec<(SeriesId, u64)>>());
+        // Numbers in the frames count on from zero in the order of the numbers in memory.
+        let numbers: BTreeMap<u32, u32> = streams.into_keys().zip(0..).collect();
+        for (start, open) in &shared.open {
+            let slot = open.slot();
+            let rows: Vec<FrameRow> = open
+                .iter()
+                .flat_map(|(_, rows)| rows)
+                .filter_map(|row| {
+                    let (at, cpu, memory) = (row.at(slot), row.cpu(), row.memory());
+                    let stream = *numbers.get(&row.stream())?;
+                    Some(FrameRow {
+                        stream,
+                        at,
+                        cpu,
+                        memory,
+                    })
+                })
+                .collect();
+            for rows in rows.chunks(FRAME_ROWS) {
+                let frame = TickFrame {
+                    now,
+                    epoch,
+                    rows: rows.to_vec(),
+                };
+                writer.put_rewritten(puts, frame, *start, named.take());
+            }
+        }
+    }
+}
+
+impl Writer {
+    fn put_rewritten(
+        &mut self,
+        puts: &mut Vec<Pair>,
+        tick: TickFrame,
+        slot: Timestamp,
+        streams: Option<Vec<(SeriesId, u64)>>,
+    ) {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let epoch = tick.epoch;
+        let mut frame = Frame {
+            epoch,
+            slots: vec![slot],
+            ..Frame::default()
+        };
+        frame.rows = self.put_chunks(puts, (seq, Part::Rows), &tick.encode());
+        if let Some(streams) = streams {
+            let streams = StreamFrame {
+                epoch,
+                first: 0,
+                streams,
+            };
+            frame.streams = self.put_chunks(puts, (seq, Part::Streams), &streams.encode());
+        }
+        self.frames.insert(seq, frame);
+    }
+}
+
+/// The manifest's entries.
+fn manifest(catalog: &Catalog) -> Vec<Pair> {
+    let entry = |file: &std::sync::Arc<crate::slot_file::SlotFile>| {
+        Key::Manifest(file.slot()).pair(&keys::encode_manifest_entry(file.size()))
+    };
+    catalog.files().map(entry).collect()
+}
+
+/// How many entries the manifest of a catalog has.
+pub(super) fn len(catalog: &Catalog) -> u32 {
+    u32::try_from(catalog.slots().count()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,50 @@
+//! A real Kubernetes control plane for tests: etcd, kube-apiserver,
+//! kube-controller-manager, kube-scheduler, kwok in place of kubelets, and
+//! metrics-server, as child processes on loopback.
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | `binary` | finds the multi-call binary that `just control-plane` builds |
+//! | `state`, `identity` | the cluster's folder, ports, certificates, tokens |
+//! | `component`, `flags` | one child process; what each is started with |
+//! | `cluster` | starts all of them and hands out clients |
+//! | `namespace`, `workload`, `pods`, `access` | what a test does in its namespace |
+//! | `wait` | the one way to wait: poll until a condition holds or a deadline passes |
+//! | `suite` | runs a list of tests against the one shared cluster |
+//!
+//! **Invariant**: nothing here knows OptiPod, so that the contract of the
+//! control plane can be tested by itself; and no child outlives the test binary.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "it offers what a test may need, which is more than each day's tests use"
+)]
+
+mod access;
+mod binary;
+mod cluster;
+mod component;
+mod flags;
+mod identity;
+mod namespace;
+mod nodes;
+mod objects;
+mod pods;
+mod state;
+mod suite;
+mod wait;
+mod workload;
+
+pub use access::ServiceAccount;
+pub use cluster::Cluster;
+pub use component::Name as ComponentName;
+pub use namespace::{Namespace, Usage};
+pub use pods::{actual_requests, container_status, is_ready, requests, restart_count};
+pub(crate) use suite::tests;
+pub use suite::{Test, run};
+pub use wait::wait_for;
+pub use workload::{Container, Kind, Workload};
+
+/// What a test returns: `Err` fails it, with the whole chain of causes.
+pub type Result<T = ()> = anyhow::Result<T>;

@@ -1,0 +1,125 @@
+//! Runs a list of tests against one shared cluster.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::{LazyLock, OnceLock};
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use tokio::runtime::Runtime;
+
+use super::{Cluster, binary};
+
+/// Tests that run at a time, unless `--test-threads` says otherwise: they
+/// mostly wait, and the control plane has to keep up.
+const THREADS: usize = 4;
+/// No test may take longer; each wait inside has a nearer deadline of its own.
+const TEST_DEADLINE: Duration = Duration::from_mins(3);
+
+/// All tests share it: a client works only as long as the runtime it came from.
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Runtime::new().expect("the machine has threads and file descriptors"));
+/// Started by the first test that runs, so that `--list` and a filter that
+/// matches nothing cost nothing.
+static CLUSTER: OnceLock<Option<Cluster>> = OnceLock::new();
+
+type TestFuture = Pin<Box<dyn Future<Output = super::Result>>>;
+
+/// A named test: an `async fn(&'static Cluster) -> harness::Result`.
+pub struct Test {
+    name: String,
+    body: fn(&'static Cluster) -> TestFuture,
+}
+
+impl Test {
+    pub fn new(name: &str, body: fn(&'static Cluster) -> TestFuture) -> Self {
+        let name = name.replace(' ', "");
+        Self { name, body }
+    }
+
+    fn into_trial(self, binary: Result<PathBuf, String>) -> Trial {
+        Trial::ignorable_test(self.name, move || match &binary {
+            Ok(binary) => run_one(self.body, binary).map(|()| Completion::Completed),
+            Err(missing) if binary::is_required() => Err(Failed::from(missing)),
+            Err(missing) => Ok(Completion::ignored_with(missing)),
+        })
+    }
+}
+
+/// Makes a list of tests from the paths of their functions.
+macro_rules! tests {
+    ($($test:path),* $(,)?) => {
+        vec![$($crate::harness::Test::new(stringify!($test), |cluster| Box::pin($test(cluster)))),*]
+    };
+}
+pub(crate) use tests;
+
+/// The whole `main` of the test binary.
+pub fn run(tests: Vec<Test>) -> ExitCode {
+    if std::env::args().any(|argument| argument == "--serve") {
+        return serve();
+    }
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(THREADS);
+    let binary = binary::find();
+    let trials = tests
+        .into_iter()
+        .map(|test| test.into_trial(binary.clone()));
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    if let Some(Some(cluster)) = CLUSTER.get() {
+        cluster.stop(conclusion.has_failed());
+        if conclusion.has_failed() {
+            eprintln!("the cluster's logs: {}", cluster.dir().display());
+        }
+    }
+    conclusion.exit_code()
+}
+
+/// Keeps a cluster for a person, until Ctrl-C.
+fn serve() -> ExitCode {
+    let served = RUNTIME.block_on(async {
+        let cluster = Cluster::start_private().await?;
+        println!("export KUBECONFIG={}", cluster.kubeconfig_path().display());
+        println!("kubectl is: tests/controlplane/bin/controlplane kubectl");
+        println!("Ctrl-C ends the cluster");
+        tokio::signal::ctrl_c().await?;
+        cluster.stop(false);
+        super::Result::Ok(())
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The shared cluster. Only the test that started it in vain tells why.
+fn shared(binary: &Path) -> Result<&'static Cluster, Failed> {
+    let mut reason = "the shared cluster did not start; the first failed test tells why".to_owned();
+    let cluster = CLUSTER.get_or_init(|| {
+        let begin = Instant::now();
+        let cluster = RUNTIME.block_on(Cluster::start(binary));
+        let cluster = cluster.inspect_err(|error| {
+            reason = format!("the shared cluster did not start: {error:#}");
+        });
+        eprintln!("control plane up after {:.1?}", begin.elapsed());
+        cluster.ok()
+    });
+    cluster.as_ref().ok_or_else(|| Failed::from(reason))
+}
+
+fn run_one(body: fn(&'static Cluster) -> TestFuture, binary: &Path) -> Result<(), Failed> {
+    let cluster = shared(binary)?;
+    let outcome = RUNTIME.block_on(async {
+        let timed_out = |_| Err(anyhow!("the test took longer than {TEST_DEADLINE:?}"));
+        tokio::time::timeout(TEST_DEADLINE, body(cluster))
+            .await
+            .unwrap_or_else(timed_out)
+    });
+    outcome.map_err(|error| Failed::from(format!("{error:#}")))
+}

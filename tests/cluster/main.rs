@@ -1,0 +1,56 @@
+//! Tests against a real Kubernetes control plane.
+//!
+//! `just control-plane` builds it once (it needs Go). Without it every test here
+//! shows as *ignored*; with `OPTIPOD_REQUIRE_CLUSTER=1`, which CI sets, that is
+//! a failure. `cargo test --test cluster -- NAME` runs some of them, and
+//! `cargo test --test cluster -- --serve` keeps a cluster for you to look at.
+//!
+//! # To add a test
+//!
+//! 1. Write `pub async fn what_it_shows(cluster: &'static Cluster) -> Result` in
+//!    a module beside this file.
+//! 2. Name it in the list below.
+//!
+//! One control plane serves the whole run, and tests run side by side, so a test
+//! works in a namespace of its own (`cluster.namespace("prefix")`) and never
+//! sleeps: it says what it waits for (`wait_for`). A test of something
+//! cluster-wide starts a control plane of its own with `Cluster::start_private`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "in a test a broken expectation is the failure"
+)]
+
+mod contract;
+mod harness;
+
+fn main() -> std::process::ExitCode {
+    harness::run(harness::tests![
+        contract::workloads::nodes_are_ready,
+        contract::workloads::a_deployments_pods_become_ready,
+        contract::workloads::a_stateful_set_and_a_daemon_set_become_ready,
+        contract::workloads::a_pod_starts_as_late_as_it_is_annotated,
+        contract::workloads::a_jobs_pod_completes,
+        contract::workloads::an_oom_kill_and_a_crash_loop_are_reported,
+        contract::usage::metrics_list_the_usage_that_pods_are_annotated_with,
+        contract::usage::changed_usage_is_listed,
+        contract::usage::usage_swings_when_annotated_with_a_wave,
+        contract::usage::an_outage_of_metrics_server_is_seen_and_ends,
+        contract::resize::a_resize_is_actuated_and_leaves_the_template_alone,
+        contract::resize::a_resize_restarts_a_container_whose_policy_says_so,
+        contract::resize::a_held_resize_is_pending_until_released,
+        contract::resize::a_slow_resize_is_in_progress_meanwhile,
+        contract::resize::a_sidecar_and_a_whole_pod_are_resized,
+        contract::resize::another_change_of_the_spec_is_no_resize,
+        contract::resize::a_resize_above_the_nodes_capacity_is_refused,
+        contract::api::an_apply_of_another_managers_field_conflicts,
+        contract::api::a_forced_apply_takes_the_field_and_rolls_the_pods,
+        contract::api::a_quota_and_a_limit_range_bound_a_resize,
+        contract::api::a_service_account_is_limited_to_its_role,
+        contract::api::a_custom_resource_is_served_after_its_definition,
+        contract::lifetime::a_wait_that_fails_tells_what_it_saw,
+        contract::lifetime::a_cluster_ends_with_the_process_that_started_it,
+    ])
+}
