@@ -165,10 +165,8 @@ impl Cluster {
         kind: WorkloadKind,
     ) -> impl Iterator<Item = &'a Arc<Workload>> {
         let start = WorkloadId { namespace: namespace.to_owned(), kind, name: String::new() };
-        let table = self.workloads(kind).into_iter();
-        table.flat_map(move |table| {
-            table.from(&start).take_while(move |(id, _)| id.namespace == namespace).map(|(_, workload)| workload)
-        })
+        let table = self.workloads(kind).map(|table| table.from(&start));
+        table.into_iter().flatten().take_while(move |(id, _)| id.namespace == namespace).map(|(_, workload)| workload)
     }
 
     /// The workload's pods, by name.

@@ -122,8 +122,17 @@ mod tests {
 
     #[test]
     fn a_conflict_is_stale_or_anothers_field_or_anothers_object() {
-        assert_eq!(sort(409, "the object has been modified; please apply your changes to the latest version"), "Conflict");
-        assert_eq!(sort(409, "Operation cannot be fulfilled: uid mismatch: the provided object specified uid a, and no existing object was found"), "Gone");
+        assert_eq!(
+            sort(409, "the object has been modified; please apply your changes to the latest version"),
+            "Conflict"
+        );
+        assert_eq!(
+            sort(
+                409,
+                "Operation cannot be fulfilled: uid mismatch: the provided object specified uid a, and no existing object was found"
+            ),
+            "Gone"
+        );
         let cause = StatusCause { reason: "FieldManagerConflict".into(), message: String::new(), field: String::new() };
         let details = StatusDetails { causes: vec![cause], ..StatusDetails::default() };
         let status = Status { code: 409, details: Some(details), ..Status::default() };

@@ -67,8 +67,11 @@ mod tests {
     #[test]
     fn what_we_note_we_read_back() {
         let requests = Resources { cpu: Some(Millicores(250)), memory: None };
-        let containers =
-            [ContainerResources { name: "web".into(), requests, limits: Resources { cpu: None, memory: Some(Bytes(1)) } }];
+        let containers = [ContainerResources {
+            name: "web".into(),
+            requests,
+            limits: Resources { cpu: None, memory: Some(Bytes(1)) },
+        }];
         let text = requests_json(&containers);
         assert_eq!(text, r#"{"web":{"cpu":"250m"}}"#);
         assert_eq!(parse_requests(&text), [Size { container: "web".into(), requests }]);

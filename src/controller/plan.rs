@@ -161,11 +161,12 @@ fn verdict(facts: &Facts<'_>, observed: &Observed, now: Timestamp) -> Verdict {
             (Method::Rollout, target, vec![apply(facts, observed, template, now)], 0)
         }
     };
-    let previous = target.iter().filter_map(|size| facts.current(&size.container)).map(|container| Size {
-        container: container.name,
-        requests: container.requests,
-    });
-    let change = Change { method, previous: previous.collect(), is_new: target != facts.target, target, writes, remaining };
+    let previous = target
+        .iter()
+        .filter_map(|size| facts.current(&size.container))
+        .map(|container| Size { container: container.name, requests: container.requests });
+    let change =
+        Change { method, previous: previous.collect(), is_new: target != facts.target, target, writes, remaining };
     Verdict::Change(change)
 }
 
@@ -176,7 +177,8 @@ fn published(observed: &Observed) -> Verdict {
         match outcome {
             Ok(_) => return Verdict::Publish,
             Err(why) => {
-                missing.get_or_insert(Reason::InsufficientData { container: container.clone(), detail: why.to_string() });
+                missing
+                    .get_or_insert(Reason::InsufficientData { container: container.clone(), detail: why.to_string() });
             }
         }
     }

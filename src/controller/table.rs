@@ -43,7 +43,7 @@ impl<K: Ord + Clone, V> Table<K, V> {
     }
 
     /// The entries from `start` on, in order.
-    pub(super) fn from(&self, start: &K) -> impl Iterator<Item = (&K, &Arc<V>)> {
+    pub(super) fn from<'a>(&'a self, start: &K) -> impl Iterator<Item = (&'a K, &'a Arc<V>)> + use<'a, K, V> {
         self.live.range(start.clone()..)
     }
 

@@ -11,10 +11,10 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet}
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::watcher;
 use kube::runtime::watcher::{Config, Error, Event};
-use kube::runtime::{metadata_watcher, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -107,14 +107,22 @@ pub(super) fn start(client: &Client, shared: &Shared) -> JoinSet<()> {
         let diffs = cluster.pods.take(event, |o| ingest::object_key(&o.metadata), ingest::pod);
         cluster.note_pods(diffs);
     });
-    follow!("replicasets", metadata_watcher(Api::<ReplicaSet>::all(client.clone()), config()), |cluster, event| {
-        let diffs = cluster.replica_sets.take(event, |o| ingest::object_key(&o.metadata), ingest::replica_set);
-        cluster.note_replica_sets(diffs);
-    });
-    follow!("namespaces", metadata_watcher(Api::<Namespace>::all(client.clone()), config()), |cluster, event| {
-        let diffs = cluster.namespaces.take(event, |o| o.name_any(), |o| Some(ingest::namespace(o)));
-        cluster.note_namespaces(&diffs);
-    });
+    follow!(
+        "replicasets",
+        watcher(Api::<PartialObjectMeta<ReplicaSet>>::all(client.clone()), config()),
+        |cluster, event| {
+            let diffs = cluster.replica_sets.take(event, |o| ingest::object_key(&o.metadata), ingest::replica_set);
+            cluster.note_replica_sets(diffs);
+        }
+    );
+    follow!(
+        "namespaces",
+        watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), config()),
+        |cluster, event| {
+            let diffs = cluster.namespaces.take(event, |o| o.name_any(), |o| Some(ingest::namespace(o)));
+            cluster.note_namespaces(&diffs);
+        }
+    );
     let autoscalers = watcher(Api::<HorizontalPodAutoscaler>::all(client.clone()), config());
     follow!("horizontalpodautoscalers", autoscalers, |cluster, event| {
         cluster.autoscalers.take(event, |o| ingest::object_key(&o.metadata), ingest::autoscaler);

@@ -117,7 +117,10 @@ impl EventWriter for Writer {
     async fn repeat(&self, namespace: &str, name: &str, series: Value) -> Result<(), String> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
         let patch = Patch::Merge(json!({ "series": series }));
-        self.bounded(api.patch(name, &PatchParams::default(), &patch)).await.map(drop).map_err(|error| error.to_string())
+        self.bounded(api.patch(name, &PatchParams::default(), &patch))
+            .await
+            .map(drop)
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -141,7 +144,10 @@ pub(super) async fn write_lease(client: &Client, namespace: &str, lease: &Lease)
 fn containers(containers: &[ContainerResources], with_limits: bool) -> Vec<Value> {
     let list = |cpu: Option<String>, memory: Option<String>| {
         let named = [("cpu", cpu), ("memory", memory)];
-        named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), Value::String(value?)))).collect::<Map<_, _>>()
+        named
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), Value::String(value?))))
+            .collect::<Map<_, _>>()
     };
     let one = |container: &ContainerResources| {
         let (requests, limits) = (container.requests, container.limits);

@@ -62,7 +62,7 @@ pub(super) fn replica_set(object: PartialObjectMeta<ApiReplicaSet>) -> Option<Re
 
 /// An autoscaler that scales on the utilization of CPU or memory; others do not depend on requests.
 pub(super) fn autoscaler(object: HorizontalPodAutoscaler) -> Option<Autoscaler> {
-    let spec = object.spec?;
+    let spec = object.spec;
     let metrics = spec.metrics.unwrap_or_default();
     let reads = |resource: &str| metrics.iter().any(|metric| utilization(metric, resource));
     let (cpu, memory) = (reads("cpu"), reads("memory"));
@@ -93,7 +93,8 @@ mod tests {
     use serde_json::json;
 
     fn hpa(metrics: serde_json::Value) -> Option<(bool, bool)> {
-        let spec = json!({"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "web"}, "metrics": metrics});
+        let spec =
+            json!({"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "web"}, "metrics": metrics});
         let object = serde_json::from_value(json!({"metadata": {"name": "h"}, "spec": spec})).unwrap();
         autoscaler(object).map(|hpa| (hpa.cpu, hpa.memory))
     }
@@ -101,7 +102,8 @@ mod tests {
     #[test]
     fn only_utilization_targets_depend_on_requests() {
         let target = |kind: &str| json!({"type": kind, "averageUtilization": 50});
-        let resource = |name: &str, kind: &str| json!({"type": "Resource", "resource": {"name": name, "target": target(kind)}});
+        let resource =
+            |name: &str, kind: &str| json!({"type": "Resource", "resource": {"name": name, "target": target(kind)}});
         let container = json!({"type": "ContainerResource", "containerResource": {"name": "memory", "container": "web", "target": target("Utilization")}});
         assert_eq!(hpa(json!([resource("cpu", "Utilization")])), Some((true, false)));
         assert_eq!(hpa(json!([resource("cpu", "AverageValue")])), None);
@@ -111,7 +113,8 @@ mod tests {
 
     #[test]
     fn a_policy_that_cannot_be_decoded_keeps_its_name_and_says_why() {
-        let object = json!({"metadata": {"namespace": "ns", "name": "p", "uid": "u", "generation": 3}, "spec": {"mode": 7}});
+        let object =
+            json!({"metadata": {"namespace": "ns", "name": "p", "uid": "u", "generation": 3}, "spec": {"mode": 7}});
         let kept = policy(serde_json::from_value(object).unwrap());
         assert_eq!((kept.id.to_string().as_str(), kept.uid.as_str()), ("ns/p", "u"));
         assert_eq!(kept.parsed.unwrap_err()[0].field, "spec");

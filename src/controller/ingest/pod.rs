@@ -47,7 +47,8 @@ fn facts(object: &ApiPod) -> Result<PodFacts, QuantityError> {
 
 fn has_own_resources(spec: &PodSpec) -> bool {
     spec.resources.as_ref().is_some_and(|r| {
-        r.requests.as_ref().is_some_and(|list| !list.is_empty()) || r.limits.as_ref().is_some_and(|list| !list.is_empty())
+        r.requests.as_ref().is_some_and(|list| !list.is_empty())
+            || r.limits.as_ref().is_some_and(|list| !list.is_empty())
     })
 }
 
@@ -94,7 +95,8 @@ fn actuated(reported: &ContainerStatus, containers: &[PodContainer]) -> Result<b
     let Some(resources) = reported.resources.as_ref() else { return Ok(true) };
     let Some(wanted) = containers.iter().find(|c| c.resources.name == reported.name) else { return Ok(true) };
     let same = |wanted: Resources, got: Resources| {
-        got.cpu.is_none_or(|cpu| Some(cpu) == wanted.cpu) && got.memory.is_none_or(|memory| Some(memory) == wanted.memory)
+        got.cpu.is_none_or(|cpu| Some(cpu) == wanted.cpu)
+            && got.memory.is_none_or(|memory| Some(memory) == wanted.memory)
     };
     Ok(same(wanted.resources.requests, Resources::of(resources.requests.as_ref())?)
         && same(wanted.resources.limits, Resources::of(resources.limits.as_ref())?))
@@ -127,9 +129,7 @@ mod tests {
 
     #[test]
     fn conditions_come_before_the_reported_resources() {
-        let with = |type_: &str, reason: &str| {
-            json!({"containerStatuses": reported("200m"), "conditions": [{"type": type_, "status": "True", "reason": reason, "message": "m"}]})
-        };
+        let with = |type_: &str, reason: &str| json!({"containerStatuses": reported("200m"), "conditions": [{"type": type_, "status": "True", "reason": reason, "message": "m"}]});
         assert_eq!(read(with("PodResizePending", "Infeasible")), ResizeState::Infeasible("m".into()));
         assert_eq!(read(with("PodResizePending", "Deferred")), ResizeState::Deferred);
         assert_eq!(read(with("PodResizeInProgress", "")), ResizeState::InProgress);

@@ -26,11 +26,10 @@ pub(super) fn deployment(generation: Option<i64>, spec: &DeploymentSpec, status:
     }
     let wanted = spec.replicas.unwrap_or(1);
     let updated = status.updated_replicas.unwrap_or_default();
-    let complete = status
-        .conditions
-        .iter()
-        .flatten()
-        .any(|c| c.type_ == "Progressing" && c.reason.as_deref() == Some("NewReplicaSetAvailable"));
+    let complete =
+        status.conditions.iter().flatten().any(|c| {
+            c.type_.as_deref() == Some("Progressing") && c.reason.as_deref() == Some("NewReplicaSetAvailable")
+        });
     let available = status.available_replicas.unwrap_or_default() >= wanted;
     progressing(updated < wanted || status.replicas.unwrap_or_default() > updated || !(available || complete))
 }
@@ -54,7 +53,8 @@ pub(super) fn stateful_set(
     let wanted = spec.replicas.unwrap_or(1) - partition;
     // The controller moves `currentRevision` on when the last updated pod is ready.
     let same_revision = status.update_revision.is_some() && status.current_revision == status.update_revision;
-    let done = if partition > 0 { updated >= wanted } else { same_revision || updated >= wanted && all_ready(spec, status) };
+    let done =
+        if partition > 0 { updated >= wanted } else { same_revision || updated >= wanted && all_ready(spec, status) };
     progressing(!done)
 }
 
@@ -87,9 +87,7 @@ mod tests {
 
     #[test]
     fn a_deployment_rolls_until_all_replicas_are_updated_and_were_available() {
-        let status = |observed: i64, replicas: i64, updated: i64, available: i64| {
-            json!({"observedGeneration": observed, "replicas": replicas, "updatedReplicas": updated, "availableReplicas": available})
-        };
+        let status = |observed: i64, replicas: i64, updated: i64, available: i64| json!({"observedGeneration": observed, "replicas": replicas, "updatedReplicas": updated, "availableReplicas": available});
         assert_eq!(of_deployment(json!({}), status(2, 2, 2, 2)), Rollout::Stable);
         assert_eq!(of_deployment(json!({"paused": true}), status(2, 2, 2, 2)), Rollout::Paused);
         assert_eq!(of_deployment(json!({}), status(1, 2, 2, 2)), Rollout::Progressing, "not observed yet");
@@ -102,7 +100,8 @@ mod tests {
     }
 
     fn of_stateful_set(strategy: Value, status: Value) -> Rollout {
-        let spec = json!({"selector": {}, "template": {}, "serviceName": "s", "replicas": 3, "updateStrategy": strategy});
+        let spec =
+            json!({"selector": {}, "template": {}, "serviceName": "s", "replicas": 3, "updateStrategy": strategy});
         stateful_set(Some(1), &serde_json::from_value(spec).unwrap(), Some(&serde_json::from_value(status).unwrap()))
     }
 

@@ -11,19 +11,19 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 
 pub(in crate::controller) fn deployment(object: Deployment) -> Option<Workload> {
-    let spec = object.spec?;
+    let spec = object.spec;
     let rollout = rollout::deployment(object.metadata.generation, &spec, object.status.as_ref());
     Some(workload(WorkloadKind::Deployment, object.metadata, &spec.template, rollout))
 }
 
 pub(in crate::controller) fn stateful_set(object: StatefulSet) -> Option<Workload> {
-    let spec = object.spec?;
+    let spec = object.spec;
     let rollout = rollout::stateful_set(object.metadata.generation, &spec, object.status.as_ref());
     Some(workload(WorkloadKind::StatefulSet, object.metadata, &spec.template, rollout))
 }
 
 pub(in crate::controller) fn daemon_set(object: DaemonSet) -> Option<Workload> {
-    let spec = object.spec?;
+    let spec = object.spec;
     let rollout = rollout::daemon_set(object.metadata.generation, &spec, object.status.as_ref());
     Some(workload(WorkloadKind::DaemonSet, object.metadata, &spec.template, rollout))
 }
@@ -56,7 +56,10 @@ fn workload(kind: WorkloadKind, metadata: ObjectMeta, template: &PodTemplateSpec
 
 fn containers(template: &PodTemplateSpec) -> Result<Vec<ContainerResources>, String> {
     let containers = template.spec.as_ref().map(|spec| spec.containers.as_slice()).unwrap_or_default();
-    containers.iter().map(|c| ContainerResources::of(c).map_err(|error| format!("container {}: {error}", c.name))).collect()
+    containers
+        .iter()
+        .map(|c| ContainerResources::of(c).map_err(|error| format!("container {}: {error}", c.name)))
+        .collect()
 }
 
 /// A container whose requests are not those that we applied. One that was removed from the template is nobody's revert.
@@ -72,8 +75,16 @@ fn reverted<'a>(template: &'a [ContainerResources], applied: &[Size]) -> Option<
 
 /// Whoever else owns the container's requests; the latest of several.
 fn manager_of(managed: &[ManagedFieldsEntry], container: &str) -> String {
-    let path = ["f:spec", "f:template", "f:spec", "f:containers", &format!("k:{{\"name\":\"{container}\"}}"), "f:resources", "f:requests"]
-        .map(str::to_owned);
+    let path = [
+        "f:spec",
+        "f:template",
+        "f:spec",
+        "f:containers",
+        &format!("k:{{\"name\":\"{container}\"}}"),
+        "f:resources",
+        "f:requests",
+    ]
+    .map(str::to_owned);
     let owns = |entry: &&ManagedFieldsEntry| {
         let mut at = entry.fields_v1.as_ref().map(|fields| &fields.0);
         for step in &path {

@@ -213,10 +213,11 @@ impl Controller {
             let wait = match (entry.status.status.as_str(), entry.status.reason.as_deref()) {
                 ("Applying", _) => progress_wait(&entry.status, now),
                 (_, Some("RateLimited")) => Some(RATE_WAIT),
-                (_, Some("WriteFailed")) => memory.and_then(|memory| memory.failure.as_ref()).map_or(
-                    Some(PROGRESS_WAIT),
-                    |failure| Duration::try_from(failure.not_before.duration_since(now)).ok(),
-                ),
+                (_, Some("WriteFailed")) => {
+                    memory.and_then(|memory| memory.failure.as_ref()).map_or(Some(PROGRESS_WAIT), |failure| {
+                        Duration::try_from(failure.not_before.duration_since(now)).ok()
+                    })
+                }
                 _ => None,
             };
             if let Some(wait) = wait {
@@ -242,7 +243,8 @@ fn progress_wait(status: &WorkloadStatus, now: jiff::Timestamp) -> Option<Durati
 }
 
 fn in_flight(entries: &BTreeMap<WorkloadId, Entry>) -> BTreeSet<(WorkloadId, String, Option<String>)> {
-    let key = |(id, entry): (&WorkloadId, &Entry)| (id.clone(), entry.status.status.clone(), entry.status.reason.clone());
+    let key =
+        |(id, entry): (&WorkloadId, &Entry)| (id.clone(), entry.status.status.clone(), entry.status.reason.clone());
     entries.iter().map(key).collect()
 }
 

@@ -72,7 +72,13 @@ fn held(workload: &Workload, reason: &Reason) -> Notice {
 
 /// The policy cannot be used.
 pub(in crate::controller) fn invalid_policy(id: &PolicyId, uid: &str, message: &str) -> Notice {
-    on_policy(id, uid, "ValidationFailed", "Validate", format!("the policy is not valid and is not acted upon: {message}"))
+    on_policy(
+        id,
+        uid,
+        "ValidationFailed",
+        "Validate",
+        format!("the policy is not valid and is not acted upon: {message}"),
+    )
 }
 
 /// The policy's workloads have no usage.
@@ -82,9 +88,7 @@ pub(in crate::controller) fn metrics_missing(id: &PolicyId, uid: &str, reason: &
         Reason::InsufficientData { .. } => {
             "no workload of the policy has enough usage yet; see the policy's status for what is missing".to_owned()
         }
-        Reason::StaleData { .. } => {
-            "usage has stopped coming in; check the recommender and metrics-server".to_owned()
-        }
+        Reason::StaleData { .. } => "usage has stopped coming in; check the recommender and metrics-server".to_owned(),
         other => other.to_string(),
     };
     on_policy(id, uid, reason.code(), "Collect", note)
