@@ -16,6 +16,7 @@ pub mod blocking;
 pub mod clock;
 pub mod collector;
 pub mod config;
+pub mod controller;
 pub mod decide;
 pub mod policy;
 pub mod proto;
