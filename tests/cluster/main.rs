@@ -25,6 +25,7 @@
 
 mod contract;
 mod harness;
+mod optipod;
 
 fn main() -> std::process::ExitCode {
     harness::run(harness::tests![
@@ -52,5 +53,18 @@ fn main() -> std::process::ExitCode {
         contract::api::a_custom_resource_is_served_after_its_definition,
         contract::lifetime::a_wait_that_fails_tells_what_it_saw,
         contract::lifetime::a_cluster_ends_with_the_process_that_started_it,
+        optipod::schema::the_crd_that_optipod_prints_is_established,
+        optipod::schema::good_policies_are_accepted,
+        optipod::schema::bad_policies_are_refused_with_the_field_and_the_reason,
+        optipod::learning::steady_usage_is_every_percentile,
+        optipod::learning::changed_usage_shows_in_the_peak_and_not_in_the_median,
+        optipod::in_place::pods_are_resized_and_nothing_else_is_touched,
+        optipod::in_place::the_status_says_what_was_done_and_why,
+        optipod::in_place::an_event_on_the_workload_tells_of_the_resize,
+        optipod::in_place::all_eight_metrics_speak_of_the_policy,
+        optipod::in_place::a_pod_that_comes_later_gets_the_size_too,
+        optipod::in_place::a_request_is_lowered_by_at_most_half_when_the_window_is_covered,
+        optipod::in_place::a_request_is_not_lowered_before_the_window_is_covered,
+        optipod::in_place::stateful_sets_and_daemon_sets_are_resized_too,
     ])
 }
