@@ -29,6 +29,9 @@ mod optipod;
 
 fn main() -> std::process::ExitCode {
     harness::run(harness::tests![
+        // These take longest.
+        optipod::election::one_controller_acts_and_another_takes_over,
+        optipod::hands_off::a_dry_run_publishes_what_it_would_do_and_does_nothing,
         contract::workloads::nodes_are_ready,
         contract::workloads::a_deployments_pods_become_ready,
         contract::workloads::a_stateful_set_and_a_daemon_set_become_ready,
@@ -66,5 +69,16 @@ fn main() -> std::process::ExitCode {
         optipod::in_place::a_request_is_lowered_by_at_most_half_when_the_window_is_covered,
         optipod::in_place::a_request_is_not_lowered_before_the_window_is_covered,
         optipod::in_place::stateful_sets_and_daemon_sets_are_resized_too,
+        optipod::rollout::a_template_is_changed_in_one_complete_apply_and_never_again,
+        optipod::rollout::requests_that_somebody_takes_back_are_left_to_them,
+        optipod::hands_off::mode_recommend_publishes_and_writes_nothing_else,
+        optipod::restart::a_recommender_that_is_killed_again_and_again_loses_no_sample,
+        optipod::restart::killed_in_the_middle_of_a_change_it_goes_on_and_decides_nothing_anew,
+        optipod::rights::without_the_right_to_resize_it_says_so_and_serves_other_namespaces,
+        optipod::explain::explain_tells_why_a_workload_was_resized,
+        optipod::explain::explain_tells_why_a_workload_was_left_alone,
+        optipod::explain::top_lists_what_containers_use,
+        optipod::explain::recommend_says_what_to_request_and_why,
+        optipod::outage::without_metrics_server_the_recommender_answers_says_so_and_recovers,
     ])
 }

@@ -15,14 +15,14 @@ use super::policy::Policy;
 use super::{Once, SOON, once, shared};
 use crate::harness::{Cluster, Container, Kind, Namespace, Result, Workload};
 
-/// A namespace whose Deployment has used 100m and 64Mi for longer than a window.
-const LONG_KNOWN: &str = "long-known";
+/// A namespace whose Deployments have used 100m and 64Mi for longer than a window.
+pub const LONG_KNOWN: &str = "long-known";
 
 /// Decreases need a window that is covered; the shortest window is five minutes.
 pub fn seed_history(data: &Path) -> Result {
     let used =
-        Used { namespace: LONG_KNOWN, workload: "web", container: "app", cores: 0.1, bytes: f64::from(64 << 20) };
-    history::write(data, Duration::from_mins(8), &[used])
+        |workload| Used { namespace: LONG_KNOWN, workload, container: "app", cores: 0.1, bytes: f64::from(64 << 20) };
+    history::write(data, Duration::from_mins(40), &[used("web"), used("gone")])
 }
 
 /// Asks for half of what it uses.
@@ -242,11 +242,7 @@ pub async fn stateful_sets_and_daemon_sets_are_resized_too(cluster: &'static Clu
 
     for (workload, before) in [&set, &agents].into_iter().zip(before) {
         let entry = optipod.wait_status(&policy, workload, "Applied").await?;
-        let wanted = target(&entry, "app")?;
-        assert_eq!(numbers(&wanted)?.1, 150, "{wanted:?}");
-        for pod in workload.pods().await? {
-            ensure_resized(&pod, "app", &wanted)?;
-        }
+        ensure_is_resized(workload, &entry).await?;
         assert_eq!((untouched(&namespace, workload).await?, revision(workload).await?), before);
     }
     Ok(())
@@ -266,6 +262,13 @@ pub fn target(entry: &WorkloadStatus, container: &str) -> Result<Requests> {
     let found = entry.target.iter().find(|size| size.container == container);
     let found = found.with_context(|| format!("no target of {container} in {entry:?}"))?;
     Ok(pair(found.cpu.as_deref().unwrap_or_default(), found.memory.as_deref().unwrap_or_default()))
+}
+
+/// Fails unless every pod's `app` has the size that the status speaks of.
+pub async fn ensure_is_resized(workload: &Workload, entry: &WorkloadStatus) -> Result {
+    let wanted = target(entry, "app")?;
+    ensure!(numbers(&wanted)?.1 == 150, "1.5 times 100Mi, not {wanted:?}");
+    workload.pods().await?.iter().try_for_each(|pod| ensure_resized(pod, "app", &wanted))
 }
 
 /// What the status recommends for a container.

@@ -20,8 +20,15 @@ mod look;
 mod policy;
 mod process;
 
+pub mod election;
+pub mod explain;
+pub mod hands_off;
 pub mod in_place;
 pub mod learning;
+pub mod outage;
+pub mod restart;
+pub mod rights;
+pub mod rollout;
 pub mod schema;
 
 use std::future::Future;

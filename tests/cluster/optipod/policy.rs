@@ -2,7 +2,7 @@
 
 use anyhow::{Context, ensure};
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::PostParams;
 use optipod::policy::OptimizationPolicy;
 use optipod::policy::types::{OptimizationPolicyStatus, WorkloadStatus};
 use serde_json::{Value, json};
@@ -36,13 +36,6 @@ impl Policy {
         let created = api.create(&PostParams::default(), &serde_json::from_value(object)?).await;
         created.with_context(|| format!("create policy {name}"))?;
         Ok(Self { api, namespace: namespace.name().to_owned(), name: name.to_owned() })
-    }
-
-    /// Merges a change into its spec.
-    pub async fn change(&self, spec: Value) -> Result {
-        let patch = Patch::Merge(json!({ "spec": spec }));
-        self.api.patch(&self.name, &PatchParams::default(), &patch).await?;
-        Ok(())
     }
 
     pub async fn status(&self) -> Result<OptimizationPolicyStatus> {

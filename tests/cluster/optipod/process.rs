@@ -32,6 +32,8 @@ pub enum Role {
     Controller,
     /// `optipod run --apply`
     Run,
+    /// `optipod run`
+    RunWithoutApply,
 }
 
 impl Role {
@@ -40,6 +42,7 @@ impl Role {
             Self::Recommender => &["recommender"],
             Self::Controller => &["controller"],
             Self::Run => &["run", "--apply"],
+            Self::RunWithoutApply => &["run"],
         }
     }
 }
@@ -86,7 +89,7 @@ impl Prepared {
 
     /// A controller asks this recommender.
     pub fn asking(self, recommender: &Optipod) -> Self {
-        self.flag(format!("--recommender-addr=http://127.0.0.1:{}", recommender.settings.grpc))
+        self.flag(recommender.recommender_flag())
     }
 
     /// The store's folder.
@@ -133,8 +136,9 @@ impl Optipod {
         &self.settings.name
     }
 
-    pub fn data(&self) -> PathBuf {
-        self.settings.data()
+    /// How others find it.
+    pub fn recommender_flag(&self) -> String {
+        format!("--recommender-addr=http://127.0.0.1:{}", self.settings.grpc)
     }
 
     /// Waits until `/readyz` says yes.
