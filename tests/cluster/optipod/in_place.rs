@@ -48,7 +48,7 @@ pub struct Resized {
 
 pub async fn resized(cluster: &'static Cluster) -> Result<&'static Resized> {
     static RESIZED: Once<Resized> = Once::const_new();
-    once(&RESIZED, resize(cluster)).await
+    Box::pin(once(&RESIZED, resize(cluster))).await
 }
 
 async fn resize(cluster: &Cluster) -> Result<Resized> {

@@ -44,21 +44,23 @@ use process::{Optipod, Role};
 
 /// For one thing to come about: some scrapes, a cycle of 10 s, a few batches.
 /// Generous, because the machine may be busy; a test that waits in vain is rare.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// What several tests use and the first of them makes.
 type Once<T> = OnceCell<std::result::Result<T, String>>;
 
 /// Makes it, once: where that failed, it has failed for every test.
 async fn once<T>(cell: &'static Once<T>, make: impl Future<Output = Result<T>>) -> Result<&'static T> {
-    let made = cell.get_or_init(|| async { make.await.map_err(|error| format!("{error:#}")) }).await;
-    made.as_ref().map_err(|error| anyhow!("{error}"))
+    // On the heap, because most tests await this.
+    let make = Box::pin(make);
+    let outcome = cell.get_or_init(|| async { make.await.map_err(|error| format!("{error:#}")) }).await;
+    outcome.as_ref().map_err(|error| anyhow!("{error}"))
 }
 
 /// The cluster's one controller, with the recommender beside it.
 async fn shared(cluster: &Cluster) -> Result<&'static Optipod> {
     static SHARED: Once<Optipod> = Once::const_new();
-    once(&SHARED, start_shared(cluster)).await
+    Box::pin(once(&SHARED, start_shared(cluster))).await
 }
 
 async fn start_shared(cluster: &Cluster) -> Result<Optipod> {
