@@ -12,6 +12,9 @@ mod query;
 mod replay;
 mod rewrite;
 mod status;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -49,29 +49,34 @@ impl Store {
         let told = records.manifest.into_keys().collect();
         let values = (records.head.table_values, records.table_bytes);
         let handles = (lock, part, witness);
+        let leftovers = replayed.leftovers.clone();
         let store = opening.build(options, handles, (catalog, table, replayed), values);
-        store.agree(&told, now)?;
+        store.agree(&told, &leftovers, now)?;
         Ok(store)
     }
 
-    /// Brings the sled part to say what was found.
-    fn agree(&self, told: &BTreeSet<Slot>, now: Timestamp) -> Result<(), OpenError> {
+    /// Brings the sled part to say what was found, without the chunks of `leftovers`.
+    fn agree(
+        &self,
+        told: &BTreeSet<Slot>,
+        leftovers: &[u32],
+        now: Timestamp,
+    ) -> Result<(), OpenError> {
         let mut writer = self.writer();
         let catalog = self.shared().catalog.clone();
         let (missing, surplus) = manifest_changes(&catalog, told);
         let agreed = if writer.broken.is_some() {
             self.rewrite(&mut writer, now)
-        } else if missing.is_empty() && surplus.is_empty() {
+        } else if missing.is_empty() && surplus.is_empty() && leftovers.is_empty() {
             Ok(())
         } else {
             let files = missing.iter().filter_map(|slot| catalog.get(*slot));
             let entry = |file: &Arc<SlotFile>| {
                 Key::Manifest(file.slot()).pair(&keys::encode_manifest_entry(file.size()))
             };
-            let removes = surplus
-                .iter()
-                .map(|slot| Key::Manifest(*slot).bytes())
-                .collect();
+            let surplus = surplus.into_iter().map(Key::Manifest);
+            let removes = surplus.chain(leftovers.iter().copied().map(Key::Chunk));
+            let removes = removes.map(Key::bytes).collect();
             self.apply(&writer, files.map(entry).collect(), removes)
         };
         agreed.map_err(|e| database(&self.paths.sled(), &e))
