@@ -189,7 +189,7 @@ fn series_keep_their_names_and_new_ones_get_new_numbers_without_sled() {
 #[test]
 fn a_missing_slot_file_is_reported() {
     let (reported, lossy) = trials(1, |dir, _| {
-        fs::remove_file(&files(&dir.join("slots"))[3]).unwrap()
+        fs::remove_file(&files(&dir.join("slots"))[3]).unwrap();
     });
     assert_eq!((reported, lossy), (1, 1));
 }

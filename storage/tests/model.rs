@@ -1,6 +1,12 @@
 //! The store against a naive model: a list of samples in slots, under random ticks, jumps of the
 //! clock, restarts and crashes.
 #![allow(clippy::unwrap_used, missing_docs)]
+// Times and counts of a few weeks are far from any limit.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss
+)]
 
 mod support;
 
@@ -72,16 +78,20 @@ impl Model {
     }
 
     fn maintain(&mut self, now: i64) {
-        let retention = self.retention;
-        self.units
-            .retain(|(len, start), unit| !unit.sealed || start + len > now - retention);
         for ((len, start), unit) in &mut self.units {
             unit.sealed |= start + len + LATE <= now;
         }
+        self.expire(now);
         self.roll(FIVE, HOUR, now - 2 * HOUR);
+        self.expire(now);
         self.roll(HOUR, DAY, now - 8 * DAY);
+        self.expire(now);
+    }
+
+    fn expire(&mut self, now: i64) {
+        let oldest = now - self.retention;
         self.units
-            .retain(|(len, start), unit| !unit.sealed || start + len > now - retention);
+            .retain(|(len, start), unit| !unit.sealed || start + len > oldest);
     }
 
     fn roll(&mut self, from: i64, to: i64, ended_by: i64) {
