@@ -13,7 +13,9 @@ use support::*;
 
 /// Two blocks.
 const SERIES: usize = 140;
-const MINUTES: u64 = 195;
+/// One sample each three minutes, for a bit over three hours.
+const TICKS: u64 = 65;
+const EVERY: u64 = 3;
 
 fn minute(n: u64) -> Timestamp {
     START + mins(n)
@@ -24,20 +26,18 @@ fn value(series: usize) -> f64 {
     0.5 + 0.25 * series as f64
 }
 
-/// Hour, 5-minute and open slots of [`SERIES`] series with one sample a minute.
+/// Hour, 5-minute and open slots of [`SERIES`] series with a sample each tick.
 fn build(dir: &Path) -> Timestamp {
     let store = open(dir, minute(0));
-    for n in 0..MINUTES {
+    for n in 0..TICKS {
+        let at = minute(n * EVERY);
         let samples: Vec<_> = (0..SERIES)
-            .map(|s| sample(&store, s, 1, minute(n), value(s)))
+            .map(|s| sample(&store, s, 1, at, value(s)))
             .collect();
-        assert_eq!(
-            store.append(minute(n), &samples).unwrap().accepted,
-            SERIES as u64
-        );
-        store.maintain(minute(n)).unwrap();
+        assert_eq!(store.append(at, &samples).unwrap().accepted, SERIES as u64);
+        store.maintain(at).unwrap();
     }
-    let now = minute(MINUTES);
+    let now = minute(TICKS * EVERY);
     maintain_all(&store, now);
     assert_eq!(store.status(now).sealed_slots.len(), 2);
     now
@@ -49,8 +49,8 @@ fn check_answers(store: &Store, now: Timestamp) -> u64 {
     for series in 0..SERIES {
         let usage = store.usage(&key(series), hours(24), now).unwrap();
         let found = usage.as_ref().map_or(0, |u| u.cpu.count());
-        assert!(found <= MINUTES, "series {series}: {found}");
-        missing += MINUTES - found;
+        assert!(found <= TICKS, "series {series}: {found}");
+        missing += TICKS - found;
         for value_found in usage
             .iter()
             .flat_map(|u| [u.cpu.min(), u.cpu.quantile(0.5), u.cpu.max()])
@@ -179,7 +179,7 @@ fn series_keep_their_names_and_new_ones_get_new_numbers_without_sled() {
     assert_eq!(store.append(now, &[sample]).unwrap().accepted, 1);
     assert_eq!(count(&store, SERIES + 1, hours(24), now), 1);
     assert!(
-        count(&store, SERIES - 1, hours(24), now) >= MINUTES - 15,
+        count(&store, SERIES - 1, hours(24), now) >= TICKS - 5,
         "only the open slots are lost"
     );
     let problems = store.status(now).problems;

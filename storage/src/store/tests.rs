@@ -216,3 +216,54 @@ fn series_are_retired_when_the_retention_removed_their_last_sample() {
         "the new number counts after reopening"
     );
 }
+
+#[test]
+fn a_damaged_record_of_any_kind_is_reported_and_the_rest_is_served() {
+    let root = tempfile::tempdir().unwrap();
+    let minute = |n: u64| NOW + Duration::from_mins(n);
+    for (n, prefix) in [b'h', b'f', b's', b'm'].into_iter().enumerate() {
+        let dir = root.path().join(n.to_string());
+        let store = open(&dir);
+        for n in 0..8 {
+            store
+                .append(minute(n), &samples(&store, 2, minute(n)))
+                .unwrap();
+        }
+        assert_eq!(store.maintain(minute(8)).unwrap().sealed, 1);
+        drop(store);
+        let (part, pairs) = SledPart::open(&dir.join("sled")).unwrap();
+        let (key, mut value) = pairs
+            .into_iter()
+            .rfind(|(key, _)| key[0] == prefix)
+            .unwrap();
+        *value.last_mut().unwrap() ^= 1;
+        part.apply(vec![(key, value)], Vec::new()).unwrap();
+        drop(part);
+
+        let store = open(&dir);
+        let problems = store.status(minute(8)).problems;
+        assert!(
+            problems.iter().any(|p| p.starts_with("1 records")),
+            "{problems:?}"
+        );
+        let lost = u64::from(prefix == b'f');
+        assert_eq!(
+            [count(&store, 0), count(&store, 1)],
+            [8 - lost, 8 - lost],
+            "{}",
+            char::from(prefix)
+        );
+        drop(store);
+        assert_eq!(
+            open(&dir).status(minute(8)).problems,
+            Vec::<String>::new(),
+            "it was repaired"
+        );
+        assert!(std::fs::read_dir(&dir).unwrap().any(|e| {
+            e.unwrap()
+                .file_name()
+                .to_string_lossy()
+                .starts_with("sled.damaged")
+        }));
+    }
+}
