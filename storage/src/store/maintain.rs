@@ -17,7 +17,8 @@ use crate::open_slot::{self, OpenSlot};
 use crate::rollup::RollUp;
 use crate::sled_part::PartError;
 use crate::slot::{LATENESS, Slot};
-use crate::slot_file::{self, ReadError, SlotFile, SlotFileWriter};
+use crate::slot_file::{self, ReadError, SlotFile};
+use crate::slot_writer::{self, SlotFileWriter};
 use crate::snapshot;
 use crate::table::Named;
 use crate::{Maintained, SeriesId, StoreError, Timestamp};
@@ -260,7 +261,7 @@ impl Store {
         {
             let target = rollup.target();
             drop(rollup);
-            let discarded = slot_file::discard_temporary(&self.paths.slots(), target);
+            let discarded = slot_writer::discard_temporary(&self.paths.slots(), target);
             discarded.map_err(|e| failed("remove", &self.slot_path(target), e.into()))?;
         }
         self.commit(writer, None, &expired)?;

@@ -9,6 +9,7 @@ mod keys;
 mod maintain;
 mod open;
 mod query;
+mod records;
 mod replay;
 mod rewrite;
 mod status;
