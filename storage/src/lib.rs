@@ -20,6 +20,7 @@ mod sketch;
 mod sled_part;
 mod slot;
 mod slot_file;
+mod slot_writer;
 mod snapshot;
 mod store;
 mod streams;
