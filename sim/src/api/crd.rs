@@ -83,9 +83,9 @@ fn fill_and_prune(schema: &Value, value: &mut Value) {
         }
         Value::Array(items) => {
             if let Some(schema) = schema.get("items") {
-                items
-                    .iter_mut()
-                    .for_each(|item| fill_and_prune(schema, item));
+                for item in items {
+                    fill_and_prune(schema, item);
+                }
             }
         }
         _ => {}

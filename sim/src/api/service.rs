@@ -280,7 +280,7 @@ impl SimService {
         if verb == "deletecollection" {
             return delete_collection(state, call, entry, target, &writer);
         }
-        let written = self.write(state, call, entry, target, &writer, verb)?;
+        let written = write(state, call, entry, target, &writer, verb)?;
         entry.changed = written.changed;
         entry.before.clone_from(&written.before);
         entry.after = written.changed.then(|| written.answer.clone());
@@ -301,29 +301,28 @@ impl SimService {
             now: crate::clock::rfc3339(self.api.clock().now()),
         }
     }
+}
 
-    fn write(
-        &self,
-        state: &mut State,
-        call: &Call,
-        entry: &Entry,
-        target: &Target,
-        writer: &Writer,
-        verb: &str,
-    ) -> Result<Written, StatusError> {
-        match verb {
-            "create" => state.create(target, parse(&call.body)?, writer),
-            "update" => state.update(target, parse(&call.body)?, writer),
-            "patch" => {
-                let applies = entry.content_type.starts_with("application/apply-patch");
-                if applies && entry.field_manager.is_empty() {
-                    return Err(missing_manager());
-                }
-                state.patch(target, &entry.content_type, &parse(&call.body)?, writer)
+fn write(
+    state: &mut State,
+    call: &Call,
+    entry: &Entry,
+    target: &Target,
+    writer: &Writer,
+    verb: &str,
+) -> Result<Written, StatusError> {
+    match verb {
+        "create" => state.create(target, parse(&call.body)?, writer),
+        "update" => state.update(target, parse(&call.body)?, writer),
+        "patch" => {
+            let applies = entry.content_type.starts_with("application/apply-patch");
+            if applies && entry.field_manager.is_empty() {
+                return Err(missing_manager());
             }
-            _ if call.body.is_empty() => state.delete(target, &Value::Null, writer),
-            _ => state.delete(target, &parse(&call.body)?, writer),
+            state.patch(target, &entry.content_type, &parse(&call.body)?, writer)
         }
+        _ if call.body.is_empty() => state.delete(target, &Value::Null, writer),
+        _ => state.delete(target, &parse(&call.body)?, writer),
     }
 }
 
