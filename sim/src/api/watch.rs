@@ -176,13 +176,13 @@ impl Watch {
         match (before, after) {
             (false, true) => Some(self.line("ADDED", &change.object)),
             (true, true) => Some(self.line("MODIFIED", &change.object)),
-            (true, false) => Some(self.line("DELETED", &self.last_seen(change))),
+            (true, false) => Some(self.line("DELETED", &Self::last_seen(change))),
             (false, false) => None,
         }
     }
 
     /// A selection loses an object in its last selected state, with the version of the change.
-    fn last_seen(&self, change: &Change) -> Value {
+    fn last_seen(change: &Change) -> Value {
         let mut object = Value::clone(change.previous.as_ref().unwrap_or(&change.object));
         let version = str_at(&change.object, "/metadata/resourceVersion").to_owned();
         set(&mut object, &["metadata", "resourceVersion"], version);

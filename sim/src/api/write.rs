@@ -16,7 +16,7 @@ use super::state::State;
 use super::status::{FieldError, StatusError};
 use super::store::{Key, Obj};
 use super::{admission, crd, normal, resize, strategic, validate};
-use crate::json::{carry, int_at, list_at, set, str_at};
+use crate::json::{At as _, carry, int_at, list_at, set, str_at};
 
 /// Who writes, and how.
 #[derive(Clone, Debug)]
@@ -450,7 +450,7 @@ fn patched(kind: &Kind, old: &Value, media: &str, body: &Value) -> Result<Value,
 fn appliable(kind: &Kind, target: &Target, body: &Value) -> Result<Value, StatusError> {
     check_type(kind, body)?;
     if body
-        .pointer("/metadata/managedFields")
+        .at("/metadata/managedFields")
         .is_some_and(|fields| !fields.is_null())
     {
         return Err(StatusError::bad_request(
@@ -545,8 +545,7 @@ fn raise_generation(kind: &Kind, old: &Value, new: &mut Value) {
         rest(old) != rest(new)
     } else {
         let annotations = "/metadata/annotations";
-        let noted =
-            kind.is("apps", "deployments") && old.pointer(annotations) != new.pointer(annotations);
+        let noted = kind.is("apps", "deployments") && old.at(annotations) != new.at(annotations);
         noted || old.get("spec") != new.get("spec")
     };
     if differs {

@@ -14,7 +14,7 @@ use super::resizing::{self, Host, Resizing};
 use super::scheduler::{self, Room};
 use super::{Cluster, Moment, load_name};
 use crate::api::store::Key;
-use crate::json::{int_at, list_at, map_at, str_at};
+use crate::json::{At as _, int_at, list_at, map_at, str_at};
 use crate::load::{Behaviour, Cpu, Load, Memory};
 use crate::quantity::Quantity;
 use crate::rng::Rng;
@@ -278,11 +278,11 @@ impl Cluster {
         for key in gone {
             self.pods.remove(&key);
             plane.state.metrics.retract(&key.namespace, &key.name);
-            if let (Some(kind), Some(pod)) = (plane.kind("pods"), plane.get("pods", &key)) {
-                if list_at(&pod, "/metadata/finalizers").is_empty() {
-                    plane.state.store.remove(&kind, &key);
-                    plane.state.after_write(&kind, &pod);
-                }
+            if let (Some(kind), Some(pod)) = (plane.kind("pods"), plane.get("pods", &key))
+                && list_at(&pod, "/metadata/finalizers").is_empty()
+            {
+                plane.state.store.remove(&kind, &key);
+                plane.state.after_write(&kind, &pod);
             }
         }
     }
@@ -300,7 +300,7 @@ fn nodes(plane: &Plane<'_>) -> BTreeMap<String, Capacity> {
         return BTreeMap::new();
     };
     let amount = |node: &Value, name: &str| {
-        node.pointer(&format!("/status/allocatable/{name}"))
+        node.at(&format!("/status/allocatable/{name}"))
             .and_then(Quantity::from_json)
             .map_or(0.0, Quantity::as_f64)
     };
@@ -382,10 +382,10 @@ fn kill_for_node(
         })
         .collect();
     for victim in memory_victims(capacity.memory, &holds) {
-        if let Some((pod, index)) = places.get(victim) {
-            if let Some(run) = here.get_mut(*pod) {
-                kill(plane, moment, run, *index, true);
-            }
+        if let Some((pod, index)) = places.get(victim)
+            && let Some(run) = here.get_mut(*pod)
+        {
+            kill(plane, moment, run, *index, true);
         }
     }
 }
