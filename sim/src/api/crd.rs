@@ -206,6 +206,12 @@ fn check_scalar(schema: &Value, value: &Value, at: &str, errors: &mut Vec<FieldE
         }
     }
     if let Some(text) = value.as_str() {
+        let pattern = str_at(schema, "/pattern");
+        let matches = regex::Regex::new(pattern).is_ok_and(|regex| regex.is_match(text));
+        if !pattern.is_empty() && !matches {
+            let rule = format!("{at} in body should match '{pattern}'");
+            errors.push(FieldError::invalid(at, value, &rule));
+        }
         let length = text.chars().count() as f64;
         if bound("minLength").is_some_and(|least| length < least) {
             let rule = format!(

@@ -166,7 +166,9 @@ fn parse_fields(kind: &Kind, text: &str) -> Result<Vec<(String, bool, String)>, 
                 "field label not supported: {path}"
             )));
         }
-        fields.push((path.to_owned(), equal, value.to_owned()));
+        // Events are stored in their core form, whichever API asks.
+        let path = path.replace("regarding.", "involvedObject.");
+        fields.push((path, equal, value.to_owned()));
     }
     Ok(fields)
 }

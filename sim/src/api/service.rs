@@ -10,13 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
 use kube::client::Body;
 use serde_json::Value;
 
 use super::SimApi;
 use super::access::Asked;
+use super::answer::{Answer, SimBody, broken, injected, plain, refusal, render};
 use super::faults::Fault;
 use super::journal::Entry;
 use super::metrics;
@@ -26,9 +25,6 @@ use super::state::State;
 use super::status::StatusError;
 use super::watch::Watch;
 use super::write::{Writer, Written};
-
-/// The body of an answer.
-pub type SimBody = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// A connection to the double, speaking as one user.
 #[derive(Clone, Debug)]
@@ -68,13 +64,6 @@ struct Call {
     query: Query,
     accept: String,
     body: Bytes,
-}
-
-/// What the double answers.
-enum Answer {
-    Json(u16, Value),
-    Protobuf(Vec<u8>),
-    Watch(Box<Watch>),
 }
 
 impl SimService {
@@ -284,7 +273,10 @@ impl SimService {
         entry.changed = written.changed;
         entry.before.clone_from(&written.before);
         entry.after = written.changed.then(|| written.answer.clone());
-        Ok(Answer::Json(written.code, view.show(&written.answer)))
+        Ok(Answer::Json(
+            written.code,
+            view.show(&target.kind, &written.answer),
+        ))
     }
 
     fn writer(&self, call: &Call, entry: &Entry) -> Writer {
@@ -401,85 +393,8 @@ fn missing_manager() -> StatusError {
     )
 }
 
-fn injected(fault: &Fault) -> StatusError {
-    match fault {
-        Fault::TooManyRequests(seconds) => StatusError::throttled(*seconds),
-        Fault::Conflict => StatusError::new(
-            409,
-            "Conflict",
-            "Operation cannot be fulfilled: the object has been modified; please apply your \
-             changes to the latest version and try again",
-        ),
-        Fault::Expired => StatusError::expired("too old resource version: 1 (2)"),
-        Fault::Status(503) => StatusError::new(
-            503,
-            "ServiceUnavailable",
-            "the server is currently unable to handle the request",
-        ),
-        Fault::Status(code) => StatusError::new(
-            *code,
-            "InternalError",
-            "Internal error occurred: etcdserver: leader changed",
-        ),
-        _ => StatusError::new(500, "InternalError", "Internal error occurred"),
-    }
-}
-
-fn broken() -> std::io::Error {
-    std::io::Error::new(
-        std::io::ErrorKind::ConnectionReset,
-        "connection reset by peer",
-    )
-}
-
 fn note(entry: &mut Entry, error: &StatusError) {
     entry.code = error.code;
     entry.reason.clone_from(&error.reason);
     entry.message.clone_from(&error.message);
-}
-
-fn render(answer: Result<Answer, StatusError>) -> Response<SimBody> {
-    match answer {
-        Ok(Answer::Json(code, body)) => plain(code, "application/json", body.to_string().into()),
-        Ok(Answer::Protobuf(bytes)) => {
-            plain(200, "application/vnd.kubernetes.protobuf", bytes.into())
-        }
-        Ok(Answer::Watch(watch)) => {
-            let body = BodyExt::boxed_unsync(StreamBody::new(watch.into_frames()));
-            response(200, "application/json", body)
-        }
-        Err(error) => refusal(&error),
-    }
-}
-
-fn refusal(error: &StatusError) -> Response<SimBody> {
-    let body = error.to_json().to_string();
-    let mut response = plain(error.code, "application/json", body.into());
-    if let Some(seconds) = error.retry_after() {
-        response
-            .headers_mut()
-            .insert(http::header::RETRY_AFTER, http::HeaderValue::from(seconds));
-    }
-    response
-}
-
-fn plain(code: u16, content_type: &'static str, body: Bytes) -> Response<SimBody> {
-    response(
-        code,
-        content_type,
-        Full::new(body)
-            .map_err(|never| match never {})
-            .boxed_unsync(),
-    )
-}
-
-fn response(code: u16, content_type: &'static str, body: SimBody) -> Response<SimBody> {
-    let mut response = Response::new(body);
-    *response.status_mut() =
-        http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(
-        http::header::CONTENT_TYPE,
-        http::HeaderValue::from_static(content_type),
-    );
-    response
 }

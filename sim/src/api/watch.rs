@@ -119,7 +119,7 @@ impl Watch {
     }
 
     fn line(&self, event: &str, object: &Value) -> Value {
-        json!({"type": event, "object": self.view.show(object)})
+        json!({"type": event, "object": self.view.show(&self.target.kind, object)})
     }
 
     fn bookmark(&self, version: u64) -> Value {
