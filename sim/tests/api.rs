@@ -938,3 +938,31 @@ async fn a_stale_put_conflicts_and_a_lease_needs_its_version() {
         .unwrap_err();
     assert_eq!(api_error(twice).reason, "AlreadyExists");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lagging_watch_delivers_late_and_a_rule_on_pods_spares_their_metrics() {
+    let api = sim();
+    let maps: Api<ConfigMap> = Api::namespaced(api.client(), "shop");
+    let lag = Duration::from_secs(20);
+    api.faults()
+        .add(FaultRule::new(Fault::LagWatch(lag)).on("configmaps"));
+    let mut events = Box::pin(watcher(maps, watcher::Config::default()));
+    for _ in 0..2 {
+        events.next().await.unwrap().unwrap();
+    }
+    let started = tokio::time::Instant::now();
+    api.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "shop"}})).unwrap();
+    events.next().await.unwrap().unwrap();
+    assert_eq!(started.elapsed(), lag);
+
+    api.deny(Deny::new("list", "pods"));
+    let pods: Api<Pod> = Api::all(api.client());
+    assert_eq!(
+        api_error(pods.list(&ListParams::default()).await.unwrap_err()).code,
+        403
+    );
+    let request = http::Request::get("/apis/metrics.k8s.io/v1beta1/pods")
+        .body(Vec::new())
+        .unwrap();
+    assert!(api.client().request::<Value>(request).await.is_ok());
+}

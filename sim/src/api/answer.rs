@@ -38,6 +38,12 @@ pub(crate) fn injected(fault: &Fault) -> StatusError {
             "ServiceUnavailable",
             "the server is currently unable to handle the request",
         ),
+        Fault::Status(401) => StatusError::new(401, "Unauthorized", "Unauthorized"),
+        Fault::Status(504) => StatusError::new(
+            504,
+            "Timeout",
+            "Timeout: request did not complete within the allotted timeout",
+        ),
         Fault::Status(code) => StatusError::new(
             *code,
             "InternalError",

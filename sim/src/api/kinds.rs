@@ -87,6 +87,21 @@ impl Kind {
     }
 }
 
+/// A resource as rules name it: plural, group (`None` for any) and subresource.
+///
+/// `pods` is core's, as in RBAC, never metrics-server's; `deployments` needs no group.
+pub(crate) fn split_resource(text: &str) -> (String, Option<String>, Option<String>) {
+    let (resource, subresource) = match text.split_once('/') {
+        Some((resource, sub)) => (resource, Some(sub.to_owned())),
+        None => (text, None),
+    };
+    if let Some((plural, group)) = resource.split_once('.') {
+        return (plural.to_owned(), Some(group.to_owned()), subresource);
+    }
+    let group = (resource == "pods").then(String::new);
+    (resource.to_owned(), group, subresource)
+}
+
 fn join_group(name: &str, group: &str) -> String {
     if group.is_empty() {
         name.to_owned()

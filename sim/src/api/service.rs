@@ -6,7 +6,6 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -23,7 +22,7 @@ use super::read::{View, selector};
 use super::route::{self, Query, Route, Target};
 use super::state::State;
 use super::status::StatusError;
-use super::watch::Watch;
+use super::watch::{Impairment, Watch};
 use super::write::{Writer, Written};
 
 /// A connection to the double, speaking as one user.
@@ -128,13 +127,14 @@ impl SimService {
         mut entry: Entry,
     ) -> Result<Response<SimBody>, std::io::Error> {
         let faults = self.api.lock().faults.strike(&entry);
-        let mut cut_after = None;
+        let mut impairment = Impairment::default();
         let mut after = None;
         for fault in faults {
             entry.fault = format!("{fault:?}");
             match fault {
                 Fault::Latency(delay) => tokio::time::sleep(delay).await,
-                Fault::CutWatch(delay) => cut_after = Some(delay),
+                Fault::CutWatch(delay) => impairment.cut_after = Some(delay),
+                Fault::LagWatch(delay) => impairment.lag = delay,
                 Fault::DropAfter | Fault::Garbage => after = Some(fault),
                 Fault::Hang => return self.hang(entry).await,
                 Fault::DropBefore => {
@@ -144,7 +144,7 @@ impl SimService {
                 refused => return Ok(self.refuse(entry, &injected(&refused))),
             }
         }
-        let (answer, entry) = self.answer(call, entry, cut_after);
+        let (answer, entry) = self.answer(call, entry, impairment);
         match after {
             Some(Fault::DropAfter) => {
                 self.api.lock().journal.record(Entry { code: 0, ..entry });
@@ -180,10 +180,10 @@ impl SimService {
         &self,
         call: &Call,
         mut entry: Entry,
-        cut: Option<Duration>,
+        impairment: Impairment,
     ) -> (Result<Answer, StatusError>, Entry) {
         let mut state = self.api.lock();
-        let answer = self.dispatch(&mut state, call, &mut entry, cut);
+        let answer = self.dispatch(&mut state, call, &mut entry, impairment);
         match &answer {
             Ok(Answer::Json(code, _)) => entry.code = *code,
             Ok(_) => entry.code = 200,
@@ -197,7 +197,7 @@ impl SimService {
         state: &mut State,
         call: &Call,
         entry: &mut Entry,
-        cut: Option<Duration>,
+        impairment: Impairment,
     ) -> Result<Answer, StatusError> {
         match route::route(&state.registry, &call.path)? {
             Route::Health => Ok(Answer::Json(200, Value::String("ok".to_owned()))),
@@ -220,7 +220,7 @@ impl SimService {
                     Answer::Json(200, body)
                 })
             }
-            Route::Object(target) => self.object(state, call, entry, &target, cut),
+            Route::Object(target) => self.object(state, call, entry, &target, impairment),
         }
     }
 
@@ -247,7 +247,7 @@ impl SimService {
         call: &Call,
         entry: &mut Entry,
         target: &Target,
-        cut: Option<Duration>,
+        impairment: Impairment,
     ) -> Result<Answer, StatusError> {
         let verb = route::verb(&call.method, target, &call.query)?;
         check_subresource(state, target, verb)?;
@@ -260,7 +260,7 @@ impl SimService {
                 return Ok(Answer::Json(200, body));
             }
             "watch" => {
-                let watch = Watch::open(&self.api, state, target, &call.query, view, cut)?;
+                let watch = Watch::open(&self.api, state, target, &call.query, view, impairment)?;
                 return Ok(Answer::Watch(Box::new(watch)));
             }
             _ => {}
