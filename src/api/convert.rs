@@ -113,6 +113,7 @@ pub(super) fn status(status: StoreStatus, retention: Duration) -> proto::GetStor
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
 

@@ -4,10 +4,10 @@
 //! as soon as its first value is known. Series of a deleted policy disappear ([`super::PolicyMetrics::remove`]).
 
 use super::collector_metrics::CollectorMetrics;
+use super::declare::Declare;
 use super::policy_metrics::{PolicyMetrics, PolicySeries};
 use crate::policy::PolicyId;
-use prometheus::core::Collector;
-use prometheus::{HistogramOpts, HistogramVec, Registry, TextEncoder};
+use prometheus::{HistogramVec, Registry, TextEncoder};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,19 +29,16 @@ impl Metrics {
     /// When a name is declared twice, which a test excludes.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let collection = HistogramVec::new(
-            HistogramOpts::new(
-                "optipod_metrics_collection_duration_seconds",
-                "Time one question to a usage provider, or one collection from metrics-server, took",
-            )
-            .buckets(DURATION_BUCKETS.to_vec()),
-            &["provider"],
+        let declare = Declare(&registry);
+        let collection = declare.durations(
+            "optipod_metrics_collection_duration_seconds",
+            "Time one question to a usage provider, or one collection from metrics-server, took",
+            "provider",
         )?;
-        register(&registry, collection.clone())?;
         let policies = PolicySeries::new(&registry)?;
         let collector = CollectorMetrics::new(&registry)?;
         #[cfg(target_os = "linux")]
-        register(&registry, prometheus::process_collector::ProcessCollector::for_self())?;
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         Ok(Self(Arc::new(Inner { registry, policies, collection, collector })))
     }
 
@@ -66,16 +63,8 @@ impl Metrics {
     }
 }
 
-/// From 5 ms, a cached answer, to 60 s, a reconciliation of a large policy.
-pub(super) const DURATION_BUCKETS: [f64; 13] =
-    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-
-/// Registers one metric.
-pub(super) fn register(registry: &Registry, metric: impl Collector + 'static) -> Result<(), prometheus::Error> {
-    registry.register(Box::new(metric))
-}
-
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
 

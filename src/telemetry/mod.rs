@@ -4,6 +4,7 @@
 //! that it reports on.
 
 mod collector_metrics;
+mod declare;
 mod logging;
 pub mod metrics;
 mod policy_metrics;

@@ -81,11 +81,13 @@ impl Owners {
 
     /// Takes one watch event.
     pub(super) fn apply(&self, kind: Watched, event: Event<ObjectMeta>) {
+        // `Init` announces every attempt, also one that fails right after.
+        let works = !matches!(event, Event::Init);
         let listed = matches!(event, Event::InitDone);
         let mut tables = self.write();
         let table = tables.table(kind);
         table.apply(event);
-        if table.problem.take().is_some() {
+        if works && table.problem.take().is_some() {
             tracing::info!(%kind, "watch works again");
         }
         drop(tables);
@@ -206,6 +208,7 @@ fn stable_hash(text: &str) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
