@@ -9,15 +9,15 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PartialObjectMeta;
-use kube::runtime::watcher;
-use kube::runtime::watcher::{Config, Event};
+use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// The longest that one page of a list may take.
-const LIST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest that one page of a list, or the beginning of a watch, may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Between attempts to watch, the pause doubles from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -25,36 +25,44 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 impl Owners {
     /// Watches pods, replicasets and jobs of all namespaces and never ends: errors are logged and tried again.
-    pub async fn watch(&self, client: &kube::Client) {
-        let client = bounded(client, LIST_TIMEOUT);
+    pub async fn watch(self: &Arc<Self>, client: &kube::Client) {
         tokio::join!(
-            follow::<Pod>(self, &client, Watched::Pods),
-            follow::<ReplicaSet>(self, &client, Watched::ReplicaSets),
-            follow::<Job>(self, &client, Watched::Jobs),
+            follow::<Pod>(self, client, Watched::Pods),
+            follow::<ReplicaSet>(self, client, Watched::ReplicaSets),
+            follow::<Job>(self, client, Watched::Jobs),
         );
     }
 }
 
-async fn follow<K>(owners: &Owners, client: &kube::Client, kind: Watched)
+async fn follow<K>(owners: &Arc<Owners>, client: &kube::Client, kind: Watched)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let api: Api<PartialObjectMeta<K>> = Api::all(client.clone());
+    let index = owners.clone();
+    let client = bounded(client, TIMEOUT, move || index.works(kind));
+    let api: Api<PartialObjectMeta<K>> = Api::all(client);
     let mut events = std::pin::pin!(watcher(api, Config::default()));
-    // kube's own back-off starts anew with every attempt, because each begins with an `Init` that is no error.
-    let mut failures = 0;
     while let Some(event) = events.next().await {
         match event {
-            Ok(event) => {
-                failures = if matches!(event, Event::Init) { failures } else { 0 };
-                owners.apply(kind, trimmed(event));
-            }
+            Ok(event) => owners.apply(kind, trimmed(event)),
+            // kube's own back-off starts anew with every attempt, because each begins with an `Init`, no error.
             Err(error) => {
-                failures += 1;
-                owners.fail(kind, &error);
+                let failures = owners.fail(kind, plain(&error));
                 tokio::time::sleep(doubling(FIRST_PAUSE, LONGEST_PAUSE, failures)).await;
             }
         }
+    }
+}
+
+/// What the API server said, without kube's rendering of the whole answer.
+fn plain(error: &watcher::Error) -> String {
+    use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(kube::Error::Api(status))
+        | WatchStartFailed(kube::Error::Api(status))
+        | WatchFailed(kube::Error::Api(status))
+        | WatchError(status) => format!("{} (HTTP {})", status.message, status.code),
+        other => other.to_string(),
     }
 }
 
