@@ -143,7 +143,7 @@ fn read_usage(usage: &proto::Usage) -> Result<WindowUsage, String> {
         memory: read_distribution("memory", usage.memory.as_ref())?,
         from: moment("from", usage.from)?,
         to: moment("to", usage.to)?,
-        covered: Duration::try_from(covered).map_err(|_| "covered is negative".to_owned())?,
+        covered: proto::duration(covered).ok_or("covered is no duration")?,
     })
 }
 
