@@ -25,6 +25,8 @@ pub enum Reason {
     LimitReached { container: String },
     Cooldown { until: Timestamp },
     BudgetSpent { per_cycle: usize },
+    RateLimited { per_minute: u32 },
+    WatchMissing { resources: String },
     OverriddenBy { policy: String },
     ResizeNotAllowed,
     ResizeNotServed,
@@ -65,6 +67,8 @@ impl Reason {
             Self::LimitReached { .. } => "LimitReached",
             Self::Cooldown { .. } => "Cooldown",
             Self::BudgetSpent { .. } => "BudgetSpent",
+            Self::RateLimited { .. } => "RateLimited",
+            Self::WatchMissing { .. } => "WatchMissing",
             Self::OverriddenBy { .. } => "OverriddenBy",
             Self::ResizeNotAllowed => "ResizeNotAllowed",
             Self::ResizeNotServed => "ResizeNotServed",
@@ -92,6 +96,7 @@ impl Reason {
                 | Self::MetricsUnavailable { .. }
                 | Self::StaleData { .. }
                 | Self::HpaOnResource { .. }
+                | Self::WatchMissing { .. }
                 | Self::LimitReached { .. }
                 | Self::ResizeNotAllowed
                 | Self::ResizeNotServed
@@ -131,6 +136,8 @@ impl fmt::Display for Reason {
             Self::LimitReached { container } => write!(f, "container {container}: the recommendation is above the container's limit, and updateRequestsOnly keeps limits; raise the limit or set updateRequestsOnly: false"),
             Self::Cooldown { until } => write!(f, "changed recently; the next change is possible from {until} (updateStrategy.cooldown)"),
             Self::BudgetSpent { per_cycle } => write!(f, "the policy has changed {per_cycle} workloads in this cycle (maxUpdatesPerCycle); this one follows in a later cycle"),
+            Self::RateLimited { per_minute } => write!(f, "{per_minute} workloads have been changed in the last minute, over all policies (--max-updates-per-minute); this one follows"),
+            Self::WatchMissing { resources } => write!(f, "OptiPod cannot see {resources} yet and changes nothing until it does; grant it list and watch on them"),
             Self::OverriddenBy { policy } => write!(f, "policy {policy} also covers this workload and takes precedence (weight, then age, then name)"),
             Self::ResizeNotAllowed => write!(f, "updateStrategy.allowInPlaceResize is false and allowRecreate does not help here"),
             Self::ResizeNotServed => write!(f, "this API server does not serve pods/resize; set allowRecreate: true to change the template instead, which replaces the pods"),

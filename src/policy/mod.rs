@@ -13,6 +13,9 @@ mod limits;
 pub mod resolve;
 pub mod resolved;
 pub mod select;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a test that panics has failed
+mod testing;
 pub mod types;
 
 pub use resolve::FieldError;

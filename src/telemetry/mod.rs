@@ -1,10 +1,11 @@
-//! What OptiPod tells about itself: Prometheus metrics and log lines.
+//! What OptiPod tells about itself: Prometheus metrics, Kubernetes events and log lines.
 //!
 //! It may not know what the numbers mean for a decision, nor reach the cluster. Invariant: nothing here fails the work
 //! that it reports on.
 
 mod collector_metrics;
 mod declare;
+pub mod events;
 mod logging;
 pub mod metrics;
 mod policy_metrics;

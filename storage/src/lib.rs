@@ -26,6 +26,7 @@ mod streams;
 mod table;
 mod time;
 mod usage;
+mod witness;
 
 pub use codec::DecodeError;
 pub use error::{AppendError, OpenError, StoreError};

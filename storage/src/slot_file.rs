@@ -282,8 +282,8 @@ impl SlotFile {
         // After the checksum: a damaged version is damage, not a newer program's file.
         let slot = decode_header(&head)?;
         let (blocks, names) = decode_index(&index)?;
-        let named = path.file_name().and_then(|n| n.to_str()) == Some(&file_name(slot));
-        if !named || names.offset.saturating_add(u64::from(names.len)) != start {
+        let has_its_name = path.file_name().and_then(|n| n.to_str()) == Some(&file_name(slot));
+        if !has_its_name || names.offset.saturating_add(u64::from(names.len)) != start {
             return Err(DecodeError::Invalid("the layout or name of a slot file").into());
         }
         let path = path.to_owned();

@@ -3,8 +3,10 @@
 use super::structural::{self, Problem};
 use super::{crd, yaml};
 use crate::policy::Policy;
+use crate::policy::testing::{mutations, policies};
 use crate::policy::types::OptimizationPolicy;
 use kube_cel::{CompiledSchema, Validator, compile_schema};
+use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -139,6 +141,24 @@ fn the_controller_refuses_what_the_api_server_refuses_and_names_the_same_field()
         checked += 1;
     }
     assert!(checked > 50, "only {checked} cases reached the controller's checks");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    // Feature: k8s-workload-rightsizing, Property 15: Policy validation
+    #[test]
+    fn the_api_server_and_the_controller_agree_on_which_policies_are_valid(
+        policy in policies(),
+        mutation in mutations(),
+        seed in 0usize..100,
+    ) {
+        prop_assert!(admit(&serde_json::to_value(&policy).unwrap()).is_ok());
+        let mut broken = policy;
+        mutation.1(&mut broken.spec, seed);
+        let problems = admit(&serde_json::to_value(&broken).unwrap()).unwrap_err();
+        prop_assert!(problems.iter().any(|(field, _)| field == mutation.0), "{}: {:?}", mutation.0, problems);
+    }
 }
 
 #[test]

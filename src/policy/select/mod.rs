@@ -4,6 +4,10 @@
 //! that the policy denies is not covered whatever `allow` and the selectors say, and the namespaces that keep the cluster
 //! alive are covered only where `allow` names them.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
+mod tests;
+
 use super::resolved::Policy;
 use super::types::Namespaces;
 use crate::workload::{WorkloadId, WorkloadKind};

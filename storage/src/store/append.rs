@@ -118,7 +118,9 @@ impl Store {
         writer.put_series(&mut puts, new_series);
         writer.frames.insert(seq, frame);
         writer.live_peak = writer.live_peak.max(writer.live_bytes());
-        self.apply(writer, puts, Vec::new())
+        self.apply(writer, puts, Vec::new())?;
+        writer.witness.note(seq);
+        Ok(())
     }
 
     /// Makes changes of the sled part durable, with the head that matches them.
@@ -135,6 +137,7 @@ impl Store {
     /// What the sled part holds once the change in hand is done.
     pub(super) fn head(&self, writer: &Writer) -> Head {
         Head {
+            next_seq: writer.next_seq,
             next_id: self.table().next_id(),
             table_values: writer.table_values,
             ticks: writer

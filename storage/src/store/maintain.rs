@@ -188,7 +188,9 @@ impl Store {
         let budget = MIN_BLOCKS.max(rollup.expected_blocks() / CALLS_PER_ROLL_UP + 1);
         let mut damage = Vec::new();
         let written = rollup.step(budget, &mut damage);
-        damage.into_iter().for_each(|problem| self.report(problem));
+        for problem in damage {
+            self.report(problem);
+        }
         let written = written.map_err(|e| {
             failed(
                 "merge slots into",

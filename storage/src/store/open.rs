@@ -23,6 +23,7 @@ use crate::slot::Slot;
 use crate::slot_file::{ReadError, SlotFile, file_name};
 use crate::snapshot;
 use crate::table::{self, SeriesRecord, SeriesTable};
+use crate::witness::Witness;
 use crate::{OpenError, Timestamp};
 
 impl Store {
@@ -41,12 +42,14 @@ impl Store {
         let (part, pairs) = opening.open_part(now)?;
         let records = opening.parse(pairs)?;
         let catalog = opening.read_slots(&records)?;
+        let witness = opening.open_witness(&records.head)?;
         opening.check(&records, &catalog);
         let table = opening.read_table(&records, &catalog)?;
-        let replayed = replay(records.frames, &records.head.ticks, &catalog, &table);
+        let replayed = replay(records.frames, &records.head, &catalog, &table);
         let told = records.manifest.into_keys().collect();
         let values = (records.head.table_values, records.table_bytes);
-        let store = opening.build(options, lock, part, (catalog, table, replayed), values);
+        let handles = (lock, part, witness);
+        let store = opening.build(options, handles, (catalog, table, replayed), values);
         store.agree(&told, now)?;
         Ok(store)
     }
@@ -269,9 +272,10 @@ impl Opening {
         let mut catalog = Catalog::default();
         for file in files {
             let known = records.manifest.contains_key(&file.slot());
-            match first_damage(&file) {
-                Some(error) if !known => self.quarantine(file.path(), &error)?,
-                _ => catalog = catalog.changed(Some(Arc::new(file)), &[]),
+            let damage = if known { None } else { first_damage(&file) };
+            match damage {
+                Some(error) => self.quarantine(file.path(), &error)?,
+                None => catalog = catalog.changed(Some(Arc::new(file)), &[]),
             }
         }
         let superseded = catalog.superseded();
@@ -280,6 +284,22 @@ impl Opening {
             fs::remove_file(&path).map_err(|e| failed("remove", &path, e))?;
         }
         Ok(catalog.changed(None, &superseded))
+    }
+
+    /// Damage can make sled fall back to an older state; the witness beside it then knows of later
+    /// ticks.
+    fn open_witness(&mut self, head: &Head) -> Result<Witness, OpenError> {
+        let path = self.paths.witness();
+        let witness = Witness::open(&path).map_err(|e| failed("open", &path, e))?;
+        let last = witness.last_tick().filter(|last| *last >= head.next_seq);
+        if let Some(last) = last {
+            let known = head.next_seq;
+            self.damaged(format!(
+                "the database knows of {known} ticks, but {} were stored: samples of the ticks between are lost, as far as their slots were open",
+                last.saturating_add(1)
+            ));
+        }
+        Ok(witness)
     }
 
     /// Compares what was found with what must be there.
@@ -335,7 +355,9 @@ impl Opening {
             all.sort_by_key(|record| record.id);
         }
         let mut table = SeriesTable::default();
-        all.into_iter().for_each(|record| table.restore(record));
+        for record in all {
+            table.restore(record);
+        }
         table.skip_to(records.head.next_id.min(table::MAX_ID));
         table.skip_to(catalog.files().map(|file| file.end_id()).max().unwrap_or(0));
         Ok(table)
@@ -385,8 +407,7 @@ impl Opening {
     fn build(
         mut self,
         options: StoreOptions,
-        lock: File,
-        part: SledPart,
+        (lock, part, witness): (File, SledPart, Witness),
         (catalog, table, replayed): (Catalog, SeriesTable, Replayed),
         (table_values, table_bytes): (u32, u64),
     ) -> Store {
@@ -399,16 +420,18 @@ impl Opening {
             problems,
             ..
         } = replayed;
-        problems
-            .into_iter()
-            .for_each(|problem| self.damaged(problem));
+        for problem in problems {
+            self.damaged(problem);
+        }
         for problem in &self.problems {
             tracing::error!(store = %self.paths.dir.display(), problem, "damage in the store");
         }
+        let next_seq = next_seq.max(witness.last_tick().map_or(0, |last| last.saturating_add(1)));
         let manifest_len = rewrite::len(&catalog);
         shared.catalog = Arc::new(catalog);
         let writer = Writer {
             part: Some(part),
+            witness,
             space: RingSpace::with_used(&used),
             frames,
             streams,

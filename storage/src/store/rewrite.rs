@@ -112,7 +112,7 @@ impl Store {
                     epoch,
                     rows: rows.to_vec(),
                 };
-                writer.put_rewritten(puts, frame, *start, named.take());
+                writer.put_rewritten(puts, &frame, *start, named.take());
             }
         }
     }
@@ -122,7 +122,7 @@ impl Writer {
     fn put_rewritten(
         &mut self,
         puts: &mut Vec<Pair>,
-        tick: TickFrame,
+        tick: &TickFrame,
         slot: Timestamp,
         streams: Option<Vec<(SeriesId, u64)>>,
     ) {

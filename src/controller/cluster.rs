@@ -1,0 +1,255 @@
+//! What the controller knows of the cluster: trimmed objects, kept up to date by watches.
+//!
+//! It asks nobody and writes nothing. Invariant: every collection is ordered, so that the same events give the same answers.
+
+use super::table::{Diff, Table};
+use crate::decide::{HpaFacts, PodFacts, Rollout, Size};
+use crate::policy::{FieldError, Policy, PolicyId};
+use crate::workload::{ContainerResources, WorkloadId, WorkloadKind};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Namespace and name.
+pub(super) type ObjectKey = (String, String);
+
+/// A policy, read or not readable.
+#[derive(Clone, Debug)]
+pub(super) struct PolicyObject {
+    pub(super) id: PolicyId,
+    pub(super) uid: String,
+    pub(super) generation: i64,
+    /// The policy, or everything that is wrong with it.
+    pub(super) parsed: Result<Policy, Vec<FieldError>>,
+}
+
+/// A Deployment, StatefulSet or DaemonSet.
+#[derive(Clone, Debug)]
+pub(super) struct Workload {
+    pub(super) id: WorkloadId,
+    pub(super) uid: String,
+    pub(super) resource_version: String,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) created: Timestamp,
+    pub(super) deleting: bool,
+    pub(super) held: bool,
+    /// The template's containers, or why they cannot be read.
+    pub(super) template: Result<Vec<ContainerResources>, String>,
+    pub(super) rollout: Rollout,
+    /// The manager that changed requests which we had applied.
+    pub(super) reverted_by: Option<String>,
+    /// What we applied to the template last, by our annotation.
+    pub(super) applied: Vec<Size>,
+    /// When we applied it.
+    pub(super) applied_at: Option<Timestamp>,
+}
+
+/// A pod that a workload controller owns.
+#[derive(Clone, Debug)]
+pub(super) struct Pod {
+    /// The uid of the ReplicaSet, StatefulSet or DaemonSet.
+    pub(super) owner: String,
+    pub(super) held: bool,
+    /// It neither ended nor is on its way out.
+    pub(super) running: bool,
+    /// What decisions read, or why it cannot be read.
+    pub(super) facts: Result<PodFacts, String>,
+}
+
+/// A ReplicaSet of a Deployment.
+#[derive(Clone, Debug)]
+pub(super) struct ReplicaSet {
+    pub(super) uid: String,
+    /// The Deployment's uid.
+    pub(super) owner: String,
+}
+
+/// A namespace.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Namespace {
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) held: bool,
+}
+
+/// A HorizontalPodAutoscaler with Utilization targets.
+#[derive(Clone, Debug)]
+pub(super) struct Autoscaler {
+    pub(super) target_kind: String,
+    pub(super) target_name: String,
+    pub(super) cpu: bool,
+    pub(super) memory: bool,
+}
+
+/// Everything that is watched.
+#[derive(Debug, Default)]
+pub(super) struct Cluster {
+    pub(super) policies: Table<PolicyId, PolicyObject>,
+    pub(super) deployments: Table<WorkloadId, Workload>,
+    pub(super) stateful_sets: Table<WorkloadId, Workload>,
+    pub(super) daemon_sets: Table<WorkloadId, Workload>,
+    pub(super) pods: Table<ObjectKey, Pod>,
+    pub(super) replica_sets: Table<ObjectKey, ReplicaSet>,
+    pub(super) namespaces: Table<String, Namespace>,
+    pub(super) autoscalers: Table<ObjectKey, Autoscaler>,
+    /// Pods by their owner's uid.
+    pods_of: BTreeMap<String, BTreeSet<ObjectKey>>,
+    /// ReplicaSets by their Deployment's uid.
+    sets_of: BTreeMap<String, BTreeSet<String>>,
+    /// Policies whose spec changed, or that came or went.
+    woken: BTreeSet<PolicyId>,
+    /// Counts every change of what policies select from.
+    selection: u64,
+}
+
+/// The watched resources, as readiness names them.
+pub(super) const WATCHES: [&str; 8] = [
+    "optimizationpolicies",
+    "deployments",
+    "statefulsets",
+    "daemonsets",
+    "pods",
+    "replicasets",
+    "namespaces",
+    "horizontalpodautoscalers",
+];
+
+impl Cluster {
+    /// The watches whose first list is not complete.
+    pub(super) fn missing(&self) -> Vec<&'static str> {
+        let synced = [
+            self.policies.synced(),
+            self.deployments.synced(),
+            self.stateful_sets.synced(),
+            self.daemon_sets.synced(),
+            self.pods.synced(),
+            self.replica_sets.synced(),
+            self.namespaces.synced(),
+            self.autoscalers.synced(),
+        ];
+        WATCHES.into_iter().zip(synced).filter_map(|(name, synced)| (!synced).then_some(name)).collect()
+    }
+
+    /// Changes with everything that selection depends on.
+    pub(super) fn selection_version(&self) -> u64 {
+        self.selection
+    }
+
+    /// The policies to evaluate at once, each told once.
+    pub(super) fn take_woken(&mut self) -> BTreeSet<PolicyId> {
+        std::mem::take(&mut self.woken)
+    }
+
+    /// Whether some policy waits to be evaluated at once.
+    pub(super) fn has_woken(&self) -> bool {
+        !self.woken.is_empty()
+    }
+
+    /// The table of one of the three kinds that policies can change.
+    fn workloads(&self, kind: WorkloadKind) -> Option<&Table<WorkloadId, Workload>> {
+        match kind {
+            WorkloadKind::Deployment => Some(&self.deployments),
+            WorkloadKind::StatefulSet => Some(&self.stateful_sets),
+            WorkloadKind::DaemonSet => Some(&self.daemon_sets),
+            _ => None,
+        }
+    }
+
+    pub(super) fn workload(&self, id: &WorkloadId) -> Option<&Arc<Workload>> {
+        self.workloads(id.kind)?.get(id)
+    }
+
+    /// The workloads of one kind in one namespace, by name.
+    pub(super) fn workloads_in<'a>(
+        &'a self,
+        namespace: &'a str,
+        kind: WorkloadKind,
+    ) -> impl Iterator<Item = &'a Arc<Workload>> {
+        let start = WorkloadId { namespace: namespace.to_owned(), kind, name: String::new() };
+        let table = self.workloads(kind).map(|table| table.from(&start));
+        table.into_iter().flatten().take_while(move |(id, _)| id.namespace == namespace).map(|(_, workload)| workload)
+    }
+
+    /// The workload's pods, by name.
+    pub(super) fn pods_of(&self, workload: &Workload) -> Vec<Arc<Pod>> {
+        let direct = BTreeSet::from([workload.uid.clone()]);
+        let owners = match workload.id.kind {
+            WorkloadKind::Deployment => self.sets_of.get(&workload.uid),
+            _ => Some(&direct),
+        };
+        let mut keys: Vec<_> = owners.into_iter().flatten().filter_map(|uid| self.pods_of.get(uid)).flatten().collect();
+        keys.sort();
+        keys.into_iter().filter_map(|key| self.pods.get(key)).cloned().collect()
+    }
+
+    /// The autoscalers that read this workload's requests.
+    pub(super) fn autoscalers_of(&self, workload: &WorkloadId) -> HpaFacts {
+        let mut found = HpaFacts::default();
+        let start = (workload.namespace.clone(), String::new());
+        for ((_, name), hpa) in self.autoscalers.from(&start).take_while(|((ns, _), _)| *ns == workload.namespace) {
+            if hpa.target_kind == workload.kind.as_str() && hpa.target_name == workload.name {
+                let here = |reads: bool| reads.then(|| name.clone());
+                found.cpu = found.cpu.or(here(hpa.cpu));
+                found.memory = found.memory.or(here(hpa.memory));
+            }
+        }
+        found
+    }
+
+    /// A policy came, went, or has another spec; a new status alone wakes nobody.
+    pub(super) fn note_policies(&mut self, diffs: Vec<Diff<PolicyId, PolicyObject>>) {
+        for diff in diffs {
+            let version = |policy: &Option<Arc<PolicyObject>>| policy.as_ref().map(|p| (p.uid.clone(), p.generation));
+            if version(&diff.before) != version(&diff.after) {
+                self.selection += 1;
+                self.woken.insert(diff.key);
+            }
+        }
+    }
+
+    pub(super) fn note_workloads(&mut self, diffs: &[Diff<WorkloadId, Workload>]) {
+        let labels = |workload: &Option<Arc<Workload>>| workload.as_ref().map(|w| (w.uid.clone(), w.labels.clone()));
+        if diffs.iter().any(|diff| labels(&diff.before) != labels(&diff.after)) {
+            self.selection += 1;
+        }
+    }
+
+    pub(super) fn note_namespaces(&mut self, diffs: &[Diff<String, Namespace>]) {
+        if diffs.iter().any(|diff| diff.before != diff.after) {
+            self.selection += 1;
+        }
+    }
+
+    pub(super) fn note_pods(&mut self, diffs: Vec<Diff<ObjectKey, Pod>>) {
+        for Diff { key, before, after } in diffs {
+            if before.as_ref().map(|pod| &pod.owner) == after.as_ref().map(|pod| &pod.owner) {
+                continue;
+            }
+            if let Some(before) = before {
+                unlink(&mut self.pods_of, &before.owner, &key);
+            }
+            if let Some(after) = after {
+                self.pods_of.entry(after.owner.clone()).or_default().insert(key);
+            }
+        }
+    }
+
+    pub(super) fn note_replica_sets(&mut self, diffs: Vec<Diff<ObjectKey, ReplicaSet>>) {
+        for Diff { before, after, .. } in diffs {
+            if let Some(before) = before {
+                unlink(&mut self.sets_of, &before.owner, &before.uid);
+            }
+            if let Some(after) = after {
+                self.sets_of.entry(after.owner.clone()).or_default().insert(after.uid.clone());
+            }
+        }
+    }
+}
+
+fn unlink<T: Ord>(index: &mut BTreeMap<String, BTreeSet<T>>, owner: &str, member: &T) {
+    if let Some(members) = index.get_mut(owner) {
+        members.remove(member);
+        if members.is_empty() {
+            index.remove(owner);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What happened to each workload before: the size it is brought to, what was there before, when it was changed and how.
+//!
+//! It is kept in memory, and in the policies' statuses, from which it is read back after a restart. Pure.
+
+use super::cluster::Workload;
+use super::errors::WriteError;
+use crate::decide::{Reason, Size};
+use crate::policy::types::{ContainerRequests, WorkloadStatus};
+use crate::workload::{Resources, WorkloadId};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
+
+/// How a workload is changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Method {
+    Resize,
+    Rollout,
+}
+
+impl Method {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Resize => "Resize",
+            Self::Rollout => "Rollout",
+        }
+    }
+}
+
+/// A change that did not come about.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Failure {
+    pub(super) reason: Reason,
+    /// The size that could not be given.
+    pub(super) target: Vec<Size>,
+    pub(super) attempts: u32,
+    /// It is not tried again before.
+    pub(super) not_before: Timestamp,
+}
+
+/// What happened to one workload.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct Memory {
+    /// The size last decided.
+    pub(super) target: Vec<Size>,
+    /// The requests before the last change.
+    pub(super) previous: Vec<Size>,
+    /// The last write that was carried out, or may have been.
+    pub(super) last_change: Option<Timestamp>,
+    pub(super) method: Option<Method>,
+    pub(super) failure: Option<Failure>,
+    /// The reason that the last event told.
+    pub(super) told: Option<&'static str>,
+}
+
+/// What happened to all workloads.
+#[derive(Debug, Default)]
+pub(super) struct History(BTreeMap<WorkloadId, Memory>);
+
+/// The first wait after a change that failed; each further one doubles it.
+const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(30);
+/// No wait is longer.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(1);
+
+impl History {
+    pub(super) fn get(&self, workload: &WorkloadId) -> Option<&Memory> {
+        self.0.get(workload)
+    }
+
+    pub(super) fn entry(&mut self, workload: &WorkloadId) -> &mut Memory {
+        self.0.entry(workload.clone()).or_default()
+    }
+
+    /// Forgets workloads that are gone.
+    pub(super) fn retain(&mut self, exists: impl Fn(&WorkloadId) -> bool) {
+        self.0.retain(|id, _| exists(id));
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Reads back what an earlier process wrote to a status. What this process knows already is newer.
+    pub(super) fn restore(&mut self, entry: &WorkloadStatus) {
+        let Ok(kind) = entry.kind.parse() else { return };
+        let id = WorkloadId { namespace: entry.namespace.clone(), kind, name: entry.name.clone() };
+        if entry.last_applied.is_none() && entry.target.is_empty() {
+            return;
+        }
+        self.0.entry(id).or_insert_with(|| Memory {
+            target: sizes(&entry.target),
+            previous: sizes(&entry.previous),
+            last_change: entry.last_applied.as_ref().map(|time| time.0),
+            method: match entry.method.as_deref() {
+                Some("Resize") => Some(Method::Resize),
+                Some("Rollout") => Some(Method::Rollout),
+                _ => None,
+            },
+            failure: None,
+            told: None,
+        });
+    }
+}
+
+impl Memory {
+    /// What is remembered of this very workload: not of an earlier one of its name, and not less than its own notes say.
+    pub(super) fn of(memory: Option<&Self>, workload: &Workload) -> Self {
+        let mut memory = memory.cloned().unwrap_or_default();
+        if memory.last_change.is_some_and(|at| at < workload.created) {
+            memory = Self::default();
+        }
+        if workload.applied_at > memory.last_change {
+            memory.last_change = workload.applied_at;
+            memory.target.clone_from(&workload.applied);
+            memory.method = Some(Method::Rollout);
+        }
+        memory
+    }
+
+    /// A new change begins; what was known before is given back, should it be refused.
+    pub(super) fn begin(&mut self, target: &[Size], previous: &[Size], method: Method, now: Timestamp) -> Self {
+        let before = self.clone();
+        self.target = target.to_vec();
+        self.previous = previous.to_vec();
+        self.method = Some(method);
+        self.last_change = Some(now);
+        before
+    }
+
+    /// A write failed: when it may be tried again.
+    pub(super) fn fail(&mut self, target: &[Size], reason: Reason, now: Timestamp) {
+        let attempts = self.failure.as_ref().filter(|f| f.target == target).map_or(0, |f| f.attempts) + 1;
+        let wait = FIRST_WAIT.checked_mul(1 << (attempts - 1).min(10)).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
+        let not_before = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+        self.failure = Some(Failure { reason, target: target.to_vec(), attempts, not_before });
+    }
+}
+
+/// The reason that a failed write gives its workload.
+pub(super) fn reason_of(error: &WriteError, method: Method) -> Reason {
+    match (error, method) {
+        (WriteError::Forbidden(_), Method::Resize) => Reason::ResizeForbidden,
+        (WriteError::Forbidden(_), Method::Rollout) => Reason::RolloutForbidden,
+        (WriteError::Refused(detail), _) => Reason::WriteRefused { detail: detail.clone() },
+        (other, _) => Reason::WriteFailed { detail: other.to_string() },
+    }
+}
+
+/// Sizes as a status holds them.
+pub(super) fn requests(sizes: &[Size]) -> Vec<ContainerRequests> {
+    let text = |size: &Size| ContainerRequests {
+        container: size.container.clone(),
+        cpu: size.requests.cpu.map(|cpu| cpu.to_string()),
+        memory: size.requests.memory.map(|memory| memory.to_string()),
+    };
+    sizes.iter().map(text).collect()
+}
+
+fn sizes(requests: &[ContainerRequests]) -> Vec<Size> {
+    let parse = |requests: &ContainerRequests| Size {
+        container: requests.container.clone(),
+        requests: Resources {
+            cpu: requests.cpu.as_ref().and_then(|text| text.parse().ok()),
+            memory: requests.memory.as_ref().and_then(|text| text.parse().ok()),
+        },
+    };
+    requests.iter().map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quantity::Millicores;
+
+    fn size(cpu: u64) -> Vec<Size> {
+        vec![Size { container: "web".into(), requests: Resources { cpu: Some(Millicores(cpu)), memory: None } }]
+    }
+
+    #[test]
+    fn sizes_survive_the_status() {
+        assert_eq!(sizes(&requests(&size(250))), size(250));
+    }
+
+    #[test]
+    fn repeated_failures_of_one_change_wait_longer_and_another_change_starts_anew() {
+        let mut memory = Memory::default();
+        let waits: Vec<_> = (0..9)
+            .map(|_| {
+                memory.fail(&size(1), Reason::ResizeForbidden, Timestamp::UNIX_EPOCH);
+                memory.failure.as_ref().map(|f| f.not_before.as_second()).unwrap()
+            })
+            .collect();
+        assert_eq!(waits, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
+        memory.fail(&size(2), Reason::ResizeForbidden, Timestamp::UNIX_EPOCH);
+        assert_eq!(memory.failure.unwrap().attempts, 1);
+    }
+}

@@ -1,0 +1,192 @@
+//! Leader election by the Lease `optipod-controller` in our own namespace.
+//!
+//! Our own and not the crate kube-lease-manager: that one measures with the system clock and random jitter, so that it
+//! neither follows a paused timeline nor tells when the lease was last renewed, which every write is checked against.
+//!
+//! As in client-go: another's lease has run out when it did not change for its duration on OUR monotonic clock; clocks of
+//! two machines are never compared. Invariant: [`Leadership::covers`] is true only for moments before our last renewal,
+//! counted from before it was sent, plus the lease's duration.
+
+use super::errors::WriteError;
+use super::writer;
+use crate::clock::Clock;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::Client;
+use kube::api::ObjectMeta;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+const NAME: &str = "optipod-controller";
+/// Long enough for one write with its deadline between two renewals.
+const DURATION: Duration = Duration::from_secs(30);
+const RENEW_EVERY: Duration = Duration::from_secs(5);
+const RETRY_EVERY: Duration = Duration::from_secs(2);
+
+/// Until when we lead.
+#[derive(Clone, Debug)]
+pub(super) struct Leadership(watch::Sender<Option<Instant>>);
+
+impl Leadership {
+    /// Without an election we always lead.
+    pub(super) fn without_election() -> Self {
+        Self(watch::Sender::new(Some(Instant::now() + Duration::from_secs(86_400 * 365 * 30))))
+    }
+
+    fn none() -> Self {
+        Self(watch::Sender::new(None))
+    }
+
+    /// We lead at that moment, if nothing is renewed until then.
+    pub(super) fn covers(&self, moment: Instant) -> bool {
+        self.0.borrow().is_some_and(|until| moment <= until)
+    }
+
+    /// We lead now.
+    pub(super) fn leads(&self) -> bool {
+        self.covers(Instant::now())
+    }
+
+    /// Waits for a renewal, an acquisition or a loss.
+    pub(super) async fn changed(&self) {
+        // The sender is part of `self`: waiting cannot fail.
+        let _ = self.0.subscribe().changed().await;
+    }
+}
+
+/// Holds or waits for the lease.
+pub(super) struct Elector {
+    client: Client,
+    namespace: String,
+    identity: String,
+    clock: Clock,
+    deadline: Duration,
+    leadership: Leadership,
+    /// The lease as last seen, and since when it has not changed.
+    seen: Option<(Lease, Instant)>,
+}
+
+impl Elector {
+    pub(super) fn new(client: Client, namespace: String, identity: String, clock: Clock, deadline: Duration) -> Self {
+        let deadline = deadline.min(RENEW_EVERY);
+        Self { client, namespace, identity, clock, deadline, leadership: Leadership::none(), seen: None }
+    }
+
+    pub(super) fn leadership(&self) -> Leadership {
+        self.leadership.clone()
+    }
+
+    /// Acquires and renews until `stop`, then gives the lease back.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let pause = self.turn().await;
+            tokio::select! { () = stop.cancelled() => {}, () = sleep(pause) => {} }
+        }
+        self.release().await;
+    }
+
+    /// One attempt to hold the lease; answers how long to wait for the next.
+    async fn turn(&mut self) -> Duration {
+        let started = Instant::now();
+        match timeout(self.deadline, self.hold()).await {
+            Ok(Ok(true)) => {
+                self.leadership.0.send_replace(Some(started + DURATION));
+                return RENEW_EVERY;
+            }
+            Ok(Ok(false)) => {
+                self.leadership.0.send_if_modified(|until| until.take().is_some());
+            }
+            // What was renewed before counts until it runs out.
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the lease {}/{NAME} could not be renewed", self.namespace);
+                self.seen = None;
+            }
+            Err(_) => self.seen = None,
+        }
+        RETRY_EVERY
+    }
+
+    /// Takes or renews the lease; false while another holds it.
+    async fn hold(&mut self) -> Result<bool, WriteError> {
+        let ours = self.seen.as_ref().is_some_and(|(lease, _)| holder(lease) == self.identity);
+        if !ours {
+            let found = writer::read_lease(&self.client, &self.namespace, NAME).await?;
+            self.note(found);
+        }
+        let Some((lease, since)) = &self.seen else {
+            return self.write(None).await;
+        };
+        let lasts = lease.spec.as_ref().and_then(|s| s.lease_duration_seconds).unwrap_or_default();
+        let lasts = Duration::from_secs(u64::try_from(lasts).unwrap_or_default());
+        let free = holder(lease).is_empty() || holder(lease) == self.identity || since.elapsed() > lasts;
+        if free { self.write(Some(lease.clone())).await } else { Ok(false) }
+    }
+
+    fn note(&mut self, found: Option<Lease>) {
+        let version = |lease: &Lease| lease.metadata.resource_version.clone();
+        let unchanged = match (&self.seen, &found) {
+            (Some((seen, _)), Some(found)) => version(seen) == version(found),
+            _ => false,
+        };
+        if !unchanged {
+            self.seen = found.map(|lease| (lease, Instant::now()));
+        }
+    }
+
+    async fn write(&mut self, before: Option<Lease>) -> Result<bool, WriteError> {
+        let now = MicroTime(self.clock.now());
+        let spec = before.as_ref().and_then(|lease| lease.spec.clone()).unwrap_or_default();
+        let renewed = spec.holder_identity.as_deref() == Some(&self.identity);
+        let lease = Lease {
+            metadata: ObjectMeta {
+                name: Some(NAME.to_owned()),
+                namespace: Some(self.namespace.clone()),
+                resource_version: before.as_ref().and_then(|lease| lease.metadata.resource_version.clone()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.identity.clone()),
+                lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+                acquire_time: if renewed { spec.acquire_time } else { Some(now.clone()) },
+                renew_time: Some(now),
+                lease_transitions: Some(spec.lease_transitions.unwrap_or_default() + i32::from(!renewed)),
+                ..LeaseSpec::default()
+            }),
+        };
+        match writer::write_lease(&self.client, &self.namespace, &lease).await {
+            Ok(lease) => {
+                self.seen = Some((lease, Instant::now()));
+                Ok(true)
+            }
+            // Somebody was faster: look again.
+            Err(WriteError::Stale | WriteError::Gone) => {
+                self.seen = None;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Empties the lease, so that the next leader need not wait.
+    async fn release(&mut self) {
+        self.leadership.0.send_replace(None);
+        let Some((mut lease, _)) = self.seen.take() else { return };
+        if holder(&lease) != self.identity {
+            return;
+        }
+        if let Some(spec) = &mut lease.spec {
+            spec.holder_identity = Some(String::new());
+            spec.renew_time = Some(MicroTime(self.clock.now()));
+        }
+        let written = timeout(self.deadline, writer::write_lease(&self.client, &self.namespace, &lease)).await;
+        if !matches!(written, Ok(Ok(_))) {
+            tracing::warn!("the lease {}/{NAME} could not be given back; it runs out by itself", self.namespace);
+        }
+    }
+}
+
+fn holder(lease: &Lease) -> &str {
+    lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
+}

@@ -1,0 +1,187 @@
+//! Step one: everything that decisions about a policy's workloads need, read from the watched cluster, the usage provider
+//! and the answers of the API server about rights.
+//!
+//! It reads and asks; it decides nothing and writes nothing.
+
+use super::Controller;
+use super::cluster::{Cluster, Workload};
+use super::providers;
+use super::schedule::Focus;
+use super::select::Covered;
+use crate::decide::{HpaFacts, PodFacts, Reason, Rights};
+use crate::policy::{Mode, Policy, PolicyId};
+use crate::provider::UsageQuery;
+use crate::recommend::{Insufficient, Recommendation, recommend};
+use crate::usage::{SeriesKey, WindowUsage};
+use crate::workload::WorkloadKind;
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// What one evaluation of a policy sees.
+#[derive(Debug)]
+pub(super) struct Observation {
+    pub(super) policy: Policy,
+    pub(super) now: Timestamp,
+    /// The workloads that the policy acts on.
+    pub(super) workloads: Vec<Observed>,
+    /// Workloads that it covers and another policy acts on.
+    pub(super) overridden: Vec<(Arc<Workload>, PolicyId)>,
+    pub(super) resize_served: bool,
+    /// Why nothing may be changed now, whatever is decided.
+    pub(super) blocked: Option<Reason>,
+    /// Why there is no usage, if there is none.
+    pub(super) unavailable: Option<Reason>,
+}
+
+/// What was recommended for one container, or why nothing could be.
+pub(super) type Outcome = (String, Result<Recommendation, Insufficient>);
+
+/// One workload as seen.
+#[derive(Debug)]
+pub(super) struct Observed {
+    pub(super) workload: Arc<Workload>,
+    pub(super) pods: Vec<PodFacts>,
+    /// Why its pods cannot be read.
+    pub(super) unreadable: Option<String>,
+    pub(super) held_by: Option<String>,
+    pub(super) hpa: HpaFacts,
+    pub(super) rights: Rights,
+    /// Every container that is not excluded, in the template's order, injected ones last.
+    pub(super) outcomes: Vec<Outcome>,
+}
+
+impl Controller {
+    /// Looks at a policy's workloads, or at some of them.
+    pub(super) async fn observe(&mut self, policy: &Policy, focus: &Focus) -> Observation {
+        let covered = self.shared.with(|cluster| self.selection.of(&policy.id, cluster, &self.options.scope));
+        let (mut workloads, overridden) = self.shared.with(|cluster| look(cluster, policy, focus, &covered));
+        let unavailable = self.recommend(policy, &mut workloads).await.err();
+        let mut blocked = self.blocked();
+        let mut resize_served = false;
+        match self.rights.resize_served().await {
+            Ok(served) => resize_served = served,
+            Err(detail) => blocked = blocked.or(Some(Reason::WriteFailed { detail })),
+        }
+        if policy.mode == Mode::Auto && !self.options.dry_run {
+            self.ask_rights(&mut workloads).await;
+        }
+        let now = self.clock.now();
+        Observation { policy: policy.clone(), now, workloads, overridden, resize_served, blocked, unavailable }
+    }
+
+    /// Nothing is changed while we cannot see everything that may forbid it.
+    fn blocked(&self) -> Option<Reason> {
+        let missing = self.shared.with(|cluster| cluster.missing());
+        (!missing.is_empty()).then(|| Reason::WatchMissing { resources: missing.join(", ") })
+    }
+
+    async fn ask_rights(&mut self, workloads: &mut [Observed]) {
+        let mut known: BTreeMap<(String, WorkloadKind), Rights> = BTreeMap::new();
+        for observed in workloads {
+            let id = &observed.workload.id;
+            let key = (id.namespace.clone(), id.kind);
+            let rights = match known.get(&key) {
+                Some(rights) => *rights,
+                None => self.rights.rights(&id.namespace, id.kind).await,
+            };
+            known.insert(key, rights);
+            observed.rights = rights;
+        }
+    }
+
+    /// Asks the provider once for all containers and computes what each should request.
+    async fn recommend(&self, policy: &Policy, workloads: &mut [Observed]) -> Result<(), Reason> {
+        let (name, provider) = self.providers.named(policy.metrics.provider.as_deref())?;
+        let queries: Vec<UsageQuery> = workloads.iter().flat_map(|observed| queries(policy, observed)).collect();
+        if queries.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let answer = providers::ask(provider, &queries, self.options.provider_timeout).await;
+        self.metrics.observe_collection(name, started.elapsed());
+        let usage = answer.map_err(|error| Reason::MetricsUnavailable { detail: error.to_string() })?;
+        let mut answers = queries.into_iter().zip(usage);
+        for observed in workloads {
+            for container in containers(policy, observed) {
+                let usage = answers.next().and_then(|(_, usage)| usage);
+                observed.outcomes.push((container.clone(), outcome(policy, &container, usage.as_ref())));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn outcome(policy: &Policy, container: &str, usage: Option<&WindowUsage>) -> Result<Recommendation, Insufficient> {
+    recommend(usage.ok_or(Insufficient::NoUsage)?, &policy.metrics, policy.container(container))
+}
+
+fn queries(policy: &Policy, observed: &Observed) -> Vec<UsageQuery> {
+    let query = |container| UsageQuery {
+        series: SeriesKey { workload: observed.workload.id.clone(), container },
+        window: policy.metrics.window,
+    };
+    containers(policy, observed).into_iter().map(query).collect()
+}
+
+/// The template's containers in order, then those that only pods have (injected), without the excluded ones.
+fn containers(policy: &Policy, observed: &Observed) -> Vec<String> {
+    let template = observed.workload.template.as_ref().map(Vec::as_slice).unwrap_or_default();
+    let mut names: Vec<String> = template.iter().map(|container| container.name.clone()).collect();
+    let of_pods: BTreeSet<&String> =
+        observed.pods.iter().flat_map(|pod| &pod.containers).map(|container| &container.resources.name).collect();
+    let injected: Vec<String> = of_pods.into_iter().filter(|name| !names.contains(name)).cloned().collect();
+    names.extend(injected);
+    names.retain(|name| !policy.container(name).exclude);
+    names
+}
+
+type Overridden = Vec<(Arc<Workload>, PolicyId)>;
+
+fn look(cluster: &Cluster, policy: &Policy, focus: &Focus, covered: &[Covered]) -> (Vec<Observed>, Overridden) {
+    let (mut workloads, mut overridden) = (Vec::new(), Vec::new());
+    for Covered { workload, acting } in covered {
+        if let Focus::Only(some) = focus
+            && !some.contains(workload)
+        {
+            continue;
+        }
+        let Some(workload) = cluster.workload(workload).cloned() else { continue };
+        if *acting == policy.id {
+            workloads.push(look_at(cluster, workload));
+        } else {
+            overridden.push((workload, acting.clone()));
+        }
+    }
+    (workloads, overridden)
+}
+
+fn look_at(cluster: &Cluster, workload: Arc<Workload>) -> Observed {
+    let running: Vec<_> = cluster.pods_of(&workload).into_iter().filter(|pod| pod.running).collect();
+    let (mut pods, mut unreadable, mut held_pod) = (Vec::new(), None, None);
+    for pod in running {
+        match &pod.facts {
+            Ok(facts) => {
+                if pod.held {
+                    held_pod.get_or_insert_with(|| format!("pod {}", facts.name));
+                }
+                pods.push(facts.clone());
+            }
+            Err(error) => unreadable = Some(error.clone()),
+        }
+    }
+    let held_by = held(cluster, &workload).or(held_pod);
+    let hpa = cluster.autoscalers_of(&workload.id);
+    let rights = Rights { resize: true, rollout: true };
+    Observed { workload, pods, unreadable, held_by, hpa, rights, outcomes: Vec::new() }
+}
+
+/// Whether the namespace or the workload is held now.
+pub(super) fn held(cluster: &Cluster, workload: &Workload) -> Option<String> {
+    let namespace = &workload.id.namespace;
+    if cluster.namespaces.get(namespace).is_some_and(|namespace| namespace.held) {
+        return Some(format!("namespace {namespace}"));
+    }
+    workload.held.then(|| format!("{} {namespace}/{}", workload.id.kind, workload.id.name))
+}

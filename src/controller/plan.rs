@@ -1,0 +1,238 @@
+//! Step two: from what was observed to what is done, as values. Pure.
+//!
+//! Invariant: a write is planned only where [`decide`] answers `Resize` or `Rollout` and no gate here holds it.
+
+use super::history::{History, Memory, Method};
+use super::notes;
+use super::observe::{Observation, Observed, Outcome};
+use super::writer::TemplateWrite;
+use crate::decide::{Decision, Facts, PodResize, Reason, Size, TemplateChange, Wanted, decide};
+use crate::policy::PolicyId;
+use crate::workload::ContainerResources;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::cluster::Workload;
+
+/// What will be done about one workload.
+#[derive(Clone, Debug)]
+pub(super) struct Planned {
+    pub(super) workload: Arc<Workload>,
+    pub(super) verdict: Verdict,
+    pub(super) outcomes: Vec<Outcome>,
+    /// What each recommended container requests now.
+    pub(super) current: Vec<ContainerResources>,
+}
+
+/// What was decided about one workload.
+#[derive(Clone, Debug)]
+pub(super) enum Verdict {
+    /// Nothing is done, for this reason.
+    Hold(Reason),
+    /// The recommendation is published.
+    Publish,
+    /// Something is written.
+    Change(Change),
+}
+
+/// A change of one workload, or the next part of one.
+#[derive(Clone, Debug)]
+pub(super) struct Change {
+    pub(super) method: Method,
+    /// The size that it is brought to.
+    pub(super) target: Vec<Size>,
+    /// What its containers request before.
+    pub(super) previous: Vec<Size>,
+    /// Another size than the last one decided: it counts for the budgets, and its status comes first.
+    pub(super) is_new: bool,
+    pub(super) writes: Vec<Write>,
+    /// Pods that wait for a later batch.
+    pub(super) remaining: usize,
+}
+
+/// One write to the cluster.
+#[derive(Clone, Debug)]
+pub(super) enum Write {
+    /// Resize a pod.
+    Resize { namespace: String, pod: PodResize, with_limits: bool, seen: Vec<ContainerResources> },
+    /// Apply a template.
+    Template(TemplateWrite),
+}
+
+/// How many more changes may begin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Budget {
+    /// Of the policy, in this cycle.
+    pub(super) cycle: usize,
+    /// Of all policies, now.
+    pub(super) rate: usize,
+    /// The setting that `rate` follows from.
+    pub(super) per_minute: u32,
+}
+
+/// Decides about every workload, in order; each new change takes from the budget.
+pub(super) fn plan(observation: &Observation, history: &History, budget: &mut Budget, dry_run: bool) -> Vec<Planned> {
+    let acted_on = observation.workloads.iter().map(|observed| {
+        let memory = Memory::of(history.get(&observed.workload.id), &observed.workload);
+        plan_one(observation, observed, &memory, budget, dry_run)
+    });
+    let overridden = observation.overridden.iter().map(|(workload, by)| overridden(workload, by));
+    // The iterators run one after the other, so that the budget is spent in the workloads' order.
+    acted_on.chain(overridden).collect()
+}
+
+fn overridden(workload: &Arc<Workload>, by: &PolicyId) -> Planned {
+    let verdict = Verdict::Hold(Reason::OverriddenBy { policy: by.to_string() });
+    Planned { workload: workload.clone(), verdict, outcomes: Vec::new(), current: Vec::new() }
+}
+
+fn plan_one(
+    observation: &Observation,
+    observed: &Observed,
+    memory: &Memory,
+    budget: &mut Budget,
+    dry_run: bool,
+) -> Planned {
+    let facts = facts(observation, observed, memory, budget, dry_run);
+    let verdict = match unreadable(observed) {
+        Some(reason) => Verdict::Hold(reason),
+        None => gate(observation, memory, budget, verdict(&facts, observed, observation.now)),
+    };
+    if let Verdict::Change(change) = &verdict
+        && change.is_new
+    {
+        budget.cycle = budget.cycle.saturating_sub(1);
+        budget.rate = budget.rate.saturating_sub(1);
+    }
+    let current = observed.outcomes.iter().filter_map(|(container, _)| facts.current(container)).collect();
+    Planned { workload: observed.workload.clone(), verdict, outcomes: observed.outcomes.clone(), current }
+}
+
+fn unreadable(observed: &Observed) -> Option<Reason> {
+    let detail = observed.workload.template.as_ref().err().or(observed.unreadable.as_ref())?;
+    Some(Reason::InvalidResources { detail: detail.clone() })
+}
+
+fn facts<'a>(
+    observation: &'a Observation,
+    observed: &'a Observed,
+    memory: &Memory,
+    budget: &Budget,
+    dry_run: bool,
+) -> Facts<'a> {
+    let policy = &observation.policy;
+    let workload = &observed.workload;
+    let wanted = observed.outcomes.iter().map(|(container, outcome)| Wanted {
+        container: container.clone(),
+        plan: policy.container(container),
+        outcome: outcome.clone(),
+    });
+    Facts {
+        now: observation.now,
+        held_by: observed.held_by.clone(),
+        mode: policy.mode,
+        dry_run,
+        update: &policy.update,
+        deleting: workload.deleting,
+        rollout: workload.rollout,
+        reverted_by: workload.reverted_by.clone(),
+        template: workload.template.clone().unwrap_or_default(),
+        pods: observed.pods.clone(),
+        wanted: wanted.collect(),
+        target: memory.target.clone(),
+        last_change: memory.last_change,
+        hpa: observed.hpa.clone(),
+        resize_served: observation.resize_served,
+        rights: observed.rights,
+        budget_spent: budget.cycle == 0,
+    }
+}
+
+/// The decision with its writes.
+fn verdict(facts: &Facts<'_>, observed: &Observed, now: Timestamp) -> Verdict {
+    let (method, target, writes, remaining) = match decide(facts) {
+        Decision::Hold(reason) => return Verdict::Hold(reason),
+        Decision::Publish => return published(observed),
+        Decision::Resize { target, pods, remaining } => {
+            (Method::Resize, target, resizes(facts, observed, pods), remaining)
+        }
+        Decision::Rollout { target, template } => {
+            (Method::Rollout, target, vec![apply(facts, observed, template, now)], 0)
+        }
+    };
+    let previous = target
+        .iter()
+        .filter_map(|size| facts.current(&size.container))
+        .map(|container| Size { container: container.name, requests: container.requests });
+    let change =
+        Change { method, previous: previous.collect(), is_new: target != facts.target, target, writes, remaining };
+    Verdict::Change(change)
+}
+
+/// Where no container has a recommendation there is nothing to publish.
+fn published(observed: &Observed) -> Verdict {
+    let mut missing = None;
+    for (container, outcome) in &observed.outcomes {
+        match outcome {
+            Ok(_) => return Verdict::Publish,
+            Err(why) => {
+                missing
+                    .get_or_insert(Reason::InsufficientData { container: container.clone(), detail: why.to_string() });
+            }
+        }
+    }
+    Verdict::Hold(missing.unwrap_or(Reason::NothingToSize))
+}
+
+fn resizes(facts: &Facts<'_>, observed: &Observed, pods: Vec<PodResize>) -> Vec<Write> {
+    let seen = |uid: &str| {
+        let pod = observed.pods.iter().find(|pod| pod.uid == uid);
+        pod.into_iter().flat_map(|pod| &pod.containers).map(|container| container.resources.clone()).collect()
+    };
+    let write = |pod: PodResize| Write::Resize {
+        namespace: observed.workload.id.namespace.clone(),
+        with_limits: !facts.update.requests_only,
+        seen: seen(&pod.uid),
+        pod,
+    };
+    pods.into_iter().map(write).collect()
+}
+
+fn apply(facts: &Facts<'_>, observed: &Observed, change: TemplateChange, now: Timestamp) -> Write {
+    let workload = &observed.workload;
+    let annotations = BTreeMap::from([
+        (notes::PREVIOUS_REQUESTS, notes::requests_json(&facts.template)),
+        (notes::REQUESTS, notes::requests_json(&change.containers)),
+        (notes::CAUSE, "Recommend".to_owned()),
+        (notes::CHANGED_AT, super::seconds(now).to_string()),
+    ]);
+    Write::Template(TemplateWrite {
+        workload: workload.id.clone(),
+        uid: workload.uid.clone(),
+        resource_version: workload.resource_version.clone(),
+        containers: change.containers,
+        with_limits: change.with_limits,
+        annotations,
+    })
+}
+
+/// What holds a decision that is right in itself.
+fn gate(observation: &Observation, memory: &Memory, budget: &Budget, verdict: Verdict) -> Verdict {
+    let nothing_known = matches!(&verdict, Verdict::Hold(Reason::NothingToSize));
+    if let (Some(reason), true) = (&observation.unavailable, nothing_known) {
+        return Verdict::Hold(reason.clone());
+    }
+    let Verdict::Change(change) = verdict else { return verdict };
+    if let Some(reason) = &observation.blocked {
+        return Verdict::Hold(reason.clone());
+    }
+    let failure = memory.failure.as_ref().filter(|f| f.target == change.target && observation.now < f.not_before);
+    if let Some(failure) = failure {
+        return Verdict::Hold(failure.reason.clone());
+    }
+    if change.is_new && budget.rate == 0 {
+        return Verdict::Hold(Reason::RateLimited { per_minute: budget.per_minute });
+    }
+    Verdict::Change(change)
+}

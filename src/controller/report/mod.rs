@@ -1,0 +1,257 @@
+//! Step four: what came of it, in the policy's status, in events and in metrics.
+//!
+//! Invariant: a status is written only when it differs from the last one written, and never holds what was not observed.
+
+mod conditions;
+mod entry;
+mod list;
+mod notices;
+mod settle;
+
+pub(super) use conditions::Conditions;
+pub(super) use entry::Entry;
+pub(super) use notices::{invalid_policy, metrics_missing};
+
+use super::Controller;
+use super::apply::{Applied, Outcome};
+use super::errors::WriteError;
+use super::history::{Memory, requests};
+use super::observe::Observation;
+use super::plan::{Change, Planned, Verdict};
+use super::schedule::{Focus, FollowUp};
+use crate::decide::Reason;
+use crate::policy::types::{OptimizationPolicyStatus, WorkloadStatus};
+use crate::policy::{Policy, PolicyId};
+use crate::workload::WorkloadId;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// What is known of a policy from its last evaluations.
+#[derive(Debug, Default)]
+pub(super) struct PolicyState {
+    pub(super) uid: String,
+    pub(super) conditions: Conditions,
+    pub(super) observed_generation: Option<i64>,
+    pub(super) entries: BTreeMap<WorkloadId, Entry>,
+    /// How many more changes may begin before the next regular evaluation.
+    pub(super) budget: usize,
+    /// The status as it stands in the cluster, as far as we know.
+    pub(super) written: Option<OptimizationPolicyStatus>,
+}
+
+/// What was remembered of workloads before a change began.
+pub(super) type Before = BTreeMap<WorkloadId, Memory>;
+
+impl Controller {
+    /// Writes target and previous requests of new changes to the status, before anything is changed. Where that fails,
+    /// the changes are not made.
+    pub(super) async fn announce(&mut self, policy: &Policy, planned: &mut [Planned]) -> Before {
+        let mut before = Before::new();
+        let now = super::seconds(self.clock.now());
+        for planned in planned.iter() {
+            if let Verdict::Change(change) = &planned.verdict
+                && change.is_new
+            {
+                before.insert(planned.workload.id.clone(), self.begin(policy, planned, change, now));
+            }
+        }
+        if before.is_empty() {
+            return before;
+        }
+        if let Err(error) = self.write_status(&policy.id, policy.generation).await {
+            self.metrics.policy(&policy.id).count_error(error.code());
+            for planned in planned.iter_mut() {
+                if let Some(memory) = before.remove(&planned.workload.id) {
+                    *self.history.entry(&planned.workload.id) = memory;
+                    planned.verdict = Verdict::Hold(unannounced(&error));
+                }
+            }
+        }
+        before
+    }
+
+    fn begin(&mut self, policy: &Policy, planned: &Planned, change: &Change, now: jiff::Timestamp) -> Memory {
+        let workload = &planned.workload;
+        let memory = self.history.entry(&workload.id);
+        *memory = Memory::of(Some(memory), workload);
+        let before = memory.begin(&change.target, &change.previous, change.method, now);
+        let state = self.policies.entry(policy.id.clone()).or_default();
+        let entry = state.entries.entry(workload.id.clone()).or_insert_with(|| Entry::new(&workload.id));
+        let status = &mut entry.status;
+        "Applying".clone_into(&mut status.status);
+        status.method = Some(change.method.as_str().to_owned());
+        status.target = requests(&change.target);
+        status.previous = requests(&change.previous);
+        status.last_applied = Some(Time(now));
+        before
+    }
+
+    /// Takes in what was applied, and tells it.
+    pub(super) async fn report(
+        &mut self,
+        observation: &Observation,
+        focus: &Focus,
+        applied: Vec<Applied>,
+        before: &Before,
+    ) -> Option<FollowUp> {
+        let policy = &observation.policy;
+        let now = super::seconds(observation.now);
+        let mut state = self.policies.remove(&policy.id).unwrap_or_default();
+        let was_in_flight = in_flight(&state.entries);
+        let mut entries = if *focus == Focus::All { BTreeMap::new() } else { std::mem::take(&mut state.entries) };
+        for applied in &applied {
+            self.settle(applied, before, now);
+            let id = &applied.planned.workload.id;
+            let memory = Memory::of(self.history.get(id), &applied.planned.workload);
+            let previous = state.entries.get(id).or_else(|| entries.get(id)).cloned();
+            let entry = entry::entry(applied, &memory, previous.as_ref(), now);
+            self.tell(policy, applied, &entry);
+            entries.insert(id.clone(), entry);
+        }
+        state.entries = entries;
+        self.condition_metrics(&mut state, observation, &applied, now);
+        state.conditions.applying(policy, self.options.dry_run, now);
+        state.conditions.valid(policy, now);
+        self.count(policy, &state, &applied);
+        let worth_writing = *focus == Focus::All || in_flight(&state.entries) != was_in_flight || any_failed(&applied);
+        let follow_up = self.follow_up(&state.entries, now);
+        self.policies.insert(policy.id.clone(), state);
+        if worth_writing && let Err(error) = self.write_status(&policy.id, policy.generation).await {
+            self.status_failed(&policy.id, &error);
+        }
+        follow_up
+    }
+
+    /// Ready is false with everything that is wrong; the rest of the status stays.
+    pub(super) async fn report_invalid(&mut self, id: &PolicyId, generation: i64, message: &str) {
+        let now = super::seconds(self.clock.now());
+        self.policies.entry(id.clone()).or_default().conditions.invalid(generation, message, now);
+        self.write_conditions(id, generation).await;
+    }
+
+    /// Ready is true; the rest of the status stays as it is.
+    pub(super) async fn report_disabled(&mut self, policy: &Policy) {
+        let now = super::seconds(self.clock.now());
+        self.policies.entry(policy.id.clone()).or_default().conditions.valid(policy, now);
+        self.write_conditions(&policy.id, policy.generation).await;
+    }
+
+    async fn write_conditions(&mut self, id: &PolicyId, generation: i64) {
+        let Some(state) = self.policies.get_mut(id) else { return };
+        let conditions = state.conditions.list();
+        let written = state.written.clone().unwrap_or_default();
+        if written.conditions == conditions && written.observed_generation == Some(generation) {
+            return;
+        }
+        let body = json!({"observedGeneration": generation, "conditions": conditions});
+        let uid = state.uid.clone();
+        match self.executor.writer.status(id, &uid, &body).await {
+            Ok(()) => {
+                let state = self.policies.entry(id.clone()).or_default();
+                state.written =
+                    Some(OptimizationPolicyStatus { conditions, observed_generation: Some(generation), ..written });
+            }
+            Err(error) => self.status_failed(id, &error),
+        }
+    }
+
+    async fn write_status(&mut self, id: &PolicyId, generation: i64) -> Result<(), WriteError> {
+        let Some(state) = self.policies.get(id) else { return Ok(()) };
+        let (workloads, summary) = list::list(&state.entries);
+        let status = OptimizationPolicyStatus {
+            observed_generation: Some(generation),
+            conditions: state.conditions.list(),
+            summary: Some(summary),
+            workloads,
+        };
+        if state.written.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let body = serde_json::to_value(&status).unwrap_or(Value::Null);
+        let uid = state.uid.clone();
+        self.executor.writer.status(id, &uid, &body).await?;
+        self.policies.entry(id.clone()).or_default().written = Some(status);
+        Ok(())
+    }
+
+    fn status_failed(&self, id: &PolicyId, error: &WriteError) {
+        if !matches!(error, WriteError::Gone | WriteError::NotLeader | WriteError::Stopping) {
+            tracing::warn!(policy = %id, %error, "the policy's status could not be written; it follows in the next cycle");
+            self.metrics.policy(id).count_error(error.code());
+        }
+    }
+
+    /// Figures of the cycle.
+    fn count(&self, policy: &Policy, state: &PolicyState, applied: &[Applied]) {
+        let metrics = self.metrics.policy(&policy.id);
+        let with = |status: &'static str| state.entries.values().filter(move |entry| entry.status.status == status);
+        metrics.set_monitored(state.entries.len());
+        metrics.set_updated(with("Applied").count());
+        let mut skipped: BTreeMap<&str, usize> = BTreeMap::new();
+        for entry in with("Skipped") {
+            *skipped.entry(entry.status.reason.as_deref().unwrap_or("Unknown")).or_default() += 1;
+        }
+        metrics.set_skipped(skipped);
+        let made = applied.iter().flat_map(|a| &a.planned.outcomes).filter(|(_, outcome)| outcome.is_ok()).count();
+        metrics.count_recommendations(made);
+        for applied in applied {
+            match (&applied.planned.verdict, &applied.outcome) {
+                (Verdict::Change(change), Outcome::Done) => metrics.count_application(change.method.as_str()),
+                (_, Outcome::Failed { error, .. }) => metrics.count_error(error.code()),
+                _ => {}
+            }
+        }
+    }
+
+    /// Which workloads want a look before the next regular evaluation.
+    fn follow_up(&self, entries: &BTreeMap<WorkloadId, Entry>, now: jiff::Timestamp) -> Option<FollowUp> {
+        let (mut after, mut workloads) = (Duration::MAX, BTreeSet::new());
+        for (id, entry) in entries {
+            let memory = self.history.get(id);
+            let wait = match (entry.status.status.as_str(), entry.status.reason.as_deref()) {
+                ("Applying", _) => progress_wait(&entry.status, now),
+                (_, Some("RateLimited")) => Some(RATE_WAIT),
+                (_, Some("WriteFailed")) => {
+                    memory.and_then(|memory| memory.failure.as_ref()).map_or(Some(PROGRESS_WAIT), |failure| {
+                        Duration::try_from(failure.not_before.duration_since(now)).ok()
+                    })
+                }
+                _ => None,
+            };
+            if let Some(wait) = wait {
+                after = after.min(wait.max(PROGRESS_WAIT));
+                workloads.insert(id.clone());
+            }
+        }
+        (!workloads.is_empty()).then_some(FollowUp { after, workloads })
+    }
+}
+
+/// A change under way is looked at this often.
+const PROGRESS_WAIT: Duration = Duration::from_secs(3);
+/// One that takes longer than 10 minutes, only this often.
+const SLOW_PROGRESS_WAIT: Duration = Duration::from_secs(30);
+/// A change that the global rate holds back is looked at again after this.
+const RATE_WAIT: Duration = Duration::from_secs(10);
+
+#[allow(clippy::unnecessary_wraps)] // one arm of a match whose others have no wait
+fn progress_wait(status: &WorkloadStatus, now: jiff::Timestamp) -> Option<Duration> {
+    let since = status.last_applied.as_ref().map(|at| now.duration_since(at.0)).unwrap_or_default();
+    Some(if since.as_mins() < 10 { PROGRESS_WAIT } else { SLOW_PROGRESS_WAIT })
+}
+
+fn in_flight(entries: &BTreeMap<WorkloadId, Entry>) -> BTreeSet<(WorkloadId, String, Option<String>)> {
+    let key =
+        |(id, entry): (&WorkloadId, &Entry)| (id.clone(), entry.status.status.clone(), entry.status.reason.clone());
+    entries.iter().map(key).collect()
+}
+
+fn any_failed(applied: &[Applied]) -> bool {
+    applied.iter().any(|applied| matches!(applied.outcome, Outcome::Failed { .. }))
+}
+
+fn unannounced(error: &WriteError) -> Reason {
+    Reason::WriteFailed { detail: format!("the policy's status, which comes first, could not be written: {error}") }
+}

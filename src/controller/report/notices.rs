@@ -1,0 +1,119 @@
+//! Which events are told. A reason is told once, when it begins.
+
+use super::Entry;
+use crate::controller::apply::{Applied, Outcome};
+use crate::controller::cluster::Workload;
+use crate::controller::history::Method;
+use crate::controller::plan::Verdict;
+use crate::controller::{Controller, writer};
+use crate::decide::Reason;
+use crate::policy::{Policy, PolicyId};
+use crate::telemetry::events::{Notice, Severity};
+use k8s_openapi::api::core::v1::ObjectReference;
+
+impl Controller {
+    /// Tells what was done, what failed, and what is held and should be looked at.
+    pub(super) fn tell(&mut self, policy: &Policy, applied: &Applied, entry: &Entry) {
+        let workload = &applied.planned.workload;
+        let told = self.history.get(&workload.id).and_then(|memory| memory.told);
+        let notice = match (&applied.planned.verdict, &applied.outcome) {
+            (Verdict::Change(change), Outcome::Done) if change.is_new => Some(done(policy, workload, change.method)),
+            (Verdict::Change(change), Outcome::Failed { .. }) => failed(change.method, workload, entry),
+            (Verdict::Hold(reason), _) if reason.needs_attention() && told != Some(reason.code()) => {
+                Some(held(workload, reason))
+            }
+            _ => None,
+        };
+        let now_told = match &applied.planned.verdict {
+            Verdict::Hold(reason) if reason.needs_attention() => Some(reason.code()),
+            _ => None,
+        };
+        if told != now_told {
+            self.history.entry(&workload.id).told = now_told;
+        }
+        if let Some(notice) = notice {
+            self.events.publish(notice);
+        }
+    }
+}
+
+fn done(policy: &Policy, workload: &Workload, method: Method) -> Notice {
+    let (reason, what) = match method {
+        Method::Resize => ("ResizeApplied", "is bringing the running pods to the recommended requests, in place"),
+        Method::Rollout => ("RolloutApplied", "has applied the recommended requests to the template"),
+    };
+    Notice {
+        regarding: regarding(workload),
+        severity: Severity::Normal,
+        reason,
+        action: method.as_str(),
+        note: format!("OptiPod {what}; policy {} lists them in its status", policy.id),
+    }
+}
+
+fn failed(method: Method, workload: &Workload, entry: &Entry) -> Option<Notice> {
+    let reason = match method {
+        Method::Resize => "ResizeFailed",
+        Method::Rollout => "RolloutFailed",
+    };
+    let note = entry.status.message.clone()?;
+    Some(Notice { regarding: regarding(workload), severity: Severity::Warning, reason, action: method.as_str(), note })
+}
+
+fn held(workload: &Workload, reason: &Reason) -> Notice {
+    Notice {
+        regarding: regarding(workload),
+        severity: Severity::Warning,
+        reason: reason.code(),
+        action: "Hold",
+        note: reason.to_string(),
+    }
+}
+
+/// The policy cannot be used.
+pub(in crate::controller) fn invalid_policy(id: &PolicyId, uid: &str, message: &str) -> Notice {
+    on_policy(
+        id,
+        uid,
+        "ValidationFailed",
+        "Validate",
+        format!("the policy is not valid and is not acted upon: {message}"),
+    )
+}
+
+/// The policy's workloads have no usage.
+pub(in crate::controller) fn metrics_missing(id: &PolicyId, uid: &str, reason: &Reason) -> Notice {
+    let note = match reason {
+        // Their texts hold numbers that change.
+        Reason::InsufficientData { .. } => {
+            "no workload of the policy has enough usage yet; see the policy's status for what is missing".to_owned()
+        }
+        Reason::StaleData { .. } => "usage has stopped coming in; check the recommender and metrics-server".to_owned(),
+        other => other.to_string(),
+    };
+    on_policy(id, uid, reason.code(), "Collect", note)
+}
+
+fn on_policy(id: &PolicyId, uid: &str, reason: &'static str, action: &'static str, note: String) -> Notice {
+    let regarding = ObjectReference {
+        api_version: Some("optipod.io/v1alpha1".to_owned()),
+        kind: Some("OptimizationPolicy".to_owned()),
+        namespace: Some(id.namespace.clone()),
+        name: Some(id.name.clone()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
+    };
+    Notice { regarding, severity: Severity::Warning, reason, action, note }
+}
+
+fn regarding(workload: &Workload) -> ObjectReference {
+    let resource = writer::resource(workload.id.kind);
+    ObjectReference {
+        api_version: Some(resource.api_version),
+        kind: Some(resource.kind),
+        namespace: Some(workload.id.namespace.clone()),
+        name: Some(workload.id.name.clone()),
+        uid: Some(workload.uid.clone()),
+        ..ObjectReference::default()
+    }
+}

@@ -1,0 +1,56 @@
+//! What an applied change means for what is remembered of the workload.
+
+use super::{Before, Controller};
+use crate::controller::apply::{Applied, Outcome};
+use crate::controller::errors::WriteError;
+use crate::controller::history::{Method, reason_of};
+use crate::controller::plan::{Change, Verdict};
+use crate::controller::rights::Right;
+use jiff::Timestamp;
+
+impl Controller {
+    /// A refused change is forgotten as if it had not begun; one whose answer was lost counts as made.
+    pub(super) fn settle(&mut self, applied: &Applied, before: &Before, now: Timestamp) {
+        let workload = &applied.planned.workload;
+        let Verdict::Change(change) = &applied.planned.verdict else { return };
+        match &applied.outcome {
+            Outcome::Nothing => {}
+            Outcome::Done => {
+                let memory = self.history.entry(&workload.id);
+                memory.failure = None;
+                memory.last_change = Some(now);
+                memory.method = Some(change.method);
+            }
+            Outcome::Held(_) => {}
+            Outcome::Failed { error, done } => self.failed(applied, change, error, *done, before, now),
+        }
+    }
+
+    fn failed(
+        &mut self,
+        applied: &Applied,
+        change: &Change,
+        error: &WriteError,
+        done: usize,
+        before: &Before,
+        now: Timestamp,
+    ) {
+        let id = &applied.planned.workload.id;
+        let nothing_happened = done == 0 && !error.may_have_happened();
+        if nothing_happened && let Some(memory) = before.get(id) {
+            *self.history.entry(id) = memory.clone();
+        }
+        if let WriteError::Forbidden(_) = error {
+            let right = match change.method {
+                Method::Resize => Right::Resize,
+                Method::Rollout => Right::Rollout(id.kind),
+            };
+            self.rights.refused(right, &id.namespace);
+        }
+        match error {
+            // These are answered by looking again, not by waiting.
+            WriteError::Stale | WriteError::Gone | WriteError::NotLeader | WriteError::Stopping => {}
+            error => self.history.entry(id).fail(&change.target, reason_of(error, change.method), now),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Which policy acts on which workload, over the whole cluster. Pure.
+
+use super::cluster::{Cluster, Workload};
+use crate::policy::select::{covers, covers_namespace, precedence};
+use crate::policy::{NamespaceFacts, Policy, PolicyId, Scope, WorkloadFacts};
+use crate::workload::{WorkloadId, WorkloadKind};
+use std::collections::BTreeMap;
+
+/// A workload that a policy covers, and the policy that acts on it: this one, or one that takes precedence.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Covered {
+    pub(super) workload: WorkloadId,
+    pub(super) acting: PolicyId,
+}
+
+/// All policies' workloads, as of one version of what they select from.
+#[derive(Debug, Default)]
+pub(super) struct Selection {
+    version: Option<u64>,
+    covered: BTreeMap<PolicyId, Vec<Covered>>,
+}
+
+impl Selection {
+    /// What a policy covers, computed anew only when policies, namespaces or workloads have changed.
+    pub(super) fn of(&mut self, policy: &PolicyId, cluster: &Cluster, scope: &Scope) -> Vec<Covered> {
+        if self.version != Some(cluster.selection_version()) {
+            self.covered = select(cluster, scope);
+            self.version = Some(cluster.selection_version());
+        }
+        self.covered.get(policy).cloned().unwrap_or_default()
+    }
+
+    /// Some policy covers the workload.
+    pub(super) fn any(&self, workload: &WorkloadId) -> bool {
+        self.covered.values().any(|all| all.iter().any(|covered| covered.workload == *workload))
+    }
+}
+
+const KINDS: [WorkloadKind; 3] = [WorkloadKind::Deployment, WorkloadKind::StatefulSet, WorkloadKind::DaemonSet];
+
+/// A disabled policy takes part: it is how a workload is taken out of the reach of others.
+fn select(cluster: &Cluster, scope: &Scope) -> BTreeMap<PolicyId, Vec<Covered>> {
+    let mut policies: Vec<&Policy> = cluster.policies.iter().filter_map(|(_, p)| p.parsed.as_ref().ok()).collect();
+    policies.sort_by(|a, b| precedence(a, b));
+    let mut covered: BTreeMap<PolicyId, Vec<Covered>> = BTreeMap::new();
+    for (name, namespace) in cluster.namespaces.iter() {
+        let facts = NamespaceFacts { name: name.clone(), labels: namespace.labels.clone() };
+        let here = |policy: &&&Policy| covers_namespace(policy, scope, &facts).is_ok();
+        let policies: Vec<&Policy> = policies.iter().filter(here).copied().collect();
+        if policies.is_empty() {
+            continue;
+        }
+        for workload in KINDS.into_iter().flat_map(|kind| cluster.workloads_in(name, kind)) {
+            contest(&mut covered, &policies, scope, &facts, workload);
+        }
+    }
+    covered
+}
+
+fn contest(
+    covered: &mut BTreeMap<PolicyId, Vec<Covered>>,
+    policies: &[&Policy],
+    scope: &Scope,
+    namespace: &NamespaceFacts,
+    workload: &Workload,
+) {
+    let facts = WorkloadFacts { id: workload.id.clone(), labels: workload.labels.clone() };
+    let mut matching = policies.iter().filter(|policy| covers(policy, scope, namespace, &facts).is_ok()).peekable();
+    let Some(acting) = matching.peek().map(|policy| policy.id.clone()) else { return };
+    for policy in matching {
+        let one = Covered { workload: workload.id.clone(), acting: acting.clone() };
+        covered.entry(policy.id.clone()).or_default().push(one);
+    }
+}

@@ -1,0 +1,175 @@
+//! The one file that writes to the cluster.
+//!
+//! Invariants: every call has a deadline; nothing is sent when we do not lead until 2 seconds after that deadline, or are
+//! shutting down; every patch names uid and resourceVersion of the object that was decided upon (a status only the uid).
+
+use super::FIELD_MANAGER;
+use super::errors::{WriteError, classify};
+use super::leader::Leadership;
+use crate::decide::PodResize;
+use crate::policy::{OptimizationPolicy, PolicyId};
+use crate::telemetry::events::EventWriter;
+use crate::workload::{ContainerResources, WorkloadId, WorkloadKind};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Error};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// A write's deadline ends this long before our lease does.
+const LEASE_MARGIN: Duration = Duration::from_secs(2);
+
+/// Writes to the cluster while we may.
+#[derive(Clone)]
+pub(super) struct Writer {
+    client: Client,
+    deadline: Duration,
+    leadership: Leadership,
+    stopping: CancellationToken,
+}
+
+/// A complete apply of a workload's requests.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct TemplateWrite {
+    pub(super) workload: WorkloadId,
+    pub(super) uid: String,
+    pub(super) resource_version: String,
+    /// Every container of the template.
+    pub(super) containers: Vec<ContainerResources>,
+    pub(super) with_limits: bool,
+    /// Our notes, on the workload's own metadata.
+    pub(super) annotations: BTreeMap<&'static str, String>,
+}
+
+impl Writer {
+    pub(super) fn new(client: Client, deadline: Duration, leadership: Leadership, stopping: CancellationToken) -> Self {
+        Self { client, deadline, leadership, stopping }
+    }
+
+    /// Resizes one running pod.
+    pub(super) async fn resize(&self, namespace: &str, pod: &PodResize, with_limits: bool) -> Result<Pod, WriteError> {
+        let patch = json!({
+            "metadata": {"uid": pod.uid, "resourceVersion": pod.resource_version},
+            "spec": {"containers": containers(&pod.containers, with_limits)},
+        });
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        self.bounded(api.patch_resize(&pod.pod, &params, &Patch::Strategic(patch))).await
+    }
+
+    /// Applies requests to a workload's template.
+    pub(super) async fn apply_template(&self, write: &TemplateWrite) -> Result<(), WriteError> {
+        let id = &write.workload;
+        let resource = resource(id.kind);
+        let patch = json!({
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": {
+                "name": id.name, "namespace": id.namespace, "uid": write.uid, "resourceVersion": write.resource_version,
+                "annotations": write.annotations,
+            },
+            "spec": {"template": {"spec": {"containers": containers(&write.containers, write.with_limits)}}},
+        });
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &id.namespace, &resource);
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        self.bounded(api.patch(&id.name, &params, &Patch::Apply(patch))).await.map(drop)
+    }
+
+    /// Merges a policy's status. A list is replaced as a whole.
+    pub(super) async fn status(&self, policy: &PolicyId, uid: &str, status: &Value) -> Result<(), WriteError> {
+        let patch = json!({"metadata": {"uid": uid}, "status": status});
+        let resource = ApiResource::erase::<OptimizationPolicy>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &policy.namespace, &resource);
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        self.bounded(api.patch_status(&policy.name, &params, &Patch::Merge(patch))).await.map(drop)
+    }
+
+    /// Sends one call, if we may, and waits for its answer no longer than the deadline.
+    async fn bounded<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, WriteError> {
+        if self.stopping.is_cancelled() {
+            return Err(WriteError::Stopping);
+        }
+        if !self.leadership.covers(Instant::now() + self.deadline + LEASE_MARGIN) {
+            return Err(WriteError::NotLeader);
+        }
+        match timeout(self.deadline, call).await {
+            Ok(answer) => answer.map_err(classify),
+            Err(_) => Err(WriteError::Unknown(format!("the API server did not answer within {:?}", self.deadline))),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl EventWriter for Writer {
+    async fn create(&self, event: &Event) -> Result<(), String> {
+        let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        self.bounded(api.create(&PostParams::default(), event)).await.map(drop).map_err(|error| error.to_string())
+    }
+
+    async fn repeat(&self, namespace: &str, name: &str, series: Value) -> Result<(), String> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        let patch = Patch::Merge(json!({ "series": series }));
+        self.bounded(api.patch(name, &PatchParams::default(), &patch))
+            .await
+            .map(drop)
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// Reads a lease; the caller bounds the time.
+pub(super) async fn read_lease(client: &Client, namespace: &str, name: &str) -> Result<Option<Lease>, WriteError> {
+    Api::namespaced(client.clone(), namespace).get_opt(name).await.map_err(classify)
+}
+
+/// Creates a lease without, replaces one with a resourceVersion; the caller bounds the time.
+pub(super) async fn write_lease(client: &Client, namespace: &str, lease: &Lease) -> Result<Lease, WriteError> {
+    let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
+    let name = lease.metadata.name.as_deref().unwrap_or_default();
+    let written = match lease.metadata.resource_version {
+        Some(_) => api.replace(name, &PostParams::default(), lease).await,
+        None => api.create(&PostParams::default(), lease).await,
+    };
+    written.map_err(classify)
+}
+
+/// `containers` of a pod spec with requests, and limits only where they are ours to set.
+fn containers(containers: &[ContainerResources], with_limits: bool) -> Vec<Value> {
+    let list = |cpu: Option<String>, memory: Option<String>| {
+        let named = [("cpu", cpu), ("memory", memory)];
+        named
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), Value::String(value?))))
+            .collect::<Map<_, _>>()
+    };
+    let one = |container: &ContainerResources| {
+        let (requests, limits) = (container.requests, container.limits);
+        let mut resources = Map::new();
+        resources.insert(
+            "requests".into(),
+            list(requests.cpu.map(|c| c.to_string()), requests.memory.map(|m| m.to_string())).into(),
+        );
+        if with_limits {
+            let limits = list(limits.cpu.map(|c| c.to_string()), limits.memory.map(|m| m.to_string()));
+            resources.insert("limits".into(), limits.into());
+        }
+        json!({"name": container.name, "resources": resources})
+    };
+    containers.iter().map(one).collect()
+}
+
+/// The API resource of a kind that we change.
+pub(super) fn resource(kind: WorkloadKind) -> ApiResource {
+    match kind {
+        WorkloadKind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
+        WorkloadKind::DaemonSet => ApiResource::erase::<DaemonSet>(&()),
+        _ => ApiResource::erase::<Deployment>(&()),
+    }
+}

@@ -1,0 +1,202 @@
+//! Kubernetes events (`events.k8s.io/v1`) on workloads and policies.
+//!
+//! A repeated event counts up in a series instead of becoming a new object; for that its note must be stable, so that
+//! changing numbers belong into status. Invariant: publishing never waits and never fails the work that it tells of.
+
+use crate::clock::Clock;
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// Who reports.
+const CONTROLLER: &str = "optipod.io/controller";
+/// The API server's limit for a note, in bytes.
+const NOTE_BYTES: usize = 1024;
+/// More events than this wait nowhere; further ones are dropped and counted.
+const QUEUE: usize = 1000;
+/// A series that did not grow for this long is over, as in client-go.
+const SERIES_LASTS: Duration = Duration::from_mins(6);
+/// A series is written at most this often; in between it counts in memory.
+const SERIES_EVERY: Duration = Duration::from_mins(1);
+/// So long the last events may take at the end.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Good news or bad.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Severity {
+    /// As it should be.
+    Normal,
+    /// Somebody should look.
+    Warning,
+}
+
+/// Something to tell about one object.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Notice {
+    /// The object.
+    pub regarding: ObjectReference,
+    /// Good news or bad.
+    pub severity: Severity,
+    /// Why, in one CamelCase word of at most 128 characters.
+    pub reason: &'static str,
+    /// What was done or tried, in one CamelCase word.
+    pub action: &'static str,
+    /// What happened and what to do; without numbers that change from time to time.
+    pub note: String,
+}
+
+/// Sends events to the API server.
+#[async_trait]
+pub trait EventWriter: Send + Sync {
+    /// Creates an event.
+    async fn create(&self, event: &Event) -> Result<(), String>;
+    /// Sets the series of an event.
+    async fn repeat(&self, namespace: &str, name: &str, series: Value) -> Result<(), String>;
+}
+
+/// Takes notices; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Recorder(mpsc::Sender<Notice>);
+
+/// Writes notices, one after another.
+pub struct Events<W> {
+    writer: W,
+    clock: Clock,
+    instance: String,
+    queue: mpsc::Receiver<Notice>,
+    known: BTreeMap<Key, Series>,
+}
+
+/// Equal notices make a series.
+type Key = (String, &'static str, String);
+
+#[derive(Debug)]
+struct Series {
+    name: String,
+    count: i32,
+    last: Instant,
+    written: Instant,
+}
+
+impl Recorder {
+    /// Tells it, unless too much waits already.
+    pub fn publish(&self, notice: Notice) {
+        if let Err(error) = self.0.try_send(notice) {
+            tracing::warn!(%error, "an event was dropped");
+        }
+    }
+}
+
+impl<W: EventWriter> Events<W> {
+    /// A recorder, and the loop that writes what it records. `instance` names this process.
+    pub fn new(writer: W, clock: Clock, instance: String) -> (Recorder, Self) {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        (Recorder(sender), Self { writer, clock, instance, queue, known: BTreeMap::new() })
+    }
+
+    /// Writes until `stop`, then what is left within 2 seconds.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                notice = self.queue.recv() => match notice {
+                    Some(notice) => self.write(notice).await,
+                    None => return,
+                },
+            }
+        }
+        let rest = async {
+            while let Ok(notice) = self.queue.try_recv() {
+                self.write(notice).await;
+            }
+        };
+        let _ = timeout(DRAIN, rest).await;
+    }
+
+    async fn write(&mut self, notice: Notice) {
+        self.known.retain(|_, series| series.last.elapsed() < SERIES_LASTS);
+        let note = truncated(&notice.note, NOTE_BYTES);
+        let key = (notice.regarding.uid.clone().unwrap_or_default(), notice.reason, note.clone());
+        let written = match self.known.get_mut(&key) {
+            Some(series) => {
+                let namespace = notice.regarding.namespace.as_deref().unwrap_or_default();
+                again(&self.writer, self.clock, namespace, series).await
+            }
+            None => self.first(&notice, note, key).await,
+        };
+        if let Err(error) = written {
+            tracing::warn!(%error, reason = notice.reason, "an event could not be written");
+        }
+    }
+
+    async fn first(&mut self, notice: &Notice, note: String, key: Key) -> Result<(), String> {
+        let event = event(notice, note, &key, self.clock, &self.instance);
+        let name = event.metadata.name.clone().unwrap_or_default();
+        self.writer.create(&event).await?;
+        let now = Instant::now();
+        self.known.insert(key, Series { name, count: 1, last: now, written: now });
+        Ok(())
+    }
+}
+
+/// The series' count begins at 2: the event itself is the first.
+async fn again(writer: &impl EventWriter, clock: Clock, namespace: &str, series: &mut Series) -> Result<(), String> {
+    series.count += 1;
+    series.last = Instant::now();
+    if series.count > 2 && series.written.elapsed() < SERIES_EVERY {
+        return Ok(());
+    }
+    series.written = series.last;
+    let body = json!({"count": series.count, "lastObservedTime": MicroTime(clock.now())});
+    writer.repeat(namespace, &series.name, body).await
+}
+
+fn event(notice: &Notice, note: String, key: &Key, clock: Clock, instance: &str) -> Event {
+    let now = clock.now();
+    let name = notice.regarding.name.as_deref().unwrap_or("optipod");
+    // At most 253 characters; the object's own name may have as many.
+    let name = format!("{}.{:016x}{:x}", truncated(name, 200), hash(key), now.as_second());
+    let severity = match notice.severity {
+        Severity::Normal => "Normal",
+        Severity::Warning => "Warning",
+    };
+    Event {
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace: notice.regarding.namespace.clone(),
+            ..ObjectMeta::default()
+        },
+        event_time: Some(MicroTime(now)),
+        action: Some(notice.action.to_owned()),
+        reason: Some(notice.reason.to_owned()),
+        note: Some(note),
+        regarding: Some(notice.regarding.clone()),
+        reporting_controller: Some(CONTROLLER.to_owned()),
+        reporting_instance: Some(truncated(instance, 128)),
+        type_: Some(severity.to_owned()),
+        ..Event::default()
+    }
+}
+
+/// FNV-1a: stable from process to process, unlike the standard library's.
+fn hash((uid, reason, note): &Key) -> u64 {
+    let bytes = uid.bytes().chain([0]).chain(reason.bytes()).chain([0]).chain(note.bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// At most `bytes`, cut between characters.
+fn truncated(text: &str, bytes: usize) -> String {
+    if text.len() <= bytes {
+        return text.to_owned();
+    }
+    let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= bytes - 3).last().unwrap_or_default();
+    format!("{}…", text.get(..end).unwrap_or_default())
+}
