@@ -366,12 +366,12 @@ impl Controller {
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &object.id.namespace, &resource);
         let found = match timeout(self.options.call_timeout, api.get_opt(&object.id.name)).await {
             Ok(Ok(Some(found))) => found,
-            Ok(Ok(None)) => return false,
             Ok(Err(error)) => {
                 tracing::warn!(policy = %object.id, %error, "the policy's status could not be read; it is tried again");
                 return false;
             }
-            Err(_) => return false,
+            // Deleted meanwhile, or no answer in time.
+            Ok(Ok(None)) | Err(_) => return false,
         };
         let status = found.data.get("status").cloned().unwrap_or_default();
         let status: Option<OptimizationPolicyStatus> = serde_json::from_value(status).ok();
