@@ -39,11 +39,6 @@ impl Rng {
         low + (high - low) * self.unit()
     }
 
-    /// Uniform in `0..n`; 0 when `n` is 0.
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
-        self.next().checked_rem(n).unwrap_or(0)
-    }
-
     /// True with the given probability.
     pub(crate) fn chance(&mut self, probability: f64) -> bool {
         self.unit() < probability
