@@ -348,13 +348,11 @@ impl Controller {
     /// The policy is gone: so are its figures, and what it wanted of workloads that no other policy covers.
     fn forget(&mut self, id: &PolicyId) {
         self.schedule.remove(id);
-        self.policies.remove(id);
         self.metrics.policy(id).remove();
-        let (shared, selection, scope) = (self.shared.clone(), &mut self.selection, &self.options.scope);
-        shared.with(|cluster| {
-            selection.of(id, cluster, scope);
-            self.history.retain(|workload| selection.any(workload) && cluster.workload(workload).is_some());
-        });
+        let Some(state) = self.policies.remove(id) else { return };
+        self.shared.with(|cluster| self.selection.refresh(cluster, &self.options.scope));
+        let covered = self.selection.all();
+        self.history.retain(|workload| covered.contains(workload) || !state.entries.contains_key(workload));
     }
 
     /// Reads a policy's status once, for what an earlier process did. False when it could not be read.
