@@ -134,7 +134,7 @@ mod tests {
             "Gone"
         );
         let cause = StatusCause { reason: "FieldManagerConflict".into(), message: String::new(), field: String::new() };
-        let details = StatusDetails { causes: vec![cause], ..StatusDetails::default() };
+        let details: StatusDetails = serde_json::from_value(serde_json::json!({ "causes": [cause] })).unwrap();
         let status = Status { code: 409, details: Some(details), ..Status::default() };
         assert_eq!(of_status(&status).code(), "Refused");
     }

@@ -348,13 +348,11 @@ impl Controller {
     /// The policy is gone: so are its figures, and what it wanted of workloads that no other policy covers.
     fn forget(&mut self, id: &PolicyId) {
         self.schedule.remove(id);
-        self.policies.remove(id);
         self.metrics.policy(id).remove();
-        let (shared, selection, scope) = (self.shared.clone(), &mut self.selection, &self.options.scope);
-        shared.with(|cluster| {
-            selection.of(id, cluster, scope);
-            self.history.retain(|workload| selection.any(workload) && cluster.workload(workload).is_some());
-        });
+        let Some(state) = self.policies.remove(id) else { return };
+        self.shared.with(|cluster| self.selection.refresh(cluster, &self.options.scope));
+        let covered = self.selection.all();
+        self.history.retain(|workload| covered.contains(workload) || !state.entries.contains_key(workload));
     }
 
     /// Reads a policy's status once, for what an earlier process did. False when it could not be read.
@@ -366,12 +364,12 @@ impl Controller {
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &object.id.namespace, &resource);
         let found = match timeout(self.options.call_timeout, api.get_opt(&object.id.name)).await {
             Ok(Ok(Some(found))) => found,
-            Ok(Ok(None)) => return false,
             Ok(Err(error)) => {
                 tracing::warn!(policy = %object.id, %error, "the policy's status could not be read; it is tried again");
                 return false;
             }
-            Err(_) => return false,
+            // Deleted meanwhile, or no answer in time.
+            Ok(Ok(None)) | Err(_) => return false,
         };
         let status = found.data.get("status").cloned().unwrap_or_default();
         let status: Option<OptimizationPolicyStatus> = serde_json::from_value(status).ok();

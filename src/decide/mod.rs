@@ -87,7 +87,8 @@ fn before_any_change(facts: &Facts<'_>) -> Option<Decision> {
         Rollout::Progressing => return Some(Decision::Hold(Reason::RolloutInProgress)),
         Rollout::Stable => {}
     }
-    let manager = facts.reverted_by.as_ref()?;
+    // A resize leaves the template alone, so that there is nothing to fight over.
+    let manager = facts.reverted_by.as_ref().filter(|_| !facts.may_resize())?;
     Some(Decision::Hold(Reason::RevertedByOther { manager: manager.clone() }))
 }
 
@@ -149,8 +150,13 @@ fn carry_out(facts: &Facts<'_>, target: Vec<Size>) -> Decision {
         Ok((pods, remaining)) => return Decision::Resize { target, pods, remaining },
         Err(reason) => reason,
     };
-    let waiting =
-        matches!(held, Reason::ResizeInProgress { .. } | Reason::ResizeDeferred { .. } | Reason::NoRunningPods);
+    let waiting = matches!(
+        held,
+        Reason::ResizeInProgress { .. }
+            | Reason::ResizeDeferred { .. }
+            | Reason::NoRunningPods
+            | Reason::AlreadySized { .. }
+    );
     if waiting || !facts.update.recreate {
         return Decision::Hold(held);
     }

@@ -45,7 +45,7 @@ pub(super) fn entry(applied: &Applied, memory: &Memory, previous: Option<&Entry>
         Some(before) if same_numbers(&before.recommendations, &status.recommendations) => {
             before.last_recommendation.clone()
         }
-        _ => (!status.recommendations.is_empty()).then(|| Time(now)),
+        _ => (!status.recommendations.is_empty()).then_some(Time(now)),
     };
     status.last_applied = memory.last_change.map(|at| Time(crate::controller::seconds(at)));
     status.method = memory.last_change.and(memory.method).map(|method| method.as_str().to_owned());
@@ -62,7 +62,7 @@ fn state(applied: &Applied, memory: &Memory) -> (&'static str, Option<Reason>, O
     match (&applied.planned.verdict, &applied.outcome) {
         (Verdict::Publish, _) => ("Published", None, None),
         (Verdict::Hold(reason), _) => (held(reason, memory), Some(reason.clone()), None),
-        (Verdict::Change(_), Outcome::Held(place)) => {
+        (Verdict::Change(_), Outcome::Held { place, .. }) => {
             ("Skipped", Some(Reason::HeldByAnnotation { place: place.clone() }), None)
         }
         (Verdict::Change(change), Outcome::Failed { error, .. }) => {

@@ -1,0 +1,8 @@
+//! The controller on a simulated cluster and a paused timeline, judged by what reached the API server double.
+//!
+//! Every test sets up its own cluster; none sleeps for real, none reads the controller's own logs.
+
+mod changes;
+mod harness;
+mod restraint;
+mod trouble;
