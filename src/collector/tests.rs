@@ -31,7 +31,7 @@ impl Bench {
         let clock = Clock::starting_at(epoch());
         let store = Arc::new(Store::open(dir.path(), StoreOptions::default(), keep::stored_time(clock.now())).unwrap());
         let metrics = Metrics::new().unwrap();
-        let collector = Collector::new(server.client(), store.clone(), metrics.clone(), CollectorOptions::default());
+        let collector = Collector::new(server.client(), store.clone(), &metrics, &CollectorOptions::default());
         Self {
             server,
             store,
