@@ -285,3 +285,17 @@ async fn quantiles_of_what_was_collected_are_those_of_the_sorted_points() {
         assert!((got - exact).abs() < 0.01, "p{q}: {got} is not {exact}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn on_many_threads_a_tick_does_the_same() {
+    let bench = Bench::new(cluster());
+    bench.server.set(METRICS, points(&[point("alone", epoch(), "1", "1Gi")]));
+    let error = bench.collector.tick(epoch()).await.unwrap_err();
+    assert!(matches!(error, TickError::Owners(_)), "{error}");
+    let (owners, client) = (bench.collector.owners(), bench.server.client());
+    let watching = tokio::spawn(async move { owners.watch(&client).await });
+    bench.collector.owners().until_synced().await;
+    let tick = bench.collector.tick(epoch()).await.unwrap();
+    assert_eq!((tick.pods, tick.unresolved, tick.stored.accepted, tick.degraded), (1, 0, 1, None));
+    watching.abort();
+}
