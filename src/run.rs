@@ -46,7 +46,7 @@ impl Recommender {
         }
         let store = Arc::new(store);
         let options = CollectorOptions { interval, ..CollectorOptions::default() };
-        let collector = Arc::new(Collector::new(client, store.clone(), metrics.clone(), options));
+        let collector = Arc::new(Collector::new(client, store.clone(), metrics, &options));
         Ok(Self { collector, api: Api::new(store, clock, retention), clock })
     }
 
