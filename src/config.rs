@@ -2,6 +2,8 @@
 //! default. An unknown key in the file is an error that names it.
 
 use crate::policy::duration;
+use crate::telemetry::LogFormat;
+use crate::web::{Listen, WebError};
 use clap::Args;
 use figment::Figment;
 use figment::providers::{Format, Serialized, Yaml};
@@ -49,7 +51,9 @@ pub struct Settings {
     /// How long usage is kept.
     pub retention: String,
     /// `text` or `json`.
-    pub log_format: LogFormat,
+    pub log_format: String,
+    /// Which log lines: error, warn, info, debug, trace, or target=level pairs.
+    pub log_level: String,
 }
 
 /// How far policies outside the operator's namespace reach.
@@ -60,16 +64,6 @@ pub enum PolicyScope {
     Own,
     /// Every namespace that they select.
     Any,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 impl Default for Settings {
@@ -91,7 +85,8 @@ impl Default for Settings {
             data_dir: PathBuf::from("/var/lib/optipod"),
             scrape_interval: "15s".to_owned(),
             retention: "30d".to_owned(),
-            log_format: LogFormat::Text,
+            log_format: "text".to_owned(),
+            log_level: "info".to_owned(),
         }
     }
 }
@@ -164,10 +159,14 @@ pub struct Flags {
     #[arg(long, env = "OPTIPOD_RETENTION", value_name = "DURATION", global = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<String>,
-    /// How log lines look
-    #[arg(long, env = "OPTIPOD_LOG_FORMAT", value_enum, global = true)]
+    /// How log lines look: text or json
+    #[arg(long, env = "OPTIPOD_LOG_FORMAT", value_name = "FORMAT", global = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub log_format: Option<LogFormat>,
+    pub log_format: Option<String>,
+    /// Which log lines: error, warn, info, debug, trace, or target=level pairs
+    #[arg(long, env = "OPTIPOD_LOG_LEVEL", value_name = "LEVEL", global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_level: Option<String>,
 }
 
 /// Settings that cannot be used.
@@ -221,6 +220,7 @@ impl Settings {
         self.reconciliation_interval()?;
         self.metrics_listen()?;
         self.health_listen()?;
+        self.log_format()?;
         if self.max_updates_per_minute == 0 {
             let message = "must be at least 1; to change nothing use dryRun: true".to_owned();
             return Err(ConfigError::Value { key: "maxUpdatesPerMinute", message });
@@ -248,20 +248,30 @@ impl Settings {
         duration_between("reconciliationInterval", &self.reconciliation_interval, ("10s", "24h"))
     }
 
+    /// How log lines look.
+    pub fn log_format(&self) -> Result<LogFormat, ConfigError> {
+        self.log_format.parse().map_err(|message| ConfigError::Value { key: "logFormat", message })
+    }
+
     /// Where `/metrics` listens, if anywhere.
-    pub fn metrics_listen(&self) -> Result<Option<SocketAddr>, ConfigError> {
+    pub fn metrics_listen(&self) -> Result<Listen, ConfigError> {
         listen("metricsAddr", &self.metrics_addr)
     }
 
     /// Where the probes listen, if anywhere.
-    pub fn health_listen(&self) -> Result<Option<SocketAddr>, ConfigError> {
+    pub fn health_listen(&self) -> Result<Listen, ConfigError> {
         listen("healthProbeBindAddress", &self.health_probe_bind_address)
     }
 
     /// Where gRPC listens.
     pub fn grpc_listen(&self) -> Result<SocketAddr, ConfigError> {
-        listen("grpcAddr", &self.grpc_addr)?
-            .ok_or_else(|| ConfigError::Value { key: "grpcAddr", message: "the recommender must listen".to_owned() })
+        match listen("grpcAddr", &self.grpc_addr)? {
+            Listen::On(address) => Ok(address),
+            Listen::Off => {
+                let message = "the recommender must listen somewhere, such as 127.0.0.1:9090".to_owned();
+                Err(ConfigError::Value { key: "grpcAddr", message })
+            }
+        }
     }
 }
 
@@ -274,16 +284,8 @@ fn duration_between(key: &'static str, text: &str, (least, most): (&str, &str)) 
     Err(ConfigError::Value { key, message: format!("must be from {least} to {most}, got \"{text}\"") })
 }
 
-/// Reads `127.0.0.1:8080`, and Go's `:8080` for all interfaces; empty or `0` is nowhere.
-fn listen(key: &'static str, text: &str) -> Result<Option<SocketAddr>, ConfigError> {
-    if text.is_empty() || text == "0" {
-        return Ok(None);
-    }
-    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
-    full.parse().map(Some).map_err(|_| ConfigError::Value {
-        key,
-        message: format!("\"{text}\" is not an address; write for example :8080 or 127.0.0.1:8080, or 0 for none"),
-    })
+fn listen(key: &'static str, text: &str) -> Result<Listen, ConfigError> {
+    text.parse().map_err(|error: WebError| ConfigError::Value { key, message: error.to_string() })
 }
 
 /// The folder of `optipod run`'s store: the user's state directory.
@@ -342,6 +344,7 @@ mod tests {
             ("scrapeInterval: 10m", "from 1s to 5m"),
             ("retention: soon", "not a duration"),
             ("metricsAddr: here", "not an address"),
+            ("logFormat: xml", "text or json"),
             ("maxUpdatesPerMinute: 0", "at least 1"),
             ("metricsProvider: graphite", "available: metrics-server"),
             ("dryRun: maybe", "dryRun"),
@@ -353,14 +356,5 @@ mod tests {
         assert!(
             Settings::load(&Settings::default(), &missing).unwrap_err().to_string().contains("/nowhere/config.yaml")
         );
-    }
-
-    #[test]
-    fn addresses_are_read_as_go_programs_read_them() {
-        let of = |text: &str| listen("metricsAddr", text).unwrap();
-        assert_eq!(of(":8080"), Some(([0, 0, 0, 0], 8080).into()));
-        assert_eq!(of("127.0.0.1:0"), Some(([127, 0, 0, 1], 0).into()));
-        assert_eq!(of("0"), None);
-        assert_eq!(of(""), None);
     }
 }

@@ -13,16 +13,20 @@
 
 pub mod api;
 pub mod blocking;
+pub mod cli;
 pub mod clock;
 pub mod collector;
 pub mod config;
 pub mod controller;
 pub mod decide;
+#[cfg(test)]
+mod house;
 pub mod policy;
 pub mod proto;
 pub mod provider;
 pub mod quantity;
 pub mod recommend;
+pub mod run;
 pub mod telemetry;
 pub mod usage;
 pub mod web;

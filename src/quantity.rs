@@ -185,6 +185,7 @@ fn shift_decimal_ceil(value: u128, power: i32) -> Option<u128> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -279,7 +280,7 @@ mod tests {
         #[test]
         fn a_measured_amount_rounds_up_to_the_same_millicores(nanos in 0u64..1 << 50) {
             let text = format!("{nanos}n");
-            prop_assert_eq!(parse_f64(&text).unwrap(), nanos as f64 / 1e9);
+            prop_assert_eq!(parse_f64(&text), Ok(nanos as f64 / 1e9));
             prop_assert_eq!(text.parse(), Ok(Millicores(nanos.div_ceil(1_000_000))));
         }
 

@@ -1,8 +1,8 @@
 //! `optipod explain KIND/NAME`: what is recommended, why, and why it was or was not applied, from the policies' status.
 
 use super::WorkloadArg;
-use crate::policy::types::{ContainerRecommendation, ContainerRequests, WorkloadStatus};
 use crate::policy::OptimizationPolicy;
+use crate::policy::types::{ContainerRecommendation, ContainerRequests, WorkloadStatus};
 use anyhow::Context as _;
 use clap::Args;
 use kube::api::{Api, ListParams};
@@ -26,11 +26,13 @@ pub async fn explain(args: &ExplainArgs) -> anyhow::Result<()> {
         None => super::context_namespace().await,
     };
     let client = kube::Client::try_default().await.context("no cluster: check KUBECONFIG and its current context")?;
-    let list = Api::<OptimizationPolicy>::all(client).list(&ListParams::default());
-    let policies = tokio::time::timeout(Duration::from_secs(30), list)
+    let (api, all) = (Api::<OptimizationPolicy>::all(client), ListParams::default());
+    let policies = tokio::time::timeout(Duration::from_secs(30), api.list(&all))
         .await
         .context("the API server did not answer within 30 s")?
-        .context("listing OptimizationPolicies; is the CRD installed (`optipod crd | kubectl apply --server-side -f -`)?")?;
+        .context(
+            "listing OptimizationPolicies; is the CRD installed (`optipod crd | kubectl apply --server-side -f -`)?",
+        )?;
     print!("{}", render(&policies.items, &namespace, &args.workload));
     Ok(())
 }
@@ -52,9 +54,15 @@ fn render(policies: &[OptimizationPolicy], namespace: &str, workload: &WorkloadA
         let _ = writeln!(text, "No policy's status speaks of {kind} {namespace}/{}.", workload.name);
         let _ = writeln!(text, "{} policies were read.", policies.len());
         if omitted > 0 {
-            let _ = writeln!(text, "{omitted} workloads are left out of the policies' status for its size; this may be one of them: ask `optipod recommend`.");
+            let _ = writeln!(
+                text,
+                "{omitted} workloads are left out of the policies' status for its size; this may be one of them: ask `optipod recommend`."
+            );
         } else {
-            let _ = writeln!(text, "Check that a policy selects it (namespace, labels, kinds) and that the controller runs.");
+            let _ = writeln!(
+                text,
+                "Check that a policy selects it (namespace, labels, kinds) and that the controller runs."
+            );
         }
     }
     text
@@ -77,7 +85,12 @@ fn entry_text(text: &mut String, policy: &OptimizationPolicy, entry: &WorkloadSt
     }
     let _ = writeln!(text, "  {}", outcome(entry));
     if let Some(at) = &entry.last_applied {
-        let _ = writeln!(text, "  Last changed {}{}.", at.0, entry.method.as_ref().map(|m| format!(" by {m}")).unwrap_or_default());
+        let _ = writeln!(
+            text,
+            "  Last changed {}{}.",
+            at.0,
+            entry.method.as_ref().map(|m| format!(" by {m}")).unwrap_or_default()
+        );
     }
     for before in &entry.previous {
         let _ = writeln!(text, "  Before that, container {} requested {}.", before.container, requests(before));
@@ -113,11 +126,7 @@ fn outcome(entry: &WorkloadStatus) -> String {
 }
 
 fn requests(before: &ContainerRequests) -> String {
-    format!(
-        "cpu {}, memory {}",
-        before.cpu.as_deref().unwrap_or("none"),
-        before.memory.as_deref().unwrap_or("none")
-    )
+    format!("cpu {}, memory {}", before.cpu.as_deref().unwrap_or("none"), before.memory.as_deref().unwrap_or("none"))
 }
 
 #[cfg(test)]

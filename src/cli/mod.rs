@@ -94,7 +94,9 @@ async fn recommender_channel(flags: &Flags) -> anyhow::Result<tonic::transport::
         .connect_timeout(Duration::from_secs(5))
         .timeout(Duration::from_secs(30));
     endpoint.connect().await.with_context(|| {
-        format!("no recommender answers at {address}; start `optipod run`, or forward its port and set --recommender-addr")
+        format!(
+            "no recommender answers at {address}; start `optipod run`, or forward its port and set --recommender-addr"
+        )
     })
 }
 

@@ -59,8 +59,19 @@ fn cpu_p90(usage: &proto::Usage) -> f64 {
 
 fn print(rows: &[(proto::Series, proto::Usage)], limit: usize) {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
-    table.set_header(["NAMESPACE", "WORKLOAD", "CONTAINER", "CPU P50", "P90", "P99", "MEMORY P50", "P90", "PEAK", "SAMPLES"]);
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header([
+        "NAMESPACE",
+        "WORKLOAD",
+        "CONTAINER",
+        "CPU P50",
+        "P90",
+        "P99",
+        "MEMORY P50",
+        "P90",
+        "PEAK",
+        "SAMPLES",
+    ]);
     for (series, usage) in rows.iter().take(limit) {
         let (cpu, memory) = (usage.cpu.unwrap_or_default(), usage.memory.unwrap_or_default());
         let cores = |value: f64| format!("{:.0}m", value * 1000.0);

@@ -4,14 +4,20 @@
 //! timestamp. A pod without points is absent; absence is not zero.
 
 use crate::quantity;
+use bytes::Bytes;
 use http::Request;
+use http_body_util::{BodyExt as _, Limited};
 use jiff::Timestamp;
+use kube::client::Body;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::time::Duration;
 
 /// The name of this source in `optipod_metrics_collection_duration_seconds`.
 pub(super) const PROVIDER: &str = "metrics-server";
+
+/// More than a million containers need.
+const LARGEST_BODY: usize = 1 << 30;
 
 const PATH: &str = "/apis/metrics.k8s.io/v1beta1/pods";
 
@@ -64,19 +70,32 @@ pub struct ContainerPoint<'a> {
 }
 
 /// Fetches the list, undecoded.
-pub(super) async fn fetch(client: &kube::Client, timeout: Duration) -> Result<String, ScrapeError> {
+pub(super) async fn fetch(client: &kube::Client, timeout: Duration) -> Result<Bytes, ScrapeError> {
     let request = Request::get(PATH)
         .header(http::header::ACCEPT, "application/json")
-        .body(Vec::new())
+        .body(Body::empty())
         .map_err(|error| ScrapeError::Unreachable(error.to_string()))?;
-    match tokio::time::timeout(timeout, client.request_text(request)).await {
-        Err(_) => Err(ScrapeError::Timeout(timeout)),
-        Ok(Err(kube::Error::Api(status))) => {
-            Err(ScrapeError::Refused { code: status.code, advice: advice(status.code), message: status.message })
-        }
-        Ok(Err(error)) => Err(ScrapeError::Unreachable(error.to_string())),
-        Ok(Ok(body)) => Ok(body),
+    tokio::time::timeout(timeout, receive(client, request)).await.unwrap_or(Err(ScrapeError::Timeout(timeout)))
+}
+
+/// Receives the body as it comes: kube's own way copies it, and it has 100 MB in a large cluster.
+async fn receive(client: &kube::Client, request: Request<Body>) -> Result<Bytes, ScrapeError> {
+    let response = client.send(request).await.map_err(|error| ScrapeError::Unreachable(error.to_string()))?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), LARGEST_BODY).collect().await;
+    let body = body.map_err(|error| ScrapeError::Unreachable(error.to_string()))?.to_bytes();
+    if status.is_success() {
+        return Ok(body);
     }
+    let message = serde_json::from_slice::<ApiStatus>(&body)
+        .map_or_else(|_| String::from_utf8_lossy(&body).chars().take(200).collect(), |status| status.message);
+    Err(ScrapeError::Refused { code: status.as_u16(), message, advice: advice(status.as_u16()) })
+}
+
+/// The part of a `Status` object that tells what is wrong.
+#[derive(Deserialize)]
+struct ApiStatus {
+    message: String,
 }
 
 fn advice(code: u16) -> &'static str {
@@ -90,8 +109,8 @@ fn advice(code: u16) -> &'static str {
 }
 
 /// Decodes the list. Names and quantities are borrowed from `body`; one bad amount does not spoil the others.
-pub fn decode(body: &str) -> Result<Vec<PodPoints<'_>>, ScrapeError> {
-    let list: List<'_> = serde_json::from_str(body).map_err(|error| ScrapeError::Malformed(error.to_string()))?;
+pub fn decode(body: &[u8]) -> Result<Vec<PodPoints<'_>>, ScrapeError> {
+    let list: List<'_> = serde_json::from_slice(body).map_err(|error| ScrapeError::Malformed(error.to_string()))?;
     Ok(list.items.into_iter().map(PodPoints::from).collect())
 }
 
@@ -158,8 +177,10 @@ impl<'a> From<ContainerItem<'a>> for ContainerPoint<'a> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const BODY: &str = r#"{"kind":"PodMetricsList","apiVersion":"metrics.k8s.io/v1beta1","metadata":{},"items":[
         {"metadata":{"name":"web-1","namespace":"shop","labels":{"app":"web"}},
@@ -170,7 +191,7 @@ mod tests {
 
     #[test]
     fn amounts_are_exact_and_bad_ones_are_none() {
-        let points = decode(BODY).unwrap();
+        let points = decode(BODY.as_bytes()).unwrap();
         assert_eq!(points.len(), 2);
         let web = &points[0];
         assert_eq!((&*web.namespace, &*web.pod), ("shop", "web-1"));
@@ -183,7 +204,7 @@ mod tests {
 
     #[test]
     fn names_are_borrowed_from_the_body() {
-        let points = decode(BODY).unwrap();
+        let points = decode(BODY.as_bytes()).unwrap();
         assert!(matches!(points[0].pod, Cow::Borrowed(_)));
         assert!(matches!(points[0].containers[0].name, Cow::Borrowed(_)));
         assert!(matches!(points[1].pod, Cow::Owned(_)), "an escape cannot be borrowed");
@@ -192,8 +213,18 @@ mod tests {
     #[test]
     fn anything_else_is_malformed_and_says_so() {
         for body in ["", "<html>", "{}", "[]", r#"{"items":{}}"#, r#"{"items":[{"metadata":{"name":"x"}}]}"#] {
-            let error = decode(body).unwrap_err();
+            let error = decode(body.as_bytes()).unwrap_err();
             assert!(error.to_string().contains("PodMetricsList"), "{body}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_it_panic(body in prop::collection::vec(any::<u8>(), 0..200), at in 0..BODY.len(), byte: u8) {
+            let _ = decode(&body);
+            let mut damaged = BODY.as_bytes().to_vec();
+            damaged[at] = byte;
+            let _ = decode(&damaged);
         }
     }
 }

@@ -20,12 +20,14 @@ mod sketch;
 mod sled_part;
 mod slot;
 mod slot_file;
+mod slot_writer;
 mod snapshot;
 mod store;
 mod streams;
 mod table;
 mod time;
 mod usage;
+mod witness;
 
 pub use codec::DecodeError;
 pub use error::{AppendError, OpenError, StoreError};

@@ -144,11 +144,7 @@ fn open_when_free(config: &sled::Config) -> Result<sled::Db, PartError> {
     let until = Instant::now() + CLOSE_DEADLINE;
     loop {
         match config.open() {
-            Err(sled::Error::Io(e))
-                if e.kind() == ErrorKind::WouldBlock && Instant::now() < until =>
-            {
-                thread::sleep(RETRY_EVERY);
-            }
+            Err(e) if is_locked(&e) && Instant::now() < until => thread::sleep(RETRY_EVERY),
             other => return other.map_err(text),
         }
     }
@@ -164,6 +160,11 @@ pub(crate) fn disk_bytes(dir: &Path) -> u64 {
             .sum()
     };
     fs::read_dir(dir).map_or(0, sizes)
+}
+
+/// sled 0.34 gives this error no kind of its own.
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(e) if e.to_string().starts_with("could not acquire lock"))
 }
 
 /// Swaps the database in `dir` for one that holds `pairs`. The old one is removed, or kept as
@@ -254,6 +255,7 @@ fn panicked(panic: &(dyn Any + Send)) -> PartError {
     ))
 }
 
+#[allow(clippy::needless_pass_by_value)] // so that it fits `map_err`
 fn text(error: impl ToString) -> PartError {
     PartError(error.to_string())
 }

@@ -24,7 +24,7 @@ pub(crate) fn share_cpu(capacity: f64, claims: &[CpuClaim]) -> Vec<f64> {
     if got.iter().sum::<f64>() <= capacity {
         return got;
     }
-    got.iter_mut().for_each(|cores| *cores = 0.0);
+    got.fill(0.0);
     let mut left = capacity;
     // Each round gives the rest by weight to those still hungry; who is sated leaves the table.
     for _ in 0..claims.len() {

@@ -19,7 +19,7 @@ use super::types::{
 };
 use checker::Checker;
 use jiff::Timestamp;
-use kube::api::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::time::Duration;
 
 /// A recommendation needs usage over at least this time, unless the policy says otherwise.

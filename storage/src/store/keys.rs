@@ -67,6 +67,8 @@ fn prefixed(prefix: u8, rest: &[u8]) -> Vec<u8> {
 /// What must be found beside it. sled may drop records without a word; this is how we notice.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Head {
+    /// The number that the next tick gets.
+    pub(super) next_seq: u64,
     /// Series numbers below this were given out.
     pub(super) next_id: u32,
     /// The series table has this many values.
@@ -80,6 +82,7 @@ pub(super) struct Head {
 impl Head {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(16 + self.ticks.len() * 2);
+        out.extend(self.next_seq.to_le_bytes());
         for number in [self.next_id, self.table_values, self.slots] {
             out.extend(number.to_le_bytes());
         }
@@ -95,6 +98,7 @@ impl Head {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let what = "the head record";
         let mut reader = Reader::new(bytes);
+        let next_seq = reader.u64(what)?;
         let (next_id, table_values, slots) =
             (reader.u32(what)?, reader.u32(what)?, reader.u32(what)?);
         let count = reader.count(1, what)?;
@@ -106,6 +110,7 @@ impl Head {
         }
         reader.end(what)?;
         Ok(Self {
+            next_seq,
             next_id,
             table_values,
             ticks,
@@ -140,7 +145,9 @@ mod tests {
             for key in [Key::Head, Key::Chunk(a), Key::Series(a), Key::Manifest(slot)] {
                 prop_assert_eq!(Key::parse(&key.bytes()), Some(key));
             }
-            let head = Head { next_id: a, table_values: 1, ticks, slots: 3 };
+            let head = Head {
+                next_seq: u64::from(a),
+                next_id: a, table_values: 1, ticks, slots: 3 };
             prop_assert_eq!(Head::decode(&head.encode()).unwrap(), head);
             let _ = (Key::parse(&bytes), Head::decode(&bytes));
         }

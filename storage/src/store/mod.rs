@@ -9,9 +9,13 @@ mod keys;
 mod maintain;
 mod open;
 mod query;
+mod records;
 mod replay;
 mod rewrite;
 mod status;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -27,6 +31,7 @@ use crate::sled_part::SledPart;
 use crate::slot::Slot;
 use crate::streams::Streams;
 use crate::table::SeriesTable;
+use crate::witness::Witness;
 use crate::{Appended, SeriesId, SeriesKey, Timestamp};
 use query::WindowCache;
 
@@ -82,28 +87,22 @@ impl Paths {
         self.dir.join("series")
     }
 
+    fn witness(&self) -> PathBuf {
+        self.dir.join("last-tick")
+    }
+
     fn quarantine(&self) -> PathBuf {
         self.dir.join("quarantine")
     }
 
     /// A free name for a damaged sled part.
     fn damaged_sled(&self, now: Timestamp) -> PathBuf {
-        let name = |n: u32| {
-            self.dir
-                .join(format!("sled.damaged-{}{}", now.0, suffix(n)))
+        let name = |n: u32| match n {
+            0 => self.dir.join(format!("sled.damaged-{}", now.0)),
+            _ => self.dir.join(format!("sled.damaged-{}-{n}", now.0)),
         };
-        (0..)
-            .map(name)
-            .find(|path| !path.exists())
-            .unwrap_or_else(|| name(0))
-    }
-}
-
-fn suffix(n: u32) -> String {
-    if n == 0 {
-        String::new()
-    } else {
-        format!("-{n}")
+        let free = (0..1000).map(name).find(|path| !path.exists());
+        free.unwrap_or_else(|| name(1000))
     }
 }
 
@@ -139,6 +138,7 @@ impl Shared {
 struct Writer {
     /// `None` between a failed rewrite and the next try.
     part: Option<SledPart>,
+    witness: Witness,
     space: RingSpace,
     /// Frames in the ring by their tick.
     frames: BTreeMap<u64, Frame>,

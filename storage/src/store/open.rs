@@ -4,7 +4,7 @@
 //! Invariant: what is damaged is moved aside and reported, never served and never deleted; what is
 //! intact is served.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,18 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use super::keys::{self, Head, Key};
 use super::maintain::{manifest_changes, quarantine};
+use super::records::Records;
 use super::replay::{Replayed, replay};
 use super::{Broken, Paths, Store, StoreOptions, Writer, rewrite};
 use crate::catalog::Catalog;
-use crate::chunk::{Assembled, Assembler, FrameId, RingSpace};
+use crate::chunk::RingSpace;
 use crate::codec::DecodeError;
-use crate::record;
 use crate::sled_part::{self, Pair, PartError, SledPart};
 use crate::slot::Slot;
 use crate::slot_file::{ReadError, SlotFile, file_name};
 use crate::snapshot;
 use crate::table::{self, SeriesRecord, SeriesTable};
+use crate::witness::Witness;
 use crate::{OpenError, Timestamp};
 
 impl Store {
@@ -39,36 +40,43 @@ impl Store {
             broken: None,
         };
         let (part, pairs) = opening.open_part(now)?;
-        let records = opening.parse(pairs)?;
+        let records = Records::parse(pairs).map_err(|e| unreadable(&opening.paths.sled(), &e))?;
         let catalog = opening.read_slots(&records)?;
+        let witness = opening.open_witness(&records.head)?;
         opening.check(&records, &catalog);
         let table = opening.read_table(&records, &catalog)?;
-        let replayed = replay(records.frames, &records.head.ticks, &catalog, &table);
+        let replayed = replay(records.frames, &records.head, &catalog, &table);
         let told = records.manifest.into_keys().collect();
         let values = (records.head.table_values, records.table_bytes);
-        let store = opening.build(options, lock, part, (catalog, table, replayed), values);
-        store.agree(&told, now)?;
+        let handles = (lock, part, witness);
+        let leftovers = replayed.leftovers.clone();
+        let store = opening.build(options, handles, (catalog, table, replayed), values);
+        store.agree(&told, &leftovers, now)?;
         Ok(store)
     }
 
-    /// Brings the sled part to say what was found.
-    fn agree(&self, told: &BTreeSet<Slot>, now: Timestamp) -> Result<(), OpenError> {
+    /// Brings the sled part to say what was found, without the chunks of `leftovers`.
+    fn agree(
+        &self,
+        told: &BTreeSet<Slot>,
+        leftovers: &[u32],
+        now: Timestamp,
+    ) -> Result<(), OpenError> {
         let mut writer = self.writer();
         let catalog = self.shared().catalog.clone();
         let (missing, surplus) = manifest_changes(&catalog, told);
         let agreed = if writer.broken.is_some() {
             self.rewrite(&mut writer, now)
-        } else if missing.is_empty() && surplus.is_empty() {
+        } else if missing.is_empty() && surplus.is_empty() && leftovers.is_empty() {
             Ok(())
         } else {
             let files = missing.iter().filter_map(|slot| catalog.get(*slot));
             let entry = |file: &Arc<SlotFile>| {
                 Key::Manifest(file.slot()).pair(&keys::encode_manifest_entry(file.size()))
             };
-            let removes = surplus
-                .iter()
-                .map(|slot| Key::Manifest(*slot).bytes())
-                .collect();
+            let surplus = surplus.into_iter().map(Key::Manifest);
+            let removes = surplus.chain(leftovers.iter().copied().map(Key::Chunk));
+            let removes = removes.map(Key::bytes).collect();
             self.apply(&writer, files.map(entry).collect(), removes)
         };
         agreed.map_err(|e| database(&self.paths.sled(), &e))
@@ -110,49 +118,28 @@ fn failed(action: &'static str, path: &Path, source: io::Error) -> OpenError {
     }
 }
 
+/// Only a newer format makes something unreadable that is not damaged.
+fn unreadable(path: &Path, error: &DecodeError) -> OpenError {
+    let path = path.to_owned();
+    match *error {
+        DecodeError::Newer {
+            found, supported, ..
+        } => OpenError::NewerFormat {
+            path,
+            found,
+            supported,
+        },
+        _ => failed(
+            "read",
+            &path,
+            io::Error::new(io::ErrorKind::InvalidData, *error),
+        ),
+    }
+}
+
 fn database(dir: &Path, error: &PartError) -> OpenError {
     let (dir, reason) = (dir.to_owned(), error.to_string());
     OpenError::Database { dir, reason }
-}
-
-/// The records of a sled part, decoded.
-#[derive(Debug, Default)]
-struct Records {
-    head: Head,
-    has_head: bool,
-    /// There was nothing at all.
-    is_empty: bool,
-    frames: BTreeMap<FrameId, Assembled>,
-    table: BTreeMap<u32, Vec<SeriesRecord>>,
-    table_bytes: u64,
-    manifest: BTreeMap<Slot, u64>,
-    damaged: u64,
-}
-
-impl Records {
-    fn take(
-        &mut self,
-        chunks: &mut Assembler,
-        key: Key,
-        payload: &[u8],
-    ) -> Result<(), DecodeError> {
-        match key {
-            Key::Head => {
-                self.head = Head::decode(payload)?;
-                self.has_head = true;
-            }
-            Key::Chunk(position) => chunks.add(position, payload)?,
-            Key::Series(number) => {
-                self.table_bytes += payload.len() as u64;
-                self.table.insert(number, table::decode_records(payload)?);
-            }
-            Key::Manifest(slot) => {
-                self.manifest
-                    .insert(slot, keys::decode_manifest_entry(payload)?);
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The work of opening, and what it found wrong.
@@ -188,37 +175,6 @@ impl Opening {
         SledPart::open(&dir).map_err(|e| database(&dir, &e))
     }
 
-    fn parse(&mut self, pairs: Vec<Pair>) -> Result<Records, OpenError> {
-        let is_empty = pairs.is_empty();
-        let mut records = Records {
-            is_empty,
-            ..Records::default()
-        };
-        let mut chunks = Assembler::default();
-        for (bytes, value) in pairs {
-            let parsed = record::open(&bytes, &value).and_then(|payload| {
-                let key = Key::parse(&bytes).ok_or(DecodeError::Invalid("a record's key"))?;
-                records.take(&mut chunks, key, payload)
-            });
-            match parsed {
-                Ok(()) => {}
-                Err(DecodeError::Newer {
-                    found, supported, ..
-                }) => {
-                    let path = self.paths.sled();
-                    return Err(OpenError::NewerFormat {
-                        path,
-                        found,
-                        supported,
-                    });
-                }
-                Err(_) => records.damaged += 1,
-            }
-        }
-        records.frames = chunks.finish();
-        Ok(records)
-    }
-
     /// Opens all slot files; what cannot be read is moved aside.
     fn read_slots(&mut self, records: &Records) -> Result<Catalog, OpenError> {
         let dir = self.paths.slots();
@@ -236,16 +192,7 @@ impl Opening {
     fn read_slot(&mut self, path: &Path) -> Result<Option<SlotFile>, OpenError> {
         match SlotFile::open(path) {
             Ok(file) => Ok(Some(file)),
-            Err(ReadError::Damaged(DecodeError::Newer {
-                found, supported, ..
-            })) => {
-                let path = path.to_owned();
-                Err(OpenError::NewerFormat {
-                    path,
-                    found,
-                    supported,
-                })
-            }
+            Err(ReadError::Damaged(e @ DecodeError::Newer { .. })) => Err(unreadable(path, &e)),
             Err(error) => {
                 self.quarantine(path, &error.to_string())?;
                 Ok(None)
@@ -269,9 +216,10 @@ impl Opening {
         let mut catalog = Catalog::default();
         for file in files {
             let known = records.manifest.contains_key(&file.slot());
-            match first_damage(&file) {
-                Some(error) if !known => self.quarantine(file.path(), &error)?,
-                _ => catalog = catalog.changed(Some(Arc::new(file)), &[]),
+            let damage = if known { None } else { first_damage(&file) };
+            match damage {
+                Some(error) => self.quarantine(file.path(), &error)?,
+                None => catalog = catalog.changed(Some(Arc::new(file)), &[]),
             }
         }
         let superseded = catalog.superseded();
@@ -280,6 +228,22 @@ impl Opening {
             fs::remove_file(&path).map_err(|e| failed("remove", &path, e))?;
         }
         Ok(catalog.changed(None, &superseded))
+    }
+
+    /// Damage can make sled fall back to an older state; the witness beside it then knows of later
+    /// ticks.
+    fn open_witness(&mut self, head: &Head) -> Result<Witness, OpenError> {
+        let path = self.paths.witness();
+        let witness = Witness::open(&path).map_err(|e| failed("open", &path, e))?;
+        let last = witness.last_tick().filter(|last| *last >= head.next_seq);
+        if let Some(last) = last {
+            let known = head.next_seq;
+            self.damaged(format!(
+                "the database knows of {known} ticks, but {} were stored: samples of the ticks between are lost, as far as their slots were open",
+                last.saturating_add(1)
+            ));
+        }
+        Ok(witness)
     }
 
     /// Compares what was found with what must be there.
@@ -335,7 +299,9 @@ impl Opening {
             all.sort_by_key(|record| record.id);
         }
         let mut table = SeriesTable::default();
-        all.into_iter().for_each(|record| table.restore(record));
+        for record in all {
+            table.restore(record);
+        }
         table.skip_to(records.head.next_id.min(table::MAX_ID));
         table.skip_to(catalog.files().map(|file| file.end_id()).max().unwrap_or(0));
         Ok(table)
@@ -355,15 +321,8 @@ impl Opening {
                         |e| format!("{}: {e}; names after it may be lost", path.display());
                     self.problems.extend(damage.map(problem));
                 }
-                Err(ReadError::Damaged(DecodeError::Newer {
-                    found, supported, ..
-                })) => {
-                    let path = path.clone();
-                    return Err(OpenError::NewerFormat {
-                        path,
-                        found,
-                        supported,
-                    });
+                Err(ReadError::Damaged(e @ DecodeError::Newer { .. })) => {
+                    return Err(unreadable(path, &e));
                 }
                 Err(e) => self
                     .problems
@@ -385,8 +344,7 @@ impl Opening {
     fn build(
         mut self,
         options: StoreOptions,
-        lock: File,
-        part: SledPart,
+        (lock, part, witness): (File, SledPart, Witness),
         (catalog, table, replayed): (Catalog, SeriesTable, Replayed),
         (table_values, table_bytes): (u32, u64),
     ) -> Store {
@@ -399,16 +357,18 @@ impl Opening {
             problems,
             ..
         } = replayed;
-        problems
-            .into_iter()
-            .for_each(|problem| self.damaged(problem));
+        for problem in problems {
+            self.damaged(problem);
+        }
         for problem in &self.problems {
             tracing::error!(store = %self.paths.dir.display(), problem, "damage in the store");
         }
+        let next_seq = next_seq.max(witness.last_tick().map_or(0, |last| last.saturating_add(1)));
         let manifest_len = rewrite::len(&catalog);
         shared.catalog = Arc::new(catalog);
         let writer = Writer {
             part: Some(part),
+            witness,
             space: RingSpace::with_used(&used),
             frames,
             streams,

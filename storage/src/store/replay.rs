@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::keys::Head;
 use super::{Frame, Shared};
 use crate::catalog::Catalog;
 use crate::chunk::{Assembled, FrameId, Part};
@@ -31,21 +32,20 @@ pub(super) struct Replayed {
 
 type StreamNames = BTreeMap<(u64, u32), (SeriesId, u64)>;
 
-/// Replays all frames. `expected` are the ticks that must be there: a broken frame that is not
-/// among them was never acknowledged.
+/// Replays all frames. The head tells which ticks must be there: a broken frame that is not among
+/// them was never acknowledged.
 pub(super) fn replay(
     frames: BTreeMap<FrameId, Assembled>,
-    expected: &[u64],
+    head: &Head,
     catalog: &Catalog,
     table: &SeriesTable,
 ) -> Replayed {
     let mut out = Replayed::default();
-    let highest = frames
-        .keys()
-        .map(|(seq, _)| *seq)
-        .chain(expected.iter().copied())
-        .max();
-    out.next_seq = highest.map_or(0, |seq| seq.saturating_add(1));
+    let highest = frames.keys().map(|(seq, _)| *seq).max();
+    out.next_seq = highest
+        .map_or(0, |seq| seq.saturating_add(1))
+        .max(head.next_seq);
+    let expected = &head.ticks;
     let (rows, streams): (Vec<_>, Vec<_>) = frames
         .into_iter()
         .partition(|((_, part), _)| *part == Part::Rows);
@@ -147,17 +147,13 @@ impl Replayed {
         if catalog.covers(slot) {
             return true;
         }
-        let named = names.get(&(tick.epoch, row.stream));
-        let Some((series, pod)) = named.filter(|(series, _)| table.contains(*series)) else {
+        let known = names.get(&(tick.epoch, row.stream));
+        let Some((series, pod)) = known.filter(|(series, _)| table.contains(*series)) else {
             return false;
         };
         let stream = self.streams.restore(*series, *pod, row.at);
-        let open = self
-            .shared
-            .open
-            .entry(slot.start)
-            .or_insert_with(|| OpenSlot::new(slot.start));
-        open.push(*series, Row::new(slot, row.at, stream, row.cpu, row.memory));
+        let row_in_memory = Row::new(slot, row.at, stream, row.cpu, row.memory);
+        OpenSlot::add(&mut self.shared.open, slot, *series, row_in_memory);
         self.shared.note_last(*series, row.at);
         true
     }

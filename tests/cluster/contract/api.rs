@@ -43,9 +43,7 @@ pub async fn an_apply_of_another_managers_field_conflicts(cluster: &'static Clus
     Ok(())
 }
 
-pub async fn a_forced_apply_takes_the_field_and_rolls_the_pods(
-    cluster: &'static Cluster,
-) -> Result {
+pub async fn a_forced_apply_takes_the_field_and_rolls_the_pods(cluster: &'static Cluster) -> Result {
     let namespace = cluster.namespace("force").await?;
     let web = web(&namespace, 2).await?;
     let before = web.wait_ready(SOON).await?;
@@ -91,19 +89,14 @@ pub async fn a_quota_and_a_limit_range_bound_a_resize(cluster: &'static Cluster)
     let pod = web.wait_ready(SOON).await?[0].name_any();
     wait_for_used_cpu(&namespace, "200m").await?;
 
-    for (cpu, message) in [
-        ("400m", "exceeded quota"),
-        ("40m", "minimum cpu usage per Container"),
-    ] {
+    for (cpu, message) in [("400m", "exceeded quota"), ("40m", "minimum cpu usage per Container")] {
         let answer = namespace.resize(&pod, "app", json!({"cpu": cpu})).await;
         let refused = answer.err().context("the resize went through")?;
         assert!(refused.to_string().contains(message), "{refused}");
         assert_eq!(refusal::<()>(Err(refused))?.0, 403);
     }
 
-    namespace
-        .resize(&pod, "app", json!({"cpu": "250m"}))
-        .await?;
+    namespace.resize(&pod, "app", json!({"cpu": "250m"})).await?;
     wait_for_used_cpu(&namespace, "250m").await
 }
 
@@ -173,19 +166,11 @@ pub async fn a_custom_resource_is_served_after_its_definition(cluster: &'static 
         )
         .await?;
 
-    let widget = |size| {
-        format!(
-            "{{apiVersion: contract.test/v1, kind: Widget, metadata: {{name: w}}, size: {size}}}"
-        )
-    };
+    let widget = |size| format!("{{apiVersion: contract.test/v1, kind: Widget, metadata: {{name: w}}, size: {size}}}");
     let made: Vec<DynamicObject> = namespace.apply(&widget(9)).await?;
 
     assert_eq!(made[0].data["size"], 9);
-    let refused = namespace
-        .apply(&widget(10))
-        .await
-        .err()
-        .context("accepted")?;
+    let refused = namespace.apply(&widget(10)).await.err().context("accepted")?;
     assert!(format!("{refused:#}").contains("too big"), "{refused:#}");
     Ok(())
 }

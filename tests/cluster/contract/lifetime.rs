@@ -20,10 +20,7 @@ pub async fn a_wait_that_fails_tells_what_it_saw(_: &'static Cluster) -> Result 
     let error = wait_for("a sum of 3", Duration::from_millis(250), never).await;
 
     let message = error.err().context("it ended well")?.to_string();
-    assert_eq!(
-        message,
-        "waited 250ms for a sum of 3; last seen: the sum is 2"
-    );
+    assert_eq!(message, "waited 250ms for a sum of 3; last seen: the sum is 2");
     Ok(())
 }
 
@@ -40,9 +37,7 @@ pub async fn a_cluster_ends_with_the_process_that_started_it(cluster: &'static C
     let port = wait_for("the other run's cluster", SOON, || async {
         let text = fs::read_to_string(&output)?;
         ensure!(text.contains("Ctrl-C"), "it printed {text:?}");
-        let path = text
-            .lines()
-            .find_map(|l| l.strip_prefix("export KUBECONFIG="));
+        let path = text.lines().find_map(|l| l.strip_prefix("export KUBECONFIG="));
         port_of(path.context("it printed no KUBECONFIG")?)
     })
     .await?;
@@ -52,10 +47,7 @@ pub async fn a_cluster_ends_with_the_process_that_started_it(cluster: &'static C
     run.0.wait()?;
 
     wait_for("its API server to be gone", SOON, || async {
-        ensure!(
-            TcpStream::connect(("127.0.0.1", port)).is_err(),
-            "it answers"
-        );
+        ensure!(TcpStream::connect(("127.0.0.1", port)).is_err(), "it answers");
         Ok(())
     })
     .await

@@ -20,29 +20,17 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// A Deployment with one Burstable container `app` that uses 70m and 64Mi.
 async fn web(namespace: &Namespace, replicas: u32) -> Result<Workload> {
-    let app = Container::new("app")
-        .requests("200m", "128Mi")
-        .limits("500m", "256Mi")
-        .usage("70m", "64Mi");
+    let app = Container::new("app").requests("200m", "128Mi").limits("500m", "256Mi").usage("70m", "64Mi");
     let web = namespace.deployment("web").replicas(replicas);
     web.container(app).create().await
 }
 
-async fn wait_for_requests(
-    namespace: &Namespace,
-    pod: &str,
-    container: &str,
-    cpu: &str,
-    memory: &str,
-) -> Result<Pod> {
+async fn wait_for_requests(namespace: &Namespace, pod: &str, container: &str, cpu: &str, memory: &str) -> Result<Pod> {
     let what = format!("{container} of {pod} to have {cpu} and {memory}");
     wait_for(what, SOON, || async {
         let pod = namespace.pod(pod).await?;
         let actual = actual_requests(&pod, container)?;
-        ensure!(
-            actual["cpu"] == cpu && actual["memory"] == memory,
-            "{actual:?}"
-        );
+        ensure!(actual["cpu"] == cpu && actual["memory"] == memory, "{actual:?}");
         Ok(pod)
     })
     .await

@@ -8,13 +8,10 @@ use serde_json::json;
 
 use super::{SOON, refusal, wait_for_requests, web};
 use crate::harness::{
-    Cluster, Container, Result, actual_requests, container_status, is_ready, restart_count,
-    wait_for,
+    Cluster, Container, Result, actual_requests, container_status, is_ready, restart_count, wait_for,
 };
 
-pub async fn a_resize_is_actuated_and_leaves_the_template_alone(
-    cluster: &'static Cluster,
-) -> Result {
+pub async fn a_resize_is_actuated_and_leaves_the_template_alone(cluster: &'static Cluster) -> Result {
     let namespace = cluster.namespace("resize").await?;
     let web = web(&namespace, 2).await?;
     let pods = web.wait_ready(SOON).await?;
@@ -28,10 +25,7 @@ pub async fn a_resize_is_actuated_and_leaves_the_template_alone(
     assert_eq!(restart_count(&resized, "app")?, 0);
     assert_eq!(condition(&resized, "PodResizeInProgress"), None);
     let limits = &container_status(&resized, "app")?.resources;
-    let limits = limits
-        .as_ref()
-        .and_then(|r| r.limits.clone())
-        .unwrap_or_default();
+    let limits = limits.as_ref().and_then(|r| r.limits.clone()).unwrap_or_default();
     assert_eq!(limits["cpu"].0, "500m", "limits stay");
     assert_eq!(web.generation().await?, generation);
     assert_eq!(web.template().await?, template);
@@ -40,9 +34,7 @@ pub async fn a_resize_is_actuated_and_leaves_the_template_alone(
     Ok(())
 }
 
-pub async fn a_resize_restarts_a_container_whose_policy_says_so(
-    cluster: &'static Cluster,
-) -> Result {
+pub async fn a_resize_restarts_a_container_whose_policy_says_so(cluster: &'static Cluster) -> Result {
     let namespace = cluster.namespace("restart").await?;
     let app = Container::new("app").requests("200m", "128Mi");
     let web = namespace.deployment("web");
@@ -50,15 +42,11 @@ pub async fn a_resize_restarts_a_container_whose_policy_says_so(
     let web = web.create().await?;
     let pod = web.wait_ready(SOON).await?[0].name_any();
 
-    namespace
-        .resize(&pod, "app", json!({"cpu": "150m"}))
-        .await?;
+    namespace.resize(&pod, "app", json!({"cpu": "150m"})).await?;
     let resized = wait_for_requests(&namespace, &pod, "app", "150m", "128Mi").await?;
     assert_eq!(restart_count(&resized, "app")?, 0);
 
-    namespace
-        .resize(&pod, "app", json!({"memory": "96Mi"}))
-        .await?;
+    namespace.resize(&pod, "app", json!({"memory": "96Mi"})).await?;
     let resized = wait_for_requests(&namespace, &pod, "app", "150m", "96Mi").await?;
     assert_eq!(restart_count(&resized, "app")?, 1);
     Ok(())
@@ -68,15 +56,10 @@ pub async fn a_held_resize_is_pending_until_released(cluster: &'static Cluster) 
     let namespace = cluster.namespace("hold").await?;
     let app = Container::new("app").requests("200m", "128Mi");
     let web = namespace.deployment("web").container(app);
-    let web = web
-        .pod_annotation("resize/hold", "Deferred")
-        .create()
-        .await?;
+    let web = web.pod_annotation("resize/hold", "Deferred").create().await?;
     let pod = web.wait_ready(SOON).await?[0].name_any();
 
-    namespace
-        .resize(&pod, "app", json!({"cpu": "150m"}))
-        .await?;
+    namespace.resize(&pod, "app", json!({"cpu": "150m"})).await?;
 
     wait_for("the resize to be Deferred", SOON, || async {
         let reason = condition(&namespace.pod(&pod).await?, "PodResizePending");
@@ -101,9 +84,7 @@ pub async fn a_slow_resize_is_in_progress_meanwhile(cluster: &'static Cluster) -
     let web = web.pod_annotation("resize/delay", "2s").create().await?;
     let pod = web.wait_ready(SOON).await?[0].name_any();
 
-    namespace
-        .resize(&pod, "app", json!({"cpu": "150m"}))
-        .await?;
+    namespace.resize(&pod, "app", json!({"cpu": "150m"})).await?;
 
     let busy = wait_for("the resize to be in progress", SOON, || async {
         let pod = namespace.pod(&pod).await?;
@@ -154,8 +135,7 @@ pub async fn a_sidecar_and_a_whole_pod_are_resized(cluster: &'static Cluster) ->
         "initContainers": [{"name": "proxy", "resources": {"requests": {"cpu": "80m"}}}],
     }});
     let params = PatchParams::default();
-    pods.patch_resize("whole", &params, &Patch::Strategic(patch))
-        .await?;
+    pods.patch_resize("whole", &params, &Patch::Strategic(patch)).await?;
 
     wait_for("both to be actuated", SOON, || async {
         let pod = serde_json::to_value(pods.get("whole").await?)?;
@@ -207,8 +187,6 @@ pub async fn a_resize_above_the_nodes_capacity_is_refused(cluster: &'static Clus
 /// The reason of a condition that is True; "" where it has none.
 fn condition(pod: &Pod, kind: &str) -> Option<String> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    let found = conditions
-        .iter()
-        .find(|c| c.type_ == kind && c.status == "True")?;
+    let found = conditions.iter().find(|c| c.type_ == kind && c.status == "True")?;
     Some(found.reason.clone().unwrap_or_default())
 }

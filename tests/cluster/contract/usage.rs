@@ -8,9 +8,7 @@ use kube::ResourceExt;
 use super::{SOON, refusal, web};
 use crate::harness::{Cluster, ComponentName, Container, Namespace, Result, wait_for};
 
-pub async fn metrics_list_the_usage_that_pods_are_annotated_with(
-    cluster: &'static Cluster,
-) -> Result {
+pub async fn metrics_list_the_usage_that_pods_are_annotated_with(cluster: &'static Cluster) -> Result {
     let namespace = cluster.namespace("usage").await?;
     let two = namespace.deployment("two").replicas(2);
     let two = two
@@ -33,12 +31,8 @@ pub async fn changed_usage_is_listed(cluster: &'static Cluster) -> Result {
     let pod = web.wait_ready(SOON).await?[0].name_any();
     wait_for_usage(&namespace, &pod, "app", 70, 64).await?;
 
-    namespace
-        .annotate_pod(&pod, "usage/cpu.app", Some("700m"))
-        .await?;
-    namespace
-        .annotate_pod(&pod, "usage/memory.app", Some("100Mi"))
-        .await?;
+    namespace.annotate_pod(&pod, "usage/cpu.app", Some("700m")).await?;
+    namespace.annotate_pod(&pod, "usage/memory.app", Some("100Mi")).await?;
 
     wait_for_usage(&namespace, &pod, "app", 700, 100).await
 }
@@ -86,13 +80,7 @@ pub async fn an_outage_of_metrics_server_is_seen_and_ends(_: &'static Cluster) -
 
 /// Waits until metrics-server lists this usage, in millicores (within 5 %: it
 /// divides a counter by the time between two scrapes) and MiB.
-async fn wait_for_usage(
-    namespace: &Namespace,
-    pod: &str,
-    container: &str,
-    millicores: u64,
-    mebibytes: u64,
-) -> Result {
+async fn wait_for_usage(namespace: &Namespace, pod: &str, container: &str, millicores: u64, mebibytes: u64) -> Result {
     let what = format!("{container} of {pod} to use {millicores}m and {mebibytes}Mi");
     wait_for(what, SOON, || async {
         let usage = namespace.usage().await?;

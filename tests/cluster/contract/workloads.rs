@@ -9,8 +9,7 @@ use serde_json::json;
 
 use super::{SOON, wait_for_requests, web};
 use crate::harness::{
-    Cluster, Container, Result, actual_requests, container_status, is_ready, requests,
-    restart_count, wait_for,
+    Cluster, Container, Result, actual_requests, container_status, is_ready, requests, restart_count, wait_for,
 };
 
 pub async fn nodes_are_ready(cluster: &'static Cluster) -> Result {
@@ -123,9 +122,7 @@ pub async fn an_oom_kill_and_a_crash_loop_are_reported(cluster: &'static Cluster
     assert_eq!((restart_count(&pod, "app")?, is_ready(&pod)), (2, false));
 
     // A resize after it keeps what was reported.
-    namespace
-        .resize(&name, "app", json!({"cpu": "150m"}))
-        .await?;
+    namespace.resize(&name, "app", json!({"cpu": "150m"})).await?;
     let pod = wait_for_requests(&namespace, &name, "app", "150m", "128Mi").await?;
     assert_eq!(restart_count(&pod, "app")?, 2);
     Ok(())

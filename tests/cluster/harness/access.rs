@@ -22,11 +22,7 @@ impl Namespace {
         let object = serde_json::from_value(json!({"metadata": {"name": name}}))?;
         let created = accounts.create(&PostParams::default(), &object).await;
         created.with_context(|| format!("create ServiceAccount {name}"))?;
-        Ok(ServiceAccount {
-            client: self.client(),
-            namespace: self.name().to_owned(),
-            name: name.to_owned(),
-        })
+        Ok(ServiceAccount { client: self.client(), namespace: self.name().to_owned(), name: name.to_owned() })
     }
 }
 
@@ -51,8 +47,7 @@ impl ServiceAccount {
 
     /// A bearer token that is valid for an hour.
     pub async fn token(&self) -> Result<String> {
-        let accounts: Api<v1::ServiceAccount> =
-            Api::namespaced(self.client.clone(), &self.namespace);
+        let accounts: Api<v1::ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
         let request: TokenRequest = serde_json::from_value(json!({"spec": {"audiences": []}}))?;
         let params = PostParams::default();
         let answer = accounts.create_token_request(&self.name, &params, &request);

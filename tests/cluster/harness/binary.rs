@@ -12,10 +12,7 @@ const BUILT: &str = "tests/controlplane/bin/controlplane";
 pub fn find() -> Result<PathBuf, String> {
     let (path, remedy) = match std::env::var_os(BINARY_VARIABLE) {
         Some(path) => (PathBuf::from(path), format!("fix {BINARY_VARIABLE}")),
-        None => (
-            Path::new(env!("CARGO_MANIFEST_DIR")).join(BUILT),
-            "run: just control-plane".to_owned(),
-        ),
+        None => (Path::new(env!("CARGO_MANIFEST_DIR")).join(BUILT), "run: just control-plane".to_owned()),
     };
     // Absolute, because the components run in a folder of their own.
     match std::path::absolute(&path) {

@@ -40,8 +40,7 @@ impl Cluster {
         let ports = Ports::choose()?;
         let identities = Identities::write(&dir, ports).context("make certificates")?;
         dir.write("kwok.yaml", KWOK_CONFIG)?;
-        let component =
-            |name| Component::new(name, binary, flags::of(name, &dir, ports), dir.path());
+        let component = |name| Component::new(name, binary, flags::of(name, &dir, ports), dir.path());
         let components = ALL.map(component).into();
         let cluster = Self {
             client: connect(&identities.admin).await?,
@@ -69,10 +68,7 @@ impl Cluster {
             self.start_component(name)?;
         }
         let addons = ADDONS
-            .replace(
-                "${METRICS_SERVER_PORT}",
-                &self.ports.metrics_server.to_string(),
-            )
+            .replace("${METRICS_SERVER_PORT}", &self.ports.metrics_server.to_string())
             .replace("${CA_BUNDLE}", &base64(self.ca.as_bytes()));
         objects::apply(&self.client, "addons", None, &addons).await?;
         nodes::create(&self.client).await?;
@@ -93,16 +89,10 @@ impl Cluster {
 
     /// Waits for `ready`, which `involved` bring about. When one of them dies,
     /// that is the answer; in either case the error quotes a log.
-    async fn unless_one_dies(
-        &self,
-        involved: &[Name],
-        ready: impl Future<Output = Result>,
-    ) -> Result {
+    async fn unless_one_dies(&self, involved: &[Name], ready: impl Future<Output = Result>) -> Result {
         let death = async {
             loop {
-                let mut checks = involved
-                    .iter()
-                    .map(|&n| self.component(n, Component::check));
+                let mut checks = involved.iter().map(|&n| self.component(n, Component::check));
                 if let Some(dead) = checks.find_map(Result::err) {
                     return dead;
                 }
@@ -186,21 +176,13 @@ impl Cluster {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Component>> {
-        self.components
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.components.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// In the order of their start.
-const ALL: [Name; 6] = [
-    Name::Etcd,
-    Name::ApiServer,
-    Name::ControllerManager,
-    Name::Scheduler,
-    Name::Kwok,
-    Name::MetricsServer,
-];
+const ALL: [Name; 6] =
+    [Name::Etcd, Name::ApiServer, Name::ControllerManager, Name::Scheduler, Name::Kwok, Name::MetricsServer];
 
 async fn connect(kubeconfig: &str) -> Result<Client> {
     let kubeconfig = Kubeconfig::from_yaml(kubeconfig).context("read the kubeconfig")?;

@@ -45,13 +45,7 @@ pub struct Component {
 
 impl Component {
     pub fn new(name: Name, binary: &Path, flags: Vec<String>, dir: &Path) -> Self {
-        Self {
-            name,
-            binary: binary.to_owned(),
-            flags,
-            log: dir.join(format!("{}.log", name.argument())),
-            child: None,
-        }
+        Self { name, binary: binary.to_owned(), flags, log: dir.join(format!("{}.log", name.argument())), child: None }
     }
 
     /// Starts the process. It ends with us, however we end: it watches the

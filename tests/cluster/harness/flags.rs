@@ -49,18 +49,12 @@ fn api_server(dir: &StateDir, ports: Ports) -> Vec<String> {
         "--authorization-mode=Node,RBAC".into(),
         "--service-cluster-ip-range=10.0.0.0/16".into(),
         "--allow-privileged".into(),
-        format!(
-            "--requestheader-client-ca-file={}",
-            file("front-proxy-ca.crt")
-        ),
+        format!("--requestheader-client-ca-file={}", file("front-proxy-ca.crt")),
         "--requestheader-allowed-names=front-proxy-client".into(),
         "--requestheader-username-headers=X-Remote-User".into(),
         "--requestheader-group-headers=X-Remote-Group".into(),
         "--requestheader-extra-headers-prefix=X-Remote-Extra-".into(),
-        format!(
-            "--proxy-client-cert-file={}",
-            file("front-proxy-client.crt")
-        ),
+        format!("--proxy-client-cert-file={}", file("front-proxy-client.crt")),
         format!("--proxy-client-key-file={}", file("front-proxy-client.key")),
         // No --enable-aggregator-routing: it refuses the ExternalName service
         // through which the API server finds metrics-server.
@@ -71,10 +65,7 @@ fn api_server(dir: &StateDir, ports: Ports) -> Vec<String> {
 
 fn controller_manager(dir: &StateDir) -> Vec<String> {
     vec![
-        format!(
-            "--kubeconfig={}",
-            dir.file("kube-controller-manager.kubeconfig")
-        ),
+        format!("--kubeconfig={}", dir.file("kube-controller-manager.kubeconfig")),
         format!("--service-account-private-key-file={}", dir.file("sa.key")),
         format!("--root-ca-file={}", dir.file("ca.crt")),
         "--use-service-account-credentials".into(),

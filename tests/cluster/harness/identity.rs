@@ -2,8 +2,7 @@
 
 use anyhow::Context;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 
 use super::Result;
@@ -114,30 +113,18 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let pem = params.self_signed(&key)?.pem();
-        Ok(Self {
-            pem,
-            issuer: Issuer::new(params, key),
-        })
+        Ok(Self { pem, issuer: Issuer::new(params, key) })
     }
 
     /// Writes `<name>.crt` and `<name>.key`, with `name` as common name.
-    fn sign(
-        &self,
-        dir: &StateDir,
-        name: &str,
-        hosts: &[&str],
-        usage: ExtendedKeyUsagePurpose,
-    ) -> Result {
+    fn sign(&self, dir: &StateDir, name: &str, hosts: &[&str], usage: ExtendedKeyUsagePurpose) -> Result {
         let key = KeyPair::generate()?;
         let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(hosts)?;
         params.distinguished_name.push(DnType::CommonName, name);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
-        dir.write(
-            &format!("{name}.crt"),
-            &params.signed_by(&key, &self.issuer)?.pem(),
-        )?;
+        dir.write(&format!("{name}.crt"), &params.signed_by(&key, &self.issuer)?.pem())?;
         dir.write(&format!("{name}.key"), &key.serialize_pem())
     }
 }

@@ -15,11 +15,7 @@
 //! **Invariant**: nothing here knows OptiPod, so that the contract of the
 //! control plane can be tested by itself; and no child outlives the test binary.
 
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "it offers what a test may need, which is more than each day's tests use"
-)]
+#![allow(dead_code, unused_imports, reason = "it offers what a test may need, which is more than each day's tests use")]
 
 mod access;
 mod binary;

@@ -27,12 +27,7 @@ pub struct Usage {
 impl Usage {
     /// CPU, rounded to millicores.
     pub fn millicores(&self) -> Result<u64> {
-        let units = [
-            ("n", 1),
-            ("u", 1_000),
-            ("m", 1_000_000),
-            ("", 1_000_000_000),
-        ];
+        let units = [("n", 1), ("u", 1_000), ("m", 1_000_000), ("", 1_000_000_000)];
         let nanocores = read(&self.cpu, &units).with_context(|| format!("read {self:?}"))?;
         Ok((nanocores + 500_000) / 1_000_000)
     }
@@ -66,15 +61,9 @@ impl Namespace {
         let object = serde_json::from_value(json!({"metadata": {"name": name}}))?;
         let created = namespaces.create(&PostParams::default(), &object).await;
         created.with_context(|| format!("create namespace {name}"))?;
-        let namespace = Self {
-            name: name.to_owned(),
-            client,
-        };
+        let namespace = Self { name: name.to_owned(), client };
         let accounts: Api<v1::ServiceAccount> = namespace.api();
-        wait_for("the default ServiceAccount", USABLE_WITHIN, || async {
-            Ok(accounts.get("default").await?)
-        })
-        .await?;
+        wait_for("the default ServiceAccount", USABLE_WITHIN, || async { Ok(accounts.get("default").await?) }).await?;
         Ok(namespace)
     }
 
@@ -98,9 +87,7 @@ impl Namespace {
     pub async fn label(&self, key: &str, value: &str) -> Result {
         let namespaces: Api<v1::Namespace> = Api::all(self.client());
         let patch = Patch::Merge(json!({"metadata": {"labels": {key: value}}}));
-        namespaces
-            .patch(&self.name, &PatchParams::default(), &patch)
-            .await?;
+        namespaces.patch(&self.name, &PatchParams::default(), &patch).await?;
         Ok(())
     }
 
@@ -133,9 +120,7 @@ impl Namespace {
         let api: Api<DynamicObject> = Api::namespaced_with(self.client(), &self.name, &resource);
         let list = api.list(&ListParams::default()).await?;
         let pods = list.items.into_iter();
-        Ok(pods
-            .map(|pod| (pod.name_any(), container_usages(&pod.data)))
-            .collect())
+        Ok(pods.map(|pod| (pod.name_any(), container_usages(&pod.data))).collect())
     }
 }
 
@@ -144,10 +129,7 @@ fn container_usages(pod: &serde_json::Value) -> BTreeMap<String, Usage> {
     let containers = pod["containers"].as_array().into_iter().flatten();
     containers
         .map(|container| {
-            let usage = Usage {
-                cpu: text(&container["usage"]["cpu"]),
-                memory: text(&container["usage"]["memory"]),
-            };
+            let usage = Usage { cpu: text(&container["usage"]["cpu"]), memory: text(&container["usage"]["memory"]) };
             (text(&container["name"]), usage)
         })
         .collect()

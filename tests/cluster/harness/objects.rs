@@ -16,12 +16,7 @@ const SERVED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Server-side applies every document of `yaml` as `manager`, without force.
 /// `namespace` is for the documents that are namespaced and name none.
-pub async fn apply(
-    client: &Client,
-    manager: &str,
-    namespace: Option<&str>,
-    yaml: &str,
-) -> Result<Vec<DynamicObject>> {
+pub async fn apply(client: &Client, manager: &str, namespace: Option<&str>, yaml: &str) -> Result<Vec<DynamicObject>> {
     let mut applied = Vec::new();
     for object in parse(yaml)? {
         let api = api_of(client, &object, namespace).await?;
@@ -56,11 +51,7 @@ fn outdented(yaml: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-async fn api_of(
-    client: &Client,
-    object: &DynamicObject,
-    namespace: Option<&str>,
-) -> Result<Api<DynamicObject>> {
+async fn api_of(client: &Client, object: &DynamicObject, namespace: Option<&str>) -> Result<Api<DynamicObject>> {
     let types = object.types.as_ref().context("a manifest needs a kind")?;
     let kind = GroupVersionKind::try_from(types).context("read apiVersion")?;
     let (resource, scope) = discover(client, &kind).await?;

@@ -15,10 +15,7 @@ pub fn is_ready(pod: &Pod) -> bool {
 }
 
 pub fn container_status<'a>(pod: &'a Pod, container: &str) -> Result<&'a ContainerStatus> {
-    let statuses = pod
-        .status
-        .as_ref()
-        .and_then(|s| s.container_statuses.as_ref());
+    let statuses = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref());
     let found = statuses.and_then(|all| all.iter().find(|s| s.name == container));
     found.with_context(|| format!("container {container} has no status"))
 }
@@ -42,13 +39,8 @@ pub fn actual_requests(pod: &Pod, container: &str) -> Result<BTreeMap<String, St
 }
 
 fn requests_of(resources: Option<&ResourceRequirements>) -> BTreeMap<String, String> {
-    let requests = resources
-        .and_then(|r| r.requests.clone())
-        .unwrap_or_default();
-    requests
-        .into_iter()
-        .map(|(key, value)| (key, value.0))
-        .collect()
+    let requests = resources.and_then(|r| r.requests.clone()).unwrap_or_default();
+    requests.into_iter().map(|(key, value)| (key, value.0)).collect()
 }
 
 impl Namespace {
@@ -71,8 +63,7 @@ impl Namespace {
         let containers = json!([{"name": container, "resources": resources}]);
         let patch = Patch::Strategic(json!({"spec": {"containers": containers}}));
         let pods: Api<Pod> = self.api();
-        pods.patch_resize(pod, &PatchParams::default(), &patch)
-            .await
+        pods.patch_resize(pod, &PatchParams::default(), &patch).await
     }
 
     /// What a kubelet reports after the kernel killed the container for memory
@@ -105,28 +96,18 @@ impl Namespace {
         .await
     }
 
-    async fn set_status(
-        &self,
-        pod: &str,
-        container: &str,
-        ready: bool,
-        change: impl FnOnce(&mut Value),
-    ) -> Result {
+    async fn set_status(&self, pod: &str, container: &str, ready: bool, change: impl FnOnce(&mut Value)) -> Result {
         let current = serde_json::to_value(self.pod(pod).await?)?;
         // The list is atomic: a patch has to give all of it.
         let mut statuses = current["status"]["containerStatuses"].clone();
-        let found = statuses
-            .as_array_mut()
-            .and_then(|all| all.iter_mut().find(|s| s["name"] == container));
+        let found = statuses.as_array_mut().and_then(|all| all.iter_mut().find(|s| s["name"] == container));
         change(found.with_context(|| format!("container {container} has no status"))?);
         let ready = if ready { "True" } else { "False" };
-        let conditions =
-            ["Ready", "ContainersReady"].map(|kind| json!({"type": kind, "status": ready}));
+        let conditions = ["Ready", "ContainersReady"].map(|kind| json!({"type": kind, "status": ready}));
         let patch = json!({"status": {"containerStatuses": statuses, "conditions": conditions}});
         let params = PatchParams::default();
         let pods: Api<Pod> = self.api();
-        pods.patch_status(pod, &params, &Patch::Strategic(patch))
-            .await?;
+        pods.patch_status(pod, &params, &Patch::Strategic(patch)).await?;
         Ok(())
     }
 }

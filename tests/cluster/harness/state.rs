@@ -88,13 +88,7 @@ impl Ports {
                 held.push((port, listener));
             }
             if let [a, b, c, d, e] = held.as_slice() {
-                return Ok(Self {
-                    etcd: a.0,
-                    etcd_peer: b.0,
-                    api_server: c.0,
-                    kubelet: d.0,
-                    metrics_server: e.0,
-                });
+                return Ok(Self { etcd: a.0, etcd_peer: b.0, api_server: c.0, kubelet: d.0, metrics_server: e.0 });
             }
         }
         bail!("no five free loopback ports between {FIRST} and {LAST}")

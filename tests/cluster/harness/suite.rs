@@ -65,9 +65,7 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
     let binary = binary::find();
-    let trials = tests
-        .into_iter()
-        .map(|test| test.into_trial(binary.clone()));
+    let trials = tests.into_iter().map(|test| test.into_trial(binary.clone()));
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     if let Some(Some(cluster)) = CLUSTER.get() {
         cluster.stop(conclusion.has_failed());
@@ -117,9 +115,7 @@ fn run_one(body: fn(&'static Cluster) -> TestFuture, binary: &Path) -> Result<()
     let cluster = shared(binary)?;
     let outcome = RUNTIME.block_on(async {
         let timed_out = |_| Err(anyhow!("the test took longer than {TEST_DEADLINE:?}"));
-        tokio::time::timeout(TEST_DEADLINE, body(cluster))
-            .await
-            .unwrap_or_else(timed_out)
+        tokio::time::timeout(TEST_DEADLINE, body(cluster)).await.unwrap_or_else(timed_out)
     });
     outcome.map_err(|error| Failed::from(format!("{error:#}")))
 }

@@ -40,10 +40,7 @@ pub struct Container {
 
 impl Container {
     pub fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            ..Self::default()
-        }
+        Self { name: name.to_owned(), ..Self::default() }
     }
 
     pub fn requests(mut self, cpu: &str, memory: &str) -> Self {
@@ -69,8 +66,7 @@ impl Container {
     }
 
     fn manifest(&self) -> Value {
-        let policy =
-            |resource| json!({"resourceName": resource, "restartPolicy": "RestartContainer"});
+        let policy = |resource| json!({"resourceName": resource, "restartPolicy": "RestartContainer"});
         let policies: Vec<Value> = self.restarts_on_resize_of.iter().map(policy).collect();
         json!({
             "name": self.name,
@@ -84,9 +80,7 @@ impl Container {
 fn quantities(cpu: &str, memory: &str) -> BTreeMap<String, String> {
     let pairs = [("cpu", cpu), ("memory", memory)];
     let given = pairs.into_iter().filter(|(_, value)| !value.is_empty());
-    given
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect()
+    given.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 /// A workload to be created. Its pods carry the label `app: <name>`.
@@ -138,16 +132,9 @@ impl<'a> Builder<'a> {
 
     /// Creates it and returns at once; `Workload::wait_ready` waits for its pods.
     pub async fn create(self) -> Result<Workload> {
-        let api = Api::namespaced_with(
-            self.namespace.client(),
-            self.namespace.name(),
-            &self.kind.resource(),
-        );
+        let api = Api::namespaced_with(self.namespace.client(), self.namespace.name(), &self.kind.resource());
         let object: DynamicObject = serde_json::from_value(self.manifest())?;
-        let params = PostParams {
-            field_manager: Some(OWNER.to_owned()),
-            ..PostParams::default()
-        };
+        let params = PostParams { field_manager: Some(OWNER.to_owned()), ..PostParams::default() };
         let created = api.create(&params, &object).await;
         created.with_context(|| format!("create {:?} {}", self.kind, self.name))?;
         Ok(Workload {
@@ -230,15 +217,8 @@ impl Workload {
 
     /// The field managers of the object itself, subresources left out.
     pub async fn field_managers(&self) -> Result<Vec<String>> {
-        let entries = self
-            .get()
-            .await?
-            .metadata
-            .managed_fields
-            .unwrap_or_default();
-        let own = entries
-            .into_iter()
-            .filter(|entry| entry.subresource.is_none());
+        let entries = self.get().await?.metadata.managed_fields.unwrap_or_default();
+        let own = entries.into_iter().filter(|entry| entry.subresource.is_none());
         Ok(own.filter_map(|entry| entry.manager).collect())
     }
 
@@ -260,10 +240,7 @@ impl Workload {
             let object = self.get().await?;
             let status = &object.data["status"];
             let seen = status["observedGeneration"].as_i64();
-            ensure!(
-                seen == object.metadata.generation,
-                "generation {seen:?} seen"
-            );
+            ensure!(seen == object.metadata.generation, "generation {seen:?} seen");
             let (wanted, ready) = match self.kind {
                 Kind::DaemonSet => ("desiredNumberScheduled", "numberReady"),
                 _ => ("replicas", "readyReplicas"),
@@ -274,15 +251,8 @@ impl Workload {
             };
             let ready = status[ready].as_u64().unwrap_or(0);
             let pods = self.pods().await?;
-            ensure!(
-                wanted == Some(ready),
-                "{ready} of {wanted:?} ready: {status}"
-            );
-            ensure!(
-                pods.len() as u64 == ready,
-                "{} pods for {ready}",
-                pods.len()
-            );
+            ensure!(wanted == Some(ready), "{ready} of {wanted:?} ready: {status}");
+            ensure!(pods.len() as u64 == ready, "{} pods for {ready}", pods.len());
             ensure!(pods.iter().all(is_ready), "not all pods are Ready");
             Ok(pods)
         })

@@ -17,7 +17,7 @@ use self::fieldset::FieldSet;
 use self::schema::Rules;
 use super::kinds::Kind;
 use super::status::StatusError;
-use crate::json::{list_at, set, str_at};
+use crate::json::{At as _, list_at, set, str_at};
 
 /// Who writes, as `managedFields` tells managers apart.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -188,7 +188,7 @@ fn finish(live: &Value, config: &Value, mut object: Value, managers: &Managers) 
         "resourceVersion",
     ] {
         crate::json::carry(live, &mut object, &["metadata", field]);
-        if let Some(given) = config.pointer(&format!("/metadata/{field}")) {
+        if let Some(given) = config.at(&format!("/metadata/{field}")) {
             set(&mut object, &["metadata", field], given.clone());
         }
     }
