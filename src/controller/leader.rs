@@ -85,7 +85,7 @@ impl Elector {
     pub(super) async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let pause = self.turn().await;
-            tokio::select! { () = stop.cancelled() => {}, () = sleep(pause) => {} }
+            tokio::select! { biased; () = stop.cancelled() => {}, () = sleep(pause) => {} }
         }
         self.release().await;
     }

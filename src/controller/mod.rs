@@ -197,6 +197,7 @@ impl Controller {
             sleep(GRACE).await;
         };
         tokio::select! {
+            biased;
             () = self.work(&shutdown) => {}
             () = ended => tracing::warn!("a cycle was abandoned at shutdown"),
         }
@@ -219,6 +220,7 @@ impl Controller {
             if !self.leadership.leads() {
                 led = false;
                 tokio::select! {
+                    biased;
                     () = shutdown.cancelled() => {}
                     () = self.leadership.changed() => {}
                     () = sleep(Duration::from_secs(1)) => {}
@@ -244,6 +246,7 @@ impl Controller {
                 return;
             }
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => {}
                 () = self.shared.changed() => {}
                 () = sleep(PATIENCE) => tracing::warn!(?missing, "waiting for the first list of these; check the rights to list and watch them"),
@@ -264,6 +267,7 @@ impl Controller {
             // Without a policy we still look up now and then, for the sake of leadership.
             let next = self.schedule.next().unwrap_or_else(|| Instant::now() + RETRY);
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => {}
                 () = self.shared.changed() => {}
                 () = sleep_until(next) => {}

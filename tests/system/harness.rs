@@ -1,6 +1,6 @@
 //! A simulated cluster, a usage provider that answers what it is told, and a controller between them.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use optipod::clock::Clock;
 use optipod::controller::{Controller, ControllerOptions, Deps, Providers};
 use optipod::provider::{ProviderError, UsageProvider, UsageQuery};
@@ -97,10 +97,6 @@ impl Harness {
         let harness = Self { api, provider, metrics: Metrics::new().unwrap(), clock, running: None };
         sleep(Duration::from_secs(1)).await;
         harness
-    }
-
-    pub fn now(&self) -> Timestamp {
-        self.clock.now()
     }
 
     pub fn options() -> ControllerOptions {
@@ -230,10 +226,10 @@ impl Harness {
         self.writes(|entry| entry.resource == "optimizationpolicies").len()
     }
 
-    /// Reasons of events about one object.
+    /// Reasons of events about one object; the double keeps them as the core API shows them.
     pub fn events(&self, name: &str) -> Vec<String> {
-        let events = self.api.list("events.k8s.io/v1", "Event");
-        let about = events.iter().filter(|event| event["regarding"]["name"] == name);
+        let events = self.api.list("v1", "Event");
+        let about = events.iter().filter(|event| event["involvedObject"]["name"] == name);
         about.map(|event| event["reason"].as_str().unwrap_or_default().to_owned()).collect()
     }
 }

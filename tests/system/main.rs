@@ -4,5 +4,6 @@
 
 mod changes;
 mod harness;
+mod order;
 mod restraint;
 mod trouble;

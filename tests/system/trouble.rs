@@ -208,7 +208,7 @@ async fn shutdown_ends_within_ten_seconds_even_while_a_write_hangs() {
 
 #[tokio::test(start_paused = true)]
 async fn readiness_names_the_watch_that_is_missing() {
-    let mut harness = Harness::new().await;
+    let harness = Harness::new().await;
     harness.api.deny(Deny::new("list", "horizontalpodautoscalers.autoscaling"));
     harness.deployment("web", 1).await;
     harness.policy("p", json!({}));
