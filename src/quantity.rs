@@ -48,7 +48,7 @@ impl Bytes {
     /// From bytes as a float, rounded up to the next mebibyte. NaN and negative values give zero.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // `as` saturates, which is what we state
     pub fn from_f64_ceil_mib(bytes: f64) -> Self {
-        Self(((bytes / Self::MIB as f64) - 1e-9).ceil() as u64 * Self::MIB)
+        Self((((bytes / Self::MIB as f64) - 1e-9).ceil() as u64).saturating_mul(Self::MIB))
     }
 
     /// The same amount in bytes as a float.
@@ -253,6 +253,7 @@ mod tests {
         assert_eq!(Millicores::from_cores_ceil(0.100_1), Millicores(101));
         assert_eq!(Millicores::from_cores_ceil(f64::NAN), Millicores(0));
         assert_eq!(Bytes::from_f64_ceil_mib(1.0), Bytes(Bytes::MIB));
+        assert_eq!(Bytes::from_f64_ceil_mib(1e30), Bytes(u64::MAX));
         assert_eq!(Bytes::from_f64_ceil_mib(2.0 * 1_048_576.0), Bytes(2 * Bytes::MIB));
     }
 

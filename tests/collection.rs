@@ -40,7 +40,7 @@ impl Bench {
         let now = optipod_storage::Timestamp(clock.now().as_millisecond());
         let store = Arc::new(Store::open(dir.path(), StoreOptions::default(), now).unwrap());
         let metrics = Metrics::new().unwrap();
-        let collector = Collector::new(sim.client(), store.clone(), metrics, CollectorOptions::default());
+        let collector = Collector::new(sim.client(), store.clone(), &metrics, &CollectorOptions::default());
         let collector = Arc::new(collector);
         let (channel, server) =
             serve_in_memory(Api::new(store, clock, Duration::from_hours(48)), CancellationToken::new());

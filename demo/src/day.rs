@@ -103,7 +103,7 @@ impl Optipod {
         let (retention, interval) = (settings.retention()?, settings.scrape_interval()?);
         let recommender = Arc::new(Recommender::open(dir, retention, interval, client.clone(), &metrics, clock)?);
         let channel = recommender.channel(shutdown.clone());
-        let controller = run::controller_of(&settings, client, run::in_memory(channel.clone()), &metrics, clock);
+        let controller = run::controller_of(&settings, client, run::in_memory(channel.clone()), &metrics, clock)?;
         let stop = shutdown.clone();
         tokio::spawn(async move { recommender.collect(stop).await });
         tokio::spawn(controller.run(shutdown.clone()));

@@ -46,7 +46,11 @@ fn line(frame: &Frame) -> String {
     let newest = newest.map_or(String::new(), |c| format!("  {} {} {}", c.method, c.workload, c.sizes.join(", ")));
     format!(
         "{}  {} containers, {} samples  freed {:.1} cores, {:.1} GiB{newest}\n",
-        frame.now.strftime("%H:%M"), frame.learned.0, frame.learned.1, freed.cores, freed.gib
+        frame.now.strftime("%H:%M"),
+        frame.learned.0,
+        frame.learned.1,
+        freed.cores,
+        freed.gib
     )
 }
 
@@ -115,7 +119,8 @@ fn recent(text: &mut String, frame: &Frame) {
     }
     for change in frame.changes.iter().take(5) {
         let at = change.at.strftime("%H:%M");
-        let _ = writeln!(text, "  {at} {:<8}{:<26}{}", change.method, change.workload, clip(&change.sizes.join(", "), 70));
+        let _ =
+            writeln!(text, "  {at} {:<8}{:<26}{}", change.method, change.workload, clip(&change.sizes.join(", "), 70));
         let _ = writeln!(text, "        {}", clip(&change.why, 104));
     }
 }
@@ -140,14 +145,46 @@ pub fn summary(report: &Report) -> String {
     let totals = &report.totals;
     let cores = |millicores: u64| millicores as f64 / 1000.0;
     let gib = |bytes: u64| bytes as f64 / GIB;
-    let errors: Vec<f64> = report.containers.iter().flat_map(|r| [r.error.cpu, r.error.memory]).flat_map(|q| [q.p50, q.p90, q.p99]).collect();
+    let errors: Vec<f64> = report
+        .containers
+        .iter()
+        .flat_map(|r| [r.error.cpu, r.error.memory])
+        .flat_map(|q| [q.p50, q.p90, q.p99])
+        .collect();
     let mean = errors.iter().sum::<f64>() / (errors.len().max(1) as f64);
     let mut text = String::new();
-    let _ = writeln!(text, "\nAfter {} hours: {} workloads, {} containers, {} samples", report.simulated_seconds / 3600, totals.workloads, totals.containers, totals.samples);
-    let _ = writeln!(text, "  CPU requests     {:.1} → {:.1} cores", cores(totals.cpu_millicores_before), cores(totals.cpu_millicores_after));
-    let _ = writeln!(text, "  memory requests  {:.1} → {:.1} GiB", gib(totals.memory_bytes_before), gib(totals.memory_bytes_after));
-    let _ = writeln!(text, "  OOM kills        {} without OptiPod, {} with it", totals.oom_kills_before, totals.oom_kills_after);
-    let _ = writeln!(text, "  changes          {} to {} workloads ({})", totals.applied, totals.changed_workloads, list(&totals.applied_by_method));
+    let _ = writeln!(
+        text,
+        "\nAfter {} hours: {} workloads, {} containers, {} samples",
+        report.simulated_seconds / 3600,
+        totals.workloads,
+        totals.containers,
+        totals.samples
+    );
+    let _ = writeln!(
+        text,
+        "  CPU requests     {:.1} → {:.1} cores",
+        cores(totals.cpu_millicores_before),
+        cores(totals.cpu_millicores_after)
+    );
+    let _ = writeln!(
+        text,
+        "  memory requests  {:.1} → {:.1} GiB",
+        gib(totals.memory_bytes_before),
+        gib(totals.memory_bytes_after)
+    );
+    let _ = writeln!(
+        text,
+        "  OOM kills        {} without OptiPod, {} with it",
+        totals.oom_kills_before, totals.oom_kills_after
+    );
+    let _ = writeln!(
+        text,
+        "  changes          {} to {} workloads ({})",
+        totals.applied,
+        totals.changed_workloads,
+        list(&totals.applied_by_method)
+    );
     let _ = writeln!(text, "  percentiles      {:.2} % from the exact ones on average", mean * 100.0);
     text
 }

@@ -106,15 +106,15 @@ pub struct Collector {
 
 impl Collector {
     /// A collector that has not begun. `client` should not retry by itself: the retry policy is ours.
-    pub fn new(client: kube::Client, store: Arc<Store>, metrics: Metrics, mut options: CollectorOptions) -> Self {
-        options.timeout = options.timeout.min(options.interval);
+    pub fn new(client: kube::Client, store: Arc<Store>, metrics: &Metrics, options: &CollectorOptions) -> Self {
+        let options = CollectorOptions { timeout: options.timeout.min(options.interval), ..options.clone() };
         Self {
             owners: Arc::new(Owners::default()),
             keeper: Keeper::new(store.clone(), options.waiting_samples),
             health: CollectorHealth::new(options.interval),
             client,
             store,
-            metrics,
+            metrics: metrics.clone(),
             options,
         }
     }

@@ -9,7 +9,7 @@ use http::Request;
 use http_body_util::{BodyExt as _, Limited};
 use jiff::Timestamp;
 use kube::client::Body;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -108,42 +108,50 @@ fn advice(code: u16) -> &'static str {
     }
 }
 
-/// Decodes the list. Names and quantities are borrowed from `body`; one bad amount does not spoil the others.
+/// Decodes the list. Names and quantities are borrowed from `body`; one bad item does not spoil the others: what it lacks
+/// is empty or `None`.
 pub fn decode(body: &[u8]) -> Result<Vec<PodPoints<'_>>, ScrapeError> {
     let list: List<'_> = serde_json::from_slice(body).map_err(|error| ScrapeError::Malformed(error.to_string()))?;
+    if list.kind != KIND {
+        return Err(ScrapeError::Malformed(format!("its kind is \"{}\"", list.kind)));
+    }
     Ok(list.items.into_iter().map(PodPoints::from).collect())
 }
+
+const KIND: &str = "PodMetricsList";
 
 /// The few fields of `PodMetricsList` that we use.
 #[derive(Deserialize)]
 struct List<'a> {
     #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "null_is_empty")]
     items: Vec<Item<'a>>,
 }
 
 #[derive(Deserialize)]
 struct Item<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     metadata: Metadata<'a>,
     #[serde(borrow, default)]
     timestamp: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "null_is_empty")]
     containers: Vec<ContainerItem<'a>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct Metadata<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     name: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     namespace: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
 struct ContainerItem<'a> {
-    #[serde(borrow)]
-    name: Cow<'a, str>,
     #[serde(borrow, default)]
+    name: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "null_is_empty")]
     usage: Amounts<'a>,
 }
 
@@ -153,6 +161,11 @@ struct Amounts<'a> {
     cpu: Cow<'a, str>,
     #[serde(borrow, default)]
     memory: Cow<'a, str>,
+}
+
+/// Go writes an empty list or map as `null`.
+fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(value: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(value)?.unwrap_or_default())
 }
 
 impl<'a> From<Item<'a>> for PodPoints<'a> {
@@ -203,6 +216,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_missing_or_null_is_empty_and_spoils_nothing() {
+        let list = |items: &str| format!(r#"{{"kind":"PodMetricsList","items":{items}}}"#);
+        assert_eq!(decode(list("null").as_bytes()).unwrap(), []);
+        let body = list(r#"[{},{"containers":null},{"metadata":{"name":"p"},"containers":[{"usage":null}]}]"#);
+        let points = decode(body.as_bytes()).unwrap();
+        assert_eq!(points.iter().map(|pod| pod.containers.len()).collect::<Vec<_>>(), [0, 0, 1]);
+        let nothing = ContainerPoint { name: "".into(), cpu: None, memory: None };
+        assert_eq!((&*points[2].pod, &points[2].containers[0]), ("p", &nothing));
+    }
+
+    #[test]
     fn names_are_borrowed_from_the_body() {
         let points = decode(BODY.as_bytes()).unwrap();
         assert!(matches!(points[0].pod, Cow::Borrowed(_)));
@@ -212,7 +236,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_malformed_and_says_so() {
-        for body in ["", "<html>", "{}", "[]", r#"{"items":{}}"#, r#"{"items":[{"metadata":{"name":"x"}}]}"#] {
+        for body in ["", "<html>", "{}", "[]", r#"{"kind":"PodMetricsList","items":{}}"#, r#"{"kind":"PodList"}"#] {
             let error = decode(body.as_bytes()).unwrap_err();
             assert!(error.to_string().contains("PodMetricsList"), "{body}: {error}");
         }

@@ -31,7 +31,7 @@ impl Bench {
         let clock = Clock::starting_at(epoch());
         let store = Arc::new(Store::open(dir.path(), StoreOptions::default(), keep::stored_time(clock.now())).unwrap());
         let metrics = Metrics::new().unwrap();
-        let collector = Collector::new(server.client(), store.clone(), metrics.clone(), CollectorOptions::default());
+        let collector = Collector::new(server.client(), store.clone(), &metrics, &CollectorOptions::default());
         Self {
             server,
             store,
@@ -284,4 +284,18 @@ async fn quantiles_of_what_was_collected_are_those_of_the_sorted_points() {
         let got = usage.cpu.quantile(q);
         assert!((got - exact).abs() < 0.01, "p{q}: {got} is not {exact}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn on_many_threads_a_tick_does_the_same() {
+    let bench = Bench::new(cluster());
+    bench.server.set(METRICS, points(&[point("alone", epoch(), "1", "1Gi")]));
+    let error = bench.collector.tick(epoch()).await.unwrap_err();
+    assert!(matches!(error, TickError::Owners(_)), "{error}");
+    let (owners, client) = (bench.collector.owners(), bench.server.client());
+    let watching = tokio::spawn(async move { owners.watch(&client).await });
+    bench.collector.owners().until_synced().await;
+    let tick = bench.collector.tick(epoch()).await.unwrap();
+    assert_eq!((tick.pods, tick.unresolved, tick.stored.accepted, tick.degraded), (1, 0, 1, None));
+    watching.abort();
 }

@@ -62,6 +62,8 @@ pub struct ControllerOptions {
     pub max_updates_per_minute: u32,
     /// Only the holder of the lease acts.
     pub leader_election: bool,
+    /// How often a policy is evaluated that does not say so itself.
+    pub interval: Duration,
     /// The deadline of one call to the API server.
     pub call_timeout: Duration,
     /// The deadline of one question to a usage provider.
@@ -78,6 +80,7 @@ impl ControllerOptions {
             scope: Scope { operator_namespace: namespace.clone(), ..Scope::default() },
             max_updates_per_minute: 20,
             leader_election: false,
+            interval: Duration::from_mins(5),
             call_timeout: Duration::from_secs(10),
             provider_timeout: Duration::from_secs(30),
             namespace,
@@ -294,11 +297,11 @@ impl Controller {
             return self.schedule.evaluated(id, &Focus::All, started, RETRY, None);
         }
         let (interval, follow_up) = match &object.parsed {
-            Ok(policy) => (policy.interval, self.evaluate_valid(policy, &focus, shutdown).await),
+            Ok(policy) => (policy.interval.unwrap_or(self.options.interval), self.evaluate_valid(policy, &focus, shutdown).await),
             Err(errors) => {
                 let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
                 self.invalid(&object, &message).await;
-                (Duration::from_mins(5), None)
+                (self.options.interval, None)
             }
         };
         self.metrics.policy(id).observe_reconciliation(started.elapsed());

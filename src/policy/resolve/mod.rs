@@ -47,9 +47,10 @@ impl Policy {
             overrides: containers(&mut check, &defaults, &spec.containers),
             defaults,
             update: update(&mut check, spec),
-            interval: check
-                .duration("spec.reconciliationInterval", &spec.reconciliation_interval, limits::INTERVAL)
-                .unwrap_or_default(),
+            interval: spec
+                .reconciliation_interval
+                .as_ref()
+                .and_then(|text| check.duration("spec.reconciliationInterval", text, limits::INTERVAL)),
         };
         check.finish(policy)
     }
