@@ -99,6 +99,7 @@ fn permanent(message: &str) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
     use kube::core::response::{StatusCause, StatusDetails};

@@ -167,6 +167,7 @@ fn sizes(requests: &[ContainerRequests]) -> Vec<Size> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
     use crate::quantity::Millicores;

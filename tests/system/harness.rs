@@ -140,7 +140,7 @@ impl Harness {
                     "template": {"metadata": {"labels": labels}, "spec": {"containers": containers}}},
             }))
             .unwrap();
-        sleep(Duration::from_secs(60)).await;
+        sleep(Duration::from_mins(1)).await;
         assert_eq!(self.pods(name).len(), replicas as usize, "the simulated cluster has started the pods");
     }
 
@@ -239,7 +239,7 @@ pub fn container(name: &str, cpu: &str, memory: &str) -> Value {
 }
 
 pub async fn minutes(n: u64) {
-    sleep(Duration::from_secs(n * 60)).await;
+    sleep(Duration::from_mins(n)).await;
 }
 
 pub async fn seconds(n: u64) {

@@ -2,6 +2,8 @@
 //!
 //! Every test sets up its own cluster; none sleeps for real, none reads the controller's own logs.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
+
 mod changes;
 mod harness;
 mod order;

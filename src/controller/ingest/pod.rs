@@ -103,6 +103,7 @@ fn actuated(reported: &ContainerStatus, containers: &[PodContainer]) -> Result<b
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value)] // a test that panics has failed; json! makes values
 mod tests {
     use super::*;
     use serde_json::{Value, json};

@@ -101,6 +101,7 @@ fn manager_of(managed: &[ManagedFieldsEntry], container: &str) -> String {
 const OURS: [&str; 2] = [crate::controller::FIELD_MANAGER, "optipod-restore"];
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value)] // a test that panics has failed; json! makes values
 mod tests {
     use super::*;
     use serde_json::{Value, json};

@@ -119,6 +119,7 @@ fn missing(observation: &Observation, applied: &[Applied]) -> Option<Reason> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
 
