@@ -54,7 +54,7 @@ pub fn simulate(
         let optipod = store.map(|dir| Optipod::start(dir, &cluster)).transpose()?;
         let begin = cluster.api().clock().now();
         // The cluster settles before requests are counted.
-        let settle = Duration::from_secs(120);
+        let settle = FRAME;
         tokio::time::sleep(settle).await;
         let before = Requested::of_all(cluster.api());
         let mut passed = settle;

@@ -297,7 +297,9 @@ impl Controller {
             return self.schedule.evaluated(id, &Focus::All, started, RETRY, None);
         }
         let (interval, follow_up) = match &object.parsed {
-            Ok(policy) => (policy.interval.unwrap_or(self.options.interval), self.evaluate_valid(policy, &focus, shutdown).await),
+            Ok(policy) => {
+                (policy.interval.unwrap_or(self.options.interval), self.evaluate_valid(policy, &focus, shutdown).await)
+            }
             Err(errors) => {
                 let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
                 self.invalid(&object, &message).await;

@@ -141,6 +141,7 @@ fn facts<'a>(
         pods: observed.pods.clone(),
         wanted: wanted.collect(),
         target: memory.target.clone(),
+        raised: memory.raised.clone(),
         last_change: memory.last_change,
         hpa: observed.hpa.clone(),
         resize_served: observation.resize_served,

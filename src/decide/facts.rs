@@ -34,6 +34,8 @@ pub struct Facts<'a> {
     pub wanted: Vec<Wanted<'a>>,
     /// The size last decided, empty if none was.
     pub target: Vec<Size>,
+    /// When requests were last raised; those of a day ago and more may be missing.
+    pub raised: Vec<Raised>,
     /// The last write that the API server carried out, or may have.
     pub last_change: Option<Timestamp>,
     /// Autoscalers that read this workload's requests.
@@ -75,6 +77,17 @@ pub struct Size {
     pub container: String,
     /// Its requests.
     pub requests: Resources,
+}
+
+/// When the requests of one container were last raised.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Raised {
+    /// The container's name.
+    pub container: String,
+    /// The CPU request.
+    pub cpu: Option<Timestamp>,
+    /// The memory request.
+    pub memory: Option<Timestamp>,
 }
 
 /// One running pod.

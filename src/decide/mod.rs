@@ -17,7 +17,7 @@ mod rollout;
 #[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests;
 
-pub use facts::{Facts, HpaFacts, PodContainer, PodFacts, ResizeState, Rights, Rollout, Size, Wanted};
+pub use facts::{Facts, HpaFacts, PodContainer, PodFacts, Raised, ResizeState, Rights, Rollout, Size, Wanted};
 pub use reason::Reason;
 pub use resize::PodResize;
 pub use rollout::TemplateChange;
@@ -52,6 +52,10 @@ pub enum Decision {
 
 /// Usage older than this says nothing about now: the collector or metrics-server has stopped.
 pub const STALE_AFTER: SignedDuration = SignedDuration::from_mins(10);
+
+/// A request that was raised is not lowered again before this time has passed: usage that swings with the day would
+/// otherwise be followed up and down for ever.
+pub const RAISED_STAYS: SignedDuration = SignedDuration::from_hours(24);
 
 /// Decides what to do about one workload.
 pub fn decide(facts: &Facts<'_>) -> Decision {

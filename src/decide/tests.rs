@@ -91,6 +91,7 @@ fn facts<'a>(update: &'a UpdatePlan, plan: &'a ContainerPlan) -> Facts<'a> {
         pods: ["a", "b", "c"].map(|name| pod(name, std::slice::from_ref(&web))).to_vec(),
         wanted: vec![Wanted { container: "web".to_owned(), plan, outcome: Ok(recommendation(200, 384)) }],
         target: Vec::new(),
+        raised: Vec::new(),
         last_change: None,
         hpa: HpaFacts::default(),
         resize_served: true,
@@ -111,7 +112,7 @@ fn code(decision: &Decision) -> &'static str {
 type Step = (&'static str, fn(&mut Facts<'_>));
 
 /// Every question that holds a workload, in the order in which they are asked. Each step makes the one answer true.
-const ORDER: [Step; 16] = [
+const ORDER: [Step; 17] = [
     ("HeldByAnnotation", |f| f.held_by = Some("namespace shop".to_owned())),
     ("PolicyDisabled", |f| f.mode = Mode::Disabled),
     ("DryRun", |f| f.dry_run = true),
@@ -124,6 +125,9 @@ const ORDER: [Step; 16] = [
                 recommendation.window_covered = false;
             }
         }
+    }),
+    ("RaisedRecently", |f| {
+        f.raised = vec![Raised { container: "web".to_owned(), cpu: Some(at(-10)), memory: Some(at(-10)) }];
     }),
     ("HpaOnResource", |f| f.hpa = HpaFacts { cpu: Some("hpa".to_owned()), memory: Some("hpa".to_owned()) }),
     ("Cooldown", |f| f.last_change = Some(f.now)),

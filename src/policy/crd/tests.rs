@@ -236,6 +236,7 @@ fn every_status_field() -> Value {
                 "current": {"cpu": "1", "memory": "1Gi"},
             }],
             "previous": requests, "target": requests,
+            "raised": [{"container": "c", "cpu": "2026-11-24T10:00:00Z", "memory": "2026-11-24T10:00:00Z"}],
         }],
     })
 }
