@@ -57,6 +57,7 @@ pub fn between(from: Timestamp, to: Timestamp) -> Duration {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
 

@@ -46,24 +46,36 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// A file's code without comments and without its test module.
+/// A file's code without comments, and without an inline test module, which stands last.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
-    let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
+    let end = text.find("\nmod tests {").unwrap_or(text.len());
     let lines = text[..end].lines().filter(|line| !line.trim_start().starts_with("//"));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn is_test(path: &Path) -> bool {
-    path.components().any(|c| c.as_os_str() == "tests")
-        || path.file_name().is_some_and(|n| n == "tests.rs" || n == "house.rs")
+/// The sources below a folder that are built into the product: those behind `#[cfg(test)] mod name;` are not.
+fn product(folder: &Path) -> Vec<PathBuf> {
+    let all = sources(folder);
+    let mut test_only = Vec::new();
+    for file in &all {
+        let text = fs::read_to_string(file).unwrap();
+        for after in text.split("#[cfg(test)]\n").skip(1) {
+            let declared = after.lines().find(|line| !line.starts_with("#["));
+            if let Some(name) = declared.and_then(|line| line.strip_prefix("mod ")?.strip_suffix(';')) {
+                let beside = file.parent().unwrap().join(name);
+                test_only.extend([beside.with_extension("rs"), beside]);
+            }
+        }
+    }
+    all.into_iter().filter(|file| !test_only.iter().any(|path| file.starts_with(path))).collect()
 }
 
 /// The code of each top-level module of `src/`.
 fn modules() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut modules = BTreeMap::new();
-    for file in sources(&root).into_iter().filter(|f| !is_test(f)) {
+    for file in product(&root) {
         let first = file.strip_prefix(&root).unwrap().components().next().unwrap();
         let name = Path::new(first.as_os_str()).file_stem().unwrap().to_str().unwrap().to_owned();
         modules.entry(name).or_insert_with(String::new).push_str(&code(&file));
@@ -111,7 +123,7 @@ fn pure_modules_know_neither_client_nor_runtime_nor_clock() {
 #[test]
 fn one_file_touches_sled_and_storage_knows_no_kubernetes() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("storage/src");
-    let all: Vec<_> = sources(&root).into_iter().filter(|f| !is_test(f)).map(|f| (code(&f), f)).collect();
+    let all: Vec<_> = product(&root).into_iter().map(|f| (code(&f), f)).collect();
     let sled: Vec<_> = all.iter().filter(|(code, _)| code.contains("sled::")).map(|(_, file)| file).collect();
     assert_eq!(sled.len(), 1, "{sled:?}");
     for (code, file) in &all {
@@ -126,7 +138,7 @@ fn one_file_writes_to_the_cluster() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let writes =
         [".patch(", ".patch_resize(", ".patch_status(", ".patch_subresource(", ".replace(", ".replace_status("];
-    for file in sources(&root).into_iter().filter(|f| !is_test(f)) {
+    for file in product(&root) {
         let code = code(&file);
         let writer = file.ends_with("controller/writer.rs");
         for word in writes {

@@ -48,7 +48,7 @@ impl Bytes {
     /// From bytes as a float, rounded up to the next mebibyte. NaN and negative values give zero.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // `as` saturates, which is what we state
     pub fn from_f64_ceil_mib(bytes: f64) -> Self {
-        Self(((bytes / Self::MIB as f64) - 1e-9).ceil() as u64 * Self::MIB)
+        Self((((bytes / Self::MIB as f64) - 1e-9).ceil() as u64).saturating_mul(Self::MIB))
     }
 
     /// The same amount in bytes as a float.
@@ -185,6 +185,7 @@ fn shift_decimal_ceil(value: u128, power: i32) -> Option<u128> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -252,6 +253,7 @@ mod tests {
         assert_eq!(Millicores::from_cores_ceil(0.100_1), Millicores(101));
         assert_eq!(Millicores::from_cores_ceil(f64::NAN), Millicores(0));
         assert_eq!(Bytes::from_f64_ceil_mib(1.0), Bytes(Bytes::MIB));
+        assert_eq!(Bytes::from_f64_ceil_mib(1e30), Bytes(u64::MAX));
         assert_eq!(Bytes::from_f64_ceil_mib(2.0 * 1_048_576.0), Bytes(2 * Bytes::MIB));
     }
 
@@ -279,7 +281,7 @@ mod tests {
         #[test]
         fn a_measured_amount_rounds_up_to_the_same_millicores(nanos in 0u64..1 << 50) {
             let text = format!("{nanos}n");
-            prop_assert_eq!(parse_f64(&text).unwrap(), nanos as f64 / 1e9);
+            prop_assert_eq!(parse_f64(&text), Ok(nanos as f64 / 1e9));
             prop_assert_eq!(text.parse(), Ok(Millicores(nanos.div_ceil(1_000_000))));
         }
 

@@ -106,7 +106,7 @@ pub async fn recommender(settings: &Settings, client: kube::Client, shutdown: Ca
 pub async fn controller(settings: &Settings, client: kube::Client, shutdown: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new()?;
     let provider = GrpcProvider::connect_lazy(METRICS_SERVER, &settings.recommender_addr, PROVIDER_TIMEOUT)?;
-    let controller = controller_of(settings, client, provider, &metrics);
+    let controller = controller_of(settings, client, provider, &metrics, Clock::system())?;
     tracing::info!(recommender = settings.recommender_addr, dry_run = settings.dry_run, "controller started");
     let web = serve_web(settings, &metrics, controller_probes(&controller), &shutdown).await?;
     let work = async { tokio::try_join!(finishing(controller.run(shutdown.clone())), web).map(|_| ()) };
@@ -118,8 +118,8 @@ pub async fn both(settings: &Settings, client: kube::Client, shutdown: Cancellat
     let metrics = Metrics::new()?;
     let recommender = open(settings, client.clone(), &metrics)?;
     let listener = api::bind(settings.grpc_listen()?).await?;
-    let provider = GrpcProvider::new(METRICS_SERVER, recommender.channel(shutdown.clone()), PROVIDER_TIMEOUT);
-    let controller = controller_of(settings, client, provider, &metrics);
+    let provider = in_memory(recommender.channel(shutdown.clone()));
+    let controller = controller_of(settings, client, provider, &metrics, recommender.clock)?;
     tracing::info!(
         grpc = %listener.local_addr()?, data = %settings.data_dir.display(), dry_run = settings.dry_run,
         "recommender and controller started"
@@ -140,7 +140,19 @@ const METRICS_SERVER: &str = "metrics-server";
 /// The deadline of one question to the recommender.
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(30);
 
-fn controller_of(settings: &Settings, client: kube::Client, provider: GrpcProvider, metrics: &Metrics) -> Controller {
+/// The provider behind a channel of [`Recommender::channel`].
+pub fn in_memory(channel: Channel) -> GrpcProvider {
+    GrpcProvider::new(METRICS_SERVER, channel, PROVIDER_TIMEOUT)
+}
+
+/// A controller that asks `provider`; nothing runs yet.
+pub fn controller_of(
+    settings: &Settings,
+    client: kube::Client,
+    provider: GrpcProvider,
+    metrics: &Metrics,
+    clock: Clock,
+) -> anyhow::Result<Controller> {
     let observer = metrics.clone();
     let provider = Measured::new(Arc::new(provider), move |name, took| observer.observe_collection(name, took));
     let providers = Providers::new(settings.metrics_provider.as_str()).with(METRICS_SERVER, Arc::new(provider));
@@ -152,11 +164,12 @@ fn controller_of(settings: &Settings, client: kube::Client, provider: GrpcProvid
             deny_namespaces: settings.deny_namespaces.clone(),
         },
         max_updates_per_minute: settings.max_updates_per_minute,
+        interval: settings.reconciliation_interval()?,
         leader_election: settings.leader_election,
         provider_timeout: PROVIDER_TIMEOUT,
         ..ControllerOptions::new(settings.namespace.as_str(), identity())
     };
-    Controller::new(Deps { client, providers, metrics: metrics.clone(), clock: Clock::system() }, options)
+    Ok(Controller::new(Deps { client, providers, metrics: metrics.clone(), clock }, options))
 }
 
 /// Names this process in the lease and in events: the pod's name where there is one.

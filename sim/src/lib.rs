@@ -34,6 +34,16 @@
 //! real cluster.
 //! Invariant: on a current-thread runtime with paused time, the same seed gives the same bytes.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::float_cmp
+    )
+)]
+
 mod api;
 mod clock;
 mod cluster;
@@ -44,13 +54,15 @@ mod rng;
 mod truth;
 
 pub use api::access::Deny;
+pub use api::answer::SimBody;
+pub use api::control::FaultControl;
 pub use api::faults::{Fault, FaultId, FaultRule};
 pub use api::journal::Entry;
 pub use api::kinds::Kind;
 pub use api::metrics::{ContainerUsage, PodPoint};
-pub use api::service::{SimBody, SimService};
+pub use api::service::SimService;
 pub use api::status::StatusError;
-pub use api::{DEFAULT_USER, FaultControl, SimApi, SimOptions};
+pub use api::{DEFAULT_USER, SimApi, SimOptions};
 pub use clock::SimClock;
 pub use cluster::{ClusterOptions, SimCluster};
 pub use load::scenario::{ContainerSpec, Scenario, WorkloadKind, WorkloadSpec};

@@ -1,5 +1,8 @@
 //! The double through a real `kube::Client`, against answers recorded from a real 1.37 server.
 
+#![recursion_limit = "256"]
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
@@ -710,4 +713,256 @@ async fn discovery_lists_resize_only_while_it_is_served() {
     assert!(listed().await);
     api.serve_resize(false);
     assert!(!listed().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_written_through_one_api_is_read_through_the_other() {
+    use k8s_openapi::api::core::v1::Event;
+    let api = sim();
+    let event = json!({"apiVersion": "events.k8s.io/v1", "kind": "Event",
+        "metadata": {"name": "web.1", "namespace": "shop"}, "eventTime": "2026-01-05T00:00:00.000000Z",
+        "regarding": {"kind": "Deployment", "name": "web", "namespace": "shop"}, "reason": "Resized",
+        "action": "Resize", "note": "resized 2 pods", "type": "Normal", "reportingController": "optipod.io",
+        "reportingInstance": "optipod-0"});
+    api.create(event.clone()).unwrap();
+    let events: Api<Event> = Api::namespaced(api.client(), "shop");
+    let selected = ListParams::default().fields("involvedObject.name=web");
+    let list = events.list(&selected).await.unwrap();
+    assert_eq!(list.items[0].message.as_deref(), Some("resized 2 pods"));
+    assert_eq!(list.items[0].involved_object.name.as_deref(), Some("web"));
+    let changed = json!({"note": "resized 3 pods"});
+    let refused = api
+        .patch(
+            "events.k8s.io/v1",
+            "Event",
+            "shop",
+            "web.1",
+            "optipod",
+            &changed,
+        )
+        .unwrap_err();
+    assert!(
+        refused
+            .message
+            .contains("note: Invalid value: \"resized 3 pods\": field is immutable")
+    );
+    let counted =
+        json!({"series": {"count": 2, "lastObservedTime": "2026-01-05T00:01:00.000000Z"}});
+    api.patch(
+        "events.k8s.io/v1",
+        "Event",
+        "shop",
+        "web.1",
+        "optipod",
+        &counted,
+    )
+    .unwrap();
+    let mut unnamed = event;
+    unnamed["metadata"]["name"] = json!("web.2");
+    unnamed["action"] = json!("");
+    assert!(
+        api.create(unnamed)
+            .unwrap_err()
+            .message
+            .contains("action: Required value")
+    );
+}
+
+fn policy_crd() -> Value {
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "optimizationpolicies.optipod.io"},
+        "spec": {"group": "optipod.io", "scope": "Namespaced",
+            "names": {"kind": "OptimizationPolicy", "plural": "optimizationpolicies", "singular": "optimizationpolicy", "shortNames": ["op"]},
+            "versions": [{"name": "v1alpha1", "served": true, "storage": true, "subresources": {"status": {}},
+                "selectableFields": [{"jsonPath": ".spec.mode"}],
+                "schema": {"openAPIV3Schema": {"type": "object", "required": ["spec"], "properties": {
+                    "apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"},
+                    "spec": {"type": "object", "required": ["mode"], "properties": {
+                        "mode": {"type": "string", "enum": ["Auto", "Recommend", "Disabled"]},
+                        "weight": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
+                        "cooldown": {"type": "string", "default": "30m", "pattern": "^[1-9][0-9]{0,5}(s|m|h|d)$"},
+                        "containers": {"type": "array", "maxItems": 2, "x-kubernetes-list-type": "map",
+                            "x-kubernetes-list-map-keys": ["name"],
+                            "items": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}}}},
+                    "status": {"type": "object", "properties": {"observedGeneration": {"type": "integer"}}}}}}}]}})
+}
+
+fn policy(spec: &Value) -> Value {
+    json!({"apiVersion": "optipod.io/v1alpha1", "kind": "OptimizationPolicy",
+        "metadata": {"name": "p", "namespace": "shop"}, "spec": spec})
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_installed_crd_defaults_prunes_and_refuses() {
+    let api = sim();
+    api.install_crd(policy_crd()).unwrap();
+    let created = api
+        .create(policy(
+            &json!({"mode": "Auto", "weight": null, "colour": "red"}),
+        ))
+        .unwrap();
+    assert_eq!(
+        created["spec"],
+        json!({"mode": "Auto", "weight": 100, "cooldown": "30m"})
+    );
+    for (spec, message) in [
+        (json!({}), "spec.mode: Required value"),
+        (
+            json!({"mode": "auto"}),
+            "supported values: \"Auto\", \"Recommend\", \"Disabled\"",
+        ),
+        (
+            json!({"mode": "Auto", "weight": 0}),
+            "greater than or equal to 1",
+        ),
+        (
+            json!({"mode": "Auto", "weight": "5"}),
+            "must be of type integer",
+        ),
+        (json!({"mode": "Auto", "cooldown": "0m"}), "should match"),
+        (
+            json!({"mode": "Auto", "containers": [{"name": "a"}, {"name": "a"}]}),
+            "Duplicate value",
+        ),
+        (
+            json!({"mode": "Auto", "containers": [{"name": "a"}, {"name": "b"}, {"name": "c"}]}),
+            "must have at most 2 items",
+        ),
+    ] {
+        let mut object = policy(&spec);
+        object["metadata"]["name"] = json!("q");
+        let refused = api.create(object).unwrap_err();
+        assert_eq!(refused.code, 422);
+        assert!(refused.message.contains(message), "{}", refused.message);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policys_status_is_its_own_subresource_and_a_no_op_keeps_the_version() {
+    use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+    let api = sim();
+    api.install_crd(policy_crd()).unwrap();
+    api.create(policy(&json!({"mode": "Auto"}))).unwrap();
+    let gvk = GroupVersionKind::gvk("optipod.io", "v1alpha1", "OptimizationPolicy");
+    let resource = ApiResource::from_gvk_with_plural(&gvk, "optimizationpolicies");
+    let policies: Api<DynamicObject> = Api::namespaced_with(api.client(), "shop", &resource);
+    let status = Patch::Merge(
+        json!({"spec": {"mode": "Disabled"}, "status": {"observedGeneration": 1, "unknown": 1}}),
+    );
+    let written = policies
+        .patch_status("p", &PatchParams::default(), &status)
+        .await
+        .unwrap();
+    assert_eq!(written.data["spec"]["mode"], "Auto");
+    assert_eq!(written.data["status"], json!({"observedGeneration": 1}));
+    assert_eq!(written.metadata.generation, Some(1));
+    let again = policies
+        .patch_status("p", &PatchParams::default(), &status)
+        .await
+        .unwrap();
+    assert_eq!(
+        again.metadata.resource_version,
+        written.metadata.resource_version
+    );
+    let selected = policies
+        .list(&ListParams::default().fields("spec.mode!=Disabled"))
+        .await
+        .unwrap();
+    assert_eq!(selected.items.len(), 1);
+    let strategic = Patch::Strategic(json!({"spec": {"mode": "Disabled"}}));
+    let refused = policies
+        .patch("p", &PatchParams::default(), &strategic)
+        .await
+        .unwrap_err();
+    assert_eq!(api_error(refused).code, 415);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_streaming_list_ends_its_first_events_with_a_bookmark() {
+    let api = sim();
+    api.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "shop"}})).unwrap();
+    let maps: Api<ConfigMap> = Api::all(api.client());
+    let config = watcher::Config::default().streaming_lists();
+    let mut events = Box::pin(watcher(maps, config));
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        seen.push(match events.next().await.unwrap().unwrap() {
+            watcher::Event::Init => "init",
+            watcher::Event::InitApply(_) => "have",
+            watcher::Event::InitDone => "done",
+            _ => "other",
+        });
+    }
+    assert_eq!(seen, ["init", "have", "done"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_put_conflicts_and_a_lease_needs_its_version() {
+    let api = sim();
+    let lease = |version: Option<&str>| {
+        let mut lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": "optipod", "namespace": "shop"}, "spec": {"holderIdentity": "a"}});
+        if let Some(version) = version {
+            lease["metadata"]["resourceVersion"] = json!(version);
+        }
+        serde_json::from_value::<k8s_openapi::api::coordination::v1::Lease>(lease).unwrap()
+    };
+    let leases: Api<k8s_openapi::api::coordination::v1::Lease> =
+        Api::namespaced(api.client(), "shop");
+    let created = leases
+        .create(&PostParams::default(), &lease(None))
+        .await
+        .unwrap();
+    let unversioned = leases
+        .replace("optipod", &PostParams::default(), &lease(None))
+        .await
+        .unwrap_err();
+    assert!(
+        api_error(unversioned)
+            .message
+            .contains("must be specified for an update")
+    );
+    let stale = leases
+        .replace("optipod", &PostParams::default(), &lease(Some("1")))
+        .await
+        .unwrap_err();
+    assert_eq!(api_error(stale).code, 409);
+    let version = created.metadata.resource_version.as_deref();
+    leases
+        .replace("optipod", &PostParams::default(), &lease(version))
+        .await
+        .unwrap();
+    let twice = leases
+        .create(&PostParams::default(), &lease(None))
+        .await
+        .unwrap_err();
+    assert_eq!(api_error(twice).reason, "AlreadyExists");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lagging_watch_delivers_late_and_a_rule_on_pods_spares_their_metrics() {
+    let api = sim();
+    let maps: Api<ConfigMap> = Api::namespaced(api.client(), "shop");
+    let lag = Duration::from_secs(20);
+    api.faults()
+        .add(FaultRule::new(Fault::LagWatch(lag)).on("configmaps"));
+    let mut events = Box::pin(watcher(maps, watcher::Config::default()));
+    for _ in 0..2 {
+        events.next().await.unwrap().unwrap();
+    }
+    let started = tokio::time::Instant::now();
+    api.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "shop"}})).unwrap();
+    events.next().await.unwrap().unwrap();
+    assert_eq!(started.elapsed(), lag);
+
+    api.deny(Deny::new("list", "pods"));
+    let pods: Api<Pod> = Api::all(api.client());
+    assert_eq!(
+        api_error(pods.list(&ListParams::default()).await.unwrap_err()).code,
+        403
+    );
+    let request = http::Request::get("/apis/metrics.k8s.io/v1beta1/pods")
+        .body(Vec::new())
+        .unwrap();
+    assert!(api.client().request::<Value>(request).await.is_ok());
 }

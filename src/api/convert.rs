@@ -113,8 +113,10 @@ pub(super) fn status(status: StoreStatus, retention: Duration) -> proto::GetStor
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn times_before_and_after_the_epoch_keep_their_milliseconds() {
@@ -125,5 +127,46 @@ mod tests {
         }
         assert_eq!(timestamp(optipod_storage::Timestamp(i64::MAX)), Timestamp::MAX);
         assert_eq!(timestamp(optipod_storage::Timestamp(i64::MIN)), Timestamp::MIN);
+    }
+
+    /// The sorted values at ranks `slack` below and above the rank of `q`.
+    fn around(sorted: &[f64], q: f64, slack: f64) -> (f64, f64) {
+        let count = sorted.len() as f64;
+        let low = sorted.iter().enumerate().find(|(rank, _)| (*rank + 1) as f64 >= (q - slack) * count - 1.0);
+        let high = sorted.iter().enumerate().find(|(rank, _)| *rank as f64 >= (q + slack) * count + 1.0);
+        (*low.unwrap().1, high.map_or(sorted[sorted.len() - 1], |(_, value)| *value))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        // Feature: k8s-workload-rightsizing, Property 13: Percentile computation
+        #[test]
+        fn property_13_p50_p90_and_p99_of_both_resources_are_those_of_the_sorted_samples(
+            samples in prop::collection::vec((1e-6..64.0f64, 1e3..1e11f64), 1..1500),
+        ) {
+            let (mut cpu, mut memory): (Vec<f64>, Vec<f64>) = samples.into_iter().unzip();
+            let at = optipod_storage::Timestamp(0);
+            let stored = Usage {
+                cpu: Distribution::from_values(cpu.iter().copied()).unwrap(),
+                memory: Distribution::from_values(memory.iter().copied()).unwrap(),
+                from: at,
+                to: at,
+                covered: Duration::ZERO,
+            };
+            let (own, wire) = (window_usage(&stored), usage(Duration::from_mins(5), &stored));
+            for (sorted, own, wire) in [(&mut cpu, own.cpu, wire.cpu), (&mut memory, own.memory, wire.memory)] {
+                sorted.sort_by(f64::total_cmp);
+                let wire = wire.unwrap();
+                prop_assert_eq!((own.p50, own.p90, own.p99, own.peak), (wire.p50, wire.p90, wire.p99, wire.peak));
+                for (q, got) in [(0.5, own.p50), (0.9, own.p90), (0.99, own.p99)] {
+                    let (low, high) = around(sorted, q, 0.025);
+                    prop_assert!(low * 0.999 <= got && got <= high * 1.001, "P{} {} is not in {}..{}", q, got, low, high);
+                }
+                let all = [wire.p50, wire.p75, wire.p90, wire.p95, wire.p98, wire.p99, wire.peak];
+                prop_assert!(all.is_sorted(), "{:?}", all);
+                prop_assert_eq!(own.samples, sorted.len() as u64);
+            }
+        }
     }
 }

@@ -81,6 +81,7 @@ fn unhex(hex: &str) -> Option<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
     use proptest::prelude::*;

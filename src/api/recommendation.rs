@@ -81,9 +81,9 @@ fn metrics(check: &mut Violations, config: &proto::MetricsConfig, retention: Dur
         "the store's retention",
     );
     let window = window.unwrap_or(DEFAULT_WINDOW.min(retention));
-    let min_span = match config.min_span.map(Duration::try_from) {
+    let min_span = match config.min_span.map(proto::duration) {
         None => (window / 10).max(DEFAULT_MIN_SPAN).min(window),
-        Some(Ok(span)) if span <= window => span,
+        Some(Some(span)) if span <= window => span,
         Some(_) => {
             check.add(field("min_span"), "must be from 0s to rolling_window");
             window

@@ -5,6 +5,7 @@ use super::limits::{CLOCK_SKEW, DEFAULT_PAGE, MAX_PAGE, MAX_SCAN, MAX_STEPS};
 use super::pages::Filter;
 use super::request::{self, moment};
 use super::{Api, convert, recommendation, usage};
+use crate::blocking;
 use crate::proto;
 use crate::proto::recommender_service_server::RecommenderService;
 use crate::recommend::{Insufficient, recommend};
@@ -74,9 +75,10 @@ impl Api {
     fn page(&self, filter: &Filter, after: Option<SeriesKey>, size: usize) -> (Vec<SeriesInfo>, Option<SeriesKey>) {
         let mut found = Vec::new();
         let mut last = after.or_else(|| filter.start());
-        for _ in 0..MAX_SCAN / MAX_PAGE {
-            let batch = self.store.series(last.as_ref(), MAX_PAGE);
-            let ends = batch.len() < MAX_PAGE;
+        let at_once = (size + 1).max(DEFAULT_PAGE);
+        for _ in 0..MAX_SCAN / at_once {
+            let batch = blocking::inline(|| self.store.series(last.as_ref(), at_once));
+            let ends = batch.len() < at_once;
             for info in batch {
                 if filter.is_past(&info.key) {
                     return (found, None);

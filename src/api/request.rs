@@ -47,8 +47,8 @@ pub(super) fn span(
     most: Duration,
     most_is: &str,
 ) -> Duration {
-    match value.map(Duration::try_from) {
-        Some(Ok(span)) if SHORTEST_SPAN <= span && span <= most => return span,
+    match value.map(proto::duration) {
+        Some(Some(span)) if SHORTEST_SPAN <= span && span <= most => return span,
         Some(_) => {
             let longest = humantime::format_duration(most);
             check.add(field, format!("must be from 5m to {longest}, {most_is}"));

@@ -10,9 +10,9 @@ use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Connected, Router};
+use tonic::transport::server::{Connected, Router, TcpIncoming};
 use tonic::transport::{Channel, Endpoint, Server, Uri};
 use tower::service_fn;
 
@@ -51,7 +51,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 pub async fn serve(listener: TcpListener, api: Api, shutdown: CancellationToken) -> Result<(), ServeError> {
     let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
     loopback(listener.local_addr().unwrap_or(unknown))?;
-    serve_on(TcpListenerStream::new(listener), api, shutdown).await
+    serve_on(TcpIncoming::from(listener).with_nodelay(Some(true)), api, shutdown).await
 }
 
 /// The same services without a network: a channel, and the server to run beside it. The channel connects when it is

@@ -33,9 +33,8 @@ pub(super) enum Answer {
 struct State {
     answers: BTreeMap<&'static str, Answer>,
     watches: BTreeMap<String, mpsc::UnboundedSender<String>>,
-    /// When pod metrics were asked for, and with which `Accept`.
-    scrapes: Vec<Instant>,
-    accepts: Vec<String>,
+    /// Every request that is not a watch: path, `Accept`, time.
+    requests: Vec<(String, String, Instant)>,
 }
 
 #[derive(Clone, Default)]
@@ -71,14 +70,22 @@ impl ApiServer {
         self.0.lock().unwrap().watches[path].send(line).unwrap();
     }
 
+    /// When `path` was listed, in seconds after `start`.
+    pub(super) fn lists(&self, path: &str, start: Instant) -> Vec<u64> {
+        let state = self.0.lock().unwrap();
+        let of_path = state.requests.iter().filter(|(requested, _, _)| requested == path);
+        of_path.map(|(_, _, at)| (*at - start).as_secs()).collect()
+    }
+
     /// When pod metrics were asked for, in seconds after `start`.
     pub(super) fn scrapes(&self, start: Instant) -> Vec<u64> {
-        self.0.lock().unwrap().scrapes.iter().map(|at| (*at - start).as_secs()).collect()
+        self.lists(METRICS, start)
     }
 
     /// The `Accept` headers of watched kinds.
     pub(super) fn accepts(&self) -> Vec<String> {
-        self.0.lock().unwrap().accepts.clone()
+        let state = self.0.lock().unwrap();
+        state.requests.iter().filter(|(path, _, _)| path != METRICS).map(|(_, accept, _)| accept.clone()).collect()
     }
 
     pub(super) fn client(&self) -> kube::Client {
@@ -99,11 +106,8 @@ impl ApiServer {
         }
         let answer = {
             let mut state = self.0.lock().unwrap();
-            if path == METRICS {
-                state.scrapes.push(Instant::now());
-            } else {
-                state.accepts.push(request.headers[http::header::ACCEPT].to_str().unwrap().to_owned());
-            }
+            let accept = request.headers[http::header::ACCEPT].to_str().unwrap().to_owned();
+            state.requests.push((path.to_owned(), accept, Instant::now()));
             state.answers.get(path).cloned()
         };
         match answer {

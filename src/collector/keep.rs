@@ -2,7 +2,6 @@
 //!
 //! While the store cannot take them (a full volume, most often) they wait here, the oldest giving way when too many do.
 
-use crate::blocking;
 use jiff::Timestamp;
 use optipod_storage::{AppendError, Appended, Sample, Store, StoreError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,8 +41,8 @@ impl Keeper {
     /// Appends what waits and `samples`, then maintains the store.
     pub(super) fn keep(&self, now: Timestamp, samples: Vec<Sample>) -> Kept {
         let now = stored_time(now);
-        let (result, dropped) = self.offer(samples, |all| blocking::inline(|| self.store.append(now, all)));
-        let maintenance = result.as_ref().ok().and_then(|_| blocking::inline(|| self.store.maintain(now)).err());
+        let (result, dropped) = self.offer(samples, |all| self.store.append(now, all));
+        let maintenance = result.as_ref().ok().and_then(|_| self.store.maintain(now).err());
         Kept { result, dropped, maintenance }
     }
 
@@ -81,6 +80,7 @@ pub(super) fn stored_time(at: Timestamp) -> optipod_storage::Timestamp {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
     use optipod_storage::{SeriesKey, StoreOptions};

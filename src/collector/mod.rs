@@ -14,8 +14,10 @@ mod samples;
 mod scrape;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod double;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests;
 
 pub use health::{CollectorHealth, CollectorState};
@@ -23,7 +25,9 @@ pub use keep::KeepError;
 pub use owners::{Controller, Lookup, OwnerRef, Owners, PodOwner, resolve};
 pub use scrape::{ContainerPoint, PodPoints, ScrapeError, decode};
 
+use crate::blocking;
 use crate::telemetry::{Metrics, RefusedCause};
+use bytes::Bytes;
 use jiff::Timestamp;
 use keep::Keeper;
 use optipod_storage::{Appended, Store};
@@ -128,7 +132,19 @@ impl Collector {
     /// One tick.
     pub async fn tick(&self, now: Timestamp) -> Result<Tick, TickError> {
         let body = self.scrape().await?;
-        let points = decode(&body)?;
+        blocking::inline(|| self.take(now, &body))
+    }
+
+    async fn scrape(&self) -> Result<Bytes, ScrapeError> {
+        let began = tokio::time::Instant::now();
+        let body = scrape::fetch(&self.client, self.options.timeout).await;
+        self.metrics.observe_collection(scrape::PROVIDER, began.elapsed());
+        body
+    }
+
+    /// The rest of a tick, which waits for the disk and not for the network.
+    fn take(&self, now: Timestamp, body: &[u8]) -> Result<Tick, TickError> {
+        let points = decode(body)?;
         let batch = samples::collect(&points, &self.owners, |key| self.store.intern(key));
         self.count_refused(RefusedCause::Unresolved, batch.unresolved);
         self.count_refused(RefusedCause::Invalid, batch.invalid);
@@ -145,13 +161,6 @@ impl Collector {
         Ok(Tick { pods: points.len(), unresolved: batch.unresolved, invalid: batch.invalid, stored, degraded })
     }
 
-    async fn scrape(&self) -> Result<String, ScrapeError> {
-        let began = tokio::time::Instant::now();
-        let body = scrape::fetch(&self.client, self.options.timeout).await;
-        self.metrics.observe_collection(scrape::PROVIDER, began.elapsed());
-        body
-    }
-
     fn count_kept(&self, kept: &keep::Kept, now: Timestamp) {
         let stored = kept.result.as_ref().copied().unwrap_or_default();
         let Appended { accepted, duplicates, late, future, invalid } = stored;
@@ -163,7 +172,7 @@ impl Collector {
         self.count_refused(RefusedCause::Dropped, kept.dropped);
         self.metrics.collector().set_waiting(self.keeper.waiting());
         let status = self.store.status(keep::stored_time(now));
-        self.metrics.collector().set_store(status.series, status.disk_bytes);
+        self.metrics.collector().set_store(status.series, status.disk_bytes, status.problems.len());
     }
 
     fn count_refused(&self, cause: RefusedCause, points: u64) {

@@ -48,5 +48,8 @@ pub(super) fn collect(
 }
 
 fn valid(at: Option<Timestamp>, point: &ContainerPoint<'_>) -> Option<(Timestamp, f64, f64)> {
+    if point.name.is_empty() {
+        return None;
+    }
     Some((at?, point.cpu?, point.memory?))
 }

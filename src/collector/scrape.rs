@@ -4,14 +4,20 @@
 //! timestamp. A pod without points is absent; absence is not zero.
 
 use crate::quantity;
+use bytes::Bytes;
 use http::Request;
+use http_body_util::{BodyExt as _, Limited};
 use jiff::Timestamp;
-use serde::Deserialize;
+use kube::client::Body;
+use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
 use std::time::Duration;
 
 /// The name of this source in `optipod_metrics_collection_duration_seconds`.
 pub(super) const PROVIDER: &str = "metrics-server";
+
+/// More than a million containers need.
+const LARGEST_BODY: usize = 1 << 30;
 
 const PATH: &str = "/apis/metrics.k8s.io/v1beta1/pods";
 
@@ -64,19 +70,32 @@ pub struct ContainerPoint<'a> {
 }
 
 /// Fetches the list, undecoded.
-pub(super) async fn fetch(client: &kube::Client, timeout: Duration) -> Result<String, ScrapeError> {
+pub(super) async fn fetch(client: &kube::Client, timeout: Duration) -> Result<Bytes, ScrapeError> {
     let request = Request::get(PATH)
         .header(http::header::ACCEPT, "application/json")
-        .body(Vec::new())
+        .body(Body::empty())
         .map_err(|error| ScrapeError::Unreachable(error.to_string()))?;
-    match tokio::time::timeout(timeout, client.request_text(request)).await {
-        Err(_) => Err(ScrapeError::Timeout(timeout)),
-        Ok(Err(kube::Error::Api(status))) => {
-            Err(ScrapeError::Refused { code: status.code, advice: advice(status.code), message: status.message })
-        }
-        Ok(Err(error)) => Err(ScrapeError::Unreachable(error.to_string())),
-        Ok(Ok(body)) => Ok(body),
+    tokio::time::timeout(timeout, receive(client, request)).await.unwrap_or(Err(ScrapeError::Timeout(timeout)))
+}
+
+/// Receives the body as it comes: kube's own way copies it, and it has 100 MB in a large cluster.
+async fn receive(client: &kube::Client, request: Request<Body>) -> Result<Bytes, ScrapeError> {
+    let response = client.send(request).await.map_err(|error| ScrapeError::Unreachable(error.to_string()))?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), LARGEST_BODY).collect().await;
+    let body = body.map_err(|error| ScrapeError::Unreachable(error.to_string()))?.to_bytes();
+    if status.is_success() {
+        return Ok(body);
     }
+    let message = serde_json::from_slice::<ApiStatus>(&body)
+        .map_or_else(|_| String::from_utf8_lossy(&body).chars().take(200).collect(), |status| status.message);
+    Err(ScrapeError::Refused { code: status.as_u16(), message, advice: advice(status.as_u16()) })
+}
+
+/// The part of a `Status` object that tells what is wrong.
+#[derive(Deserialize)]
+struct ApiStatus {
+    message: String,
 }
 
 fn advice(code: u16) -> &'static str {
@@ -89,42 +108,50 @@ fn advice(code: u16) -> &'static str {
     }
 }
 
-/// Decodes the list. Names and quantities are borrowed from `body`; one bad amount does not spoil the others.
-pub fn decode(body: &str) -> Result<Vec<PodPoints<'_>>, ScrapeError> {
-    let list: List<'_> = serde_json::from_str(body).map_err(|error| ScrapeError::Malformed(error.to_string()))?;
+/// Decodes the list. Names and quantities are borrowed from `body`; one bad item does not spoil the others: what it lacks
+/// is empty or `None`.
+pub fn decode(body: &[u8]) -> Result<Vec<PodPoints<'_>>, ScrapeError> {
+    let list: List<'_> = serde_json::from_slice(body).map_err(|error| ScrapeError::Malformed(error.to_string()))?;
+    if list.kind != KIND {
+        return Err(ScrapeError::Malformed(format!("its kind is \"{}\"", list.kind)));
+    }
     Ok(list.items.into_iter().map(PodPoints::from).collect())
 }
+
+const KIND: &str = "PodMetricsList";
 
 /// The few fields of `PodMetricsList` that we use.
 #[derive(Deserialize)]
 struct List<'a> {
     #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "null_is_empty")]
     items: Vec<Item<'a>>,
 }
 
 #[derive(Deserialize)]
 struct Item<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     metadata: Metadata<'a>,
     #[serde(borrow, default)]
     timestamp: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "null_is_empty")]
     containers: Vec<ContainerItem<'a>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct Metadata<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     name: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     namespace: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
 struct ContainerItem<'a> {
-    #[serde(borrow)]
-    name: Cow<'a, str>,
     #[serde(borrow, default)]
+    name: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "null_is_empty")]
     usage: Amounts<'a>,
 }
 
@@ -134,6 +161,11 @@ struct Amounts<'a> {
     cpu: Cow<'a, str>,
     #[serde(borrow, default)]
     memory: Cow<'a, str>,
+}
+
+/// Go writes an empty list or map as `null`.
+fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(value: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(value)?.unwrap_or_default())
 }
 
 impl<'a> From<Item<'a>> for PodPoints<'a> {
@@ -158,8 +190,10 @@ impl<'a> From<ContainerItem<'a>> for ContainerPoint<'a> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const BODY: &str = r#"{"kind":"PodMetricsList","apiVersion":"metrics.k8s.io/v1beta1","metadata":{},"items":[
         {"metadata":{"name":"web-1","namespace":"shop","labels":{"app":"web"}},
@@ -170,7 +204,7 @@ mod tests {
 
     #[test]
     fn amounts_are_exact_and_bad_ones_are_none() {
-        let points = decode(BODY).unwrap();
+        let points = decode(BODY.as_bytes()).unwrap();
         assert_eq!(points.len(), 2);
         let web = &points[0];
         assert_eq!((&*web.namespace, &*web.pod), ("shop", "web-1"));
@@ -182,8 +216,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_missing_or_null_is_empty_and_spoils_nothing() {
+        let list = |items: &str| format!(r#"{{"kind":"PodMetricsList","items":{items}}}"#);
+        assert_eq!(decode(list("null").as_bytes()).unwrap(), []);
+        let body = list(r#"[{},{"containers":null},{"metadata":{"name":"p"},"containers":[{"usage":null}]}]"#);
+        let points = decode(body.as_bytes()).unwrap();
+        assert_eq!(points.iter().map(|pod| pod.containers.len()).collect::<Vec<_>>(), [0, 0, 1]);
+        let nothing = ContainerPoint { name: "".into(), cpu: None, memory: None };
+        assert_eq!((&*points[2].pod, &points[2].containers[0]), ("p", &nothing));
+    }
+
+    #[test]
     fn names_are_borrowed_from_the_body() {
-        let points = decode(BODY).unwrap();
+        let points = decode(BODY.as_bytes()).unwrap();
         assert!(matches!(points[0].pod, Cow::Borrowed(_)));
         assert!(matches!(points[0].containers[0].name, Cow::Borrowed(_)));
         assert!(matches!(points[1].pod, Cow::Owned(_)), "an escape cannot be borrowed");
@@ -191,9 +236,19 @@ mod tests {
 
     #[test]
     fn anything_else_is_malformed_and_says_so() {
-        for body in ["", "<html>", "{}", "[]", r#"{"items":{}}"#, r#"{"items":[{"metadata":{"name":"x"}}]}"#] {
-            let error = decode(body).unwrap_err();
+        for body in ["", "<html>", "{}", "[]", r#"{"kind":"PodMetricsList","items":{}}"#, r#"{"kind":"PodList"}"#] {
+            let error = decode(body.as_bytes()).unwrap_err();
             assert!(error.to_string().contains("PodMetricsList"), "{body}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_it_panic(body in prop::collection::vec(any::<u8>(), 0..200), at in 0..BODY.len(), byte: u8) {
+            let _ = decode(&body);
+            let mut damaged = BODY.as_bytes().to_vec();
+            damaged[at] = byte;
+            let _ = decode(&damaged);
         }
     }
 }

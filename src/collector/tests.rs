@@ -62,13 +62,13 @@ impl Bench {
         self.store.usage(&key, Duration::from_hours(1), keep::stored_time(self.clock.now())).unwrap()
     }
 
-    fn metric(&self, name: &str) -> f64 {
+    fn metric(&self, name: &str) -> u64 {
         let text = self.metrics.encode().unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned);
         line.unwrap_or_else(|| panic!("{name} is missing in\n{text}")).parse().unwrap()
     }
 
-    fn refused(&self, cause: &str) -> f64 {
+    fn refused(&self, cause: &str) -> u64 {
         self.metric(&format!("optipod_collector_samples_refused_total{{cause=\"{cause}\"}}"))
     }
 
@@ -109,9 +109,12 @@ async fn a_tick_stores_samples_under_the_workload_that_owns_the_pod() {
     close(web.cpu.max(), 0.25);
     close(web.memory.max(), f64::from(64 << 20));
     close(bench.usage("Pod", "alone").unwrap().cpu.mean(), 1.0);
-    assert_eq!(bench.metric("optipod_collector_samples_accepted_total"), 3.0);
-    assert_eq!(bench.metric("optipod_collector_last_success_timestamp_seconds"), epoch().as_second() as f64);
-    assert_eq!(bench.metric("optipod_store_series"), 2.0);
+    assert_eq!(bench.metric("optipod_collector_samples_accepted_total"), 3);
+    assert_eq!(
+        bench.metric("optipod_collector_last_success_timestamp_seconds"),
+        u64::try_from(epoch().as_second()).unwrap()
+    );
+    assert_eq!(bench.metric("optipod_store_series"), 2);
     assert_eq!(bench.ready(), Ok("samples stored 1s ago".into()));
 }
 
@@ -123,7 +126,7 @@ async fn a_point_that_metrics_server_repeats_counts_once() {
     pass(46).await;
     assert_eq!(bench.server.scrapes(bench.start), [0, 15, 30, 45]);
     assert_eq!(bench.usage("Pod", "alone").unwrap().cpu.count(), 1);
-    assert_eq!(bench.refused("duplicate"), 3.0);
+    assert_eq!(bench.refused("duplicate"), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,7 +145,7 @@ async fn impossible_points_are_refused_and_counted_and_the_others_stored() {
     pass(1).await;
     assert_eq!(bench.usage("Deployment", "web"), None);
     assert_eq!(bench.usage("Pod", "alone").unwrap().cpu.count(), 1);
-    assert_eq!((bench.refused("invalid"), bench.refused("future")), (2.0, 1.0));
+    assert_eq!((bench.refused("invalid"), bench.refused("future")), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -153,14 +156,14 @@ async fn a_failing_metrics_server_is_told_everywhere_and_collection_recovers_by_
     assert!(reason.contains("HTTP 404") && reason.contains("install metrics-server"), "{reason}");
     assert!(bench.collector.health().live(bench.clock.now()).is_ok(), "a restart would not help");
     assert_eq!(bench.server.scrapes(bench.start), [0, 15, 45, 105, 165], "pauses double up to four intervals");
-    assert_eq!(bench.metric("optipod_collector_consecutive_failures"), 5.0);
-    assert_eq!(bench.metric("optipod_collector_tick_failures_total{step=\"scrape\"}"), 5.0);
+    assert_eq!(bench.metric("optipod_collector_consecutive_failures"), 5);
+    assert_eq!(bench.metric("optipod_collector_tick_failures_total{step=\"scrape\"}"), 5);
 
     bench.server.set(METRICS, points(&[point("alone", at(220), "1", "1Gi")]));
     pass(60).await;
     assert_eq!(bench.server.scrapes(bench.start)[5..], [225, 240, 255], "back on the interval");
     assert_eq!(bench.ready(), Ok("samples stored 5s ago".into()));
-    assert_eq!(bench.metric("optipod_collector_consecutive_failures"), 0.0);
+    assert_eq!(bench.metric("optipod_collector_consecutive_failures"), 0);
     assert_eq!(bench.usage("Pod", "alone").unwrap().cpu.count(), 1);
 }
 
@@ -180,14 +183,14 @@ async fn pods_count_as_soon_as_their_owner_appears() {
     server.set(METRICS, points(&[point("web-5d-a", epoch(), "1", "1Gi")]));
     let bench = Bench::running(server);
     pass(1).await;
-    assert_eq!(bench.refused("unresolved"), 1.0);
+    assert_eq!(bench.refused("unresolved"), 1);
     bench.server.event(PODS, "ADDED", &object("web-5d-a", REPLICA_SET));
     pass(15).await;
-    assert_eq!(bench.refused("unresolved"), 2.0, "its replicaset is still unknown");
+    assert_eq!(bench.refused("unresolved"), 2, "its replicaset is still unknown");
     bench.server.event(REPLICA_SETS, "ADDED", &object("web-5d", DEPLOYMENT));
     pass(15).await;
     assert_eq!(bench.usage("Deployment", "web").unwrap().cpu.count(), 1);
-    assert_eq!(bench.refused("unresolved"), 2.0);
+    assert_eq!(bench.refused("unresolved"), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,11 +201,26 @@ async fn a_kind_that_may_not_be_watched_is_told_and_the_others_are_collected() {
     let bench = Bench::running(server);
     pass(16).await;
     assert_eq!(bench.usage("Pod", "alone").unwrap().cpu.count(), 1);
+    assert_eq!(bench.server.lists(JOBS, bench.start), [0, 1, 3, 7, 15], "pauses double");
     let text = bench.ready().unwrap();
     assert!(text.contains("cannot watch jobs") && text.contains("jobs is forbidden"), "{text}");
     bench.server.list(JOBS, &[]);
     pass(60).await;
     assert_eq!(bench.ready(), Ok("samples stored 1s ago".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_owners_that_never_ends_is_given_up_and_tried_again() {
+    let server = cluster();
+    server.set(PODS, Answer::Never);
+    server.set(METRICS, points(&[point("alone", epoch(), "1", "1Gi")]));
+    let bench = Bench::running(server);
+    pass(31).await;
+    let reason = bench.ready().unwrap_err();
+    assert!(reason.contains("cannot watch pods") && reason.contains("no answer within 30s"), "{reason}");
+    bench.server.list(PODS, &[object("alone", None)]);
+    pass(31).await;
+    assert_eq!(bench.usage("Pod", "alone").unwrap().cpu.count(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -266,4 +284,18 @@ async fn quantiles_of_what_was_collected_are_those_of_the_sorted_points() {
         let got = usage.cpu.quantile(q);
         assert!((got - exact).abs() < 0.01, "p{q}: {got} is not {exact}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn on_many_threads_a_tick_does_the_same() {
+    let bench = Bench::new(cluster());
+    bench.server.set(METRICS, points(&[point("alone", epoch(), "1", "1Gi")]));
+    let error = bench.collector.tick(epoch()).await.unwrap_err();
+    assert!(matches!(error, TickError::Owners(_)), "{error}");
+    let (owners, client) = (bench.collector.owners(), bench.server.client());
+    let watching = tokio::spawn(async move { owners.watch(&client).await });
+    bench.collector.owners().until_synced().await;
+    let tick = bench.collector.tick(epoch()).await.unwrap();
+    assert_eq!((tick.pods, tick.unresolved, tick.stored.accepted, tick.degraded), (1, 0, 1, None));
+    watching.abort();
 }

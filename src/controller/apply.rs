@@ -34,7 +34,12 @@ pub(super) enum Outcome {
     /// All its writes were carried out.
     Done,
     /// It was stopped by a hold that was set meanwhile.
-    Held(String),
+    Held {
+        /// Where the hold stands.
+        place: String,
+        /// How many writes were carried out before.
+        done: usize,
+    },
     /// `done` writes were carried out, then one failed.
     Failed {
         /// Why.
@@ -72,7 +77,7 @@ impl Executor {
                 return Outcome::Failed { error: WriteError::Stopping, done };
             }
             if let Some(place) = self.held_now(workload) {
-                return Outcome::Held(place);
+                return Outcome::Held { place, done };
             }
             let written = match write {
                 Write::Resize { namespace, pod, with_limits, seen } => {
@@ -108,7 +113,7 @@ impl Executor {
         };
         match written {
             Ok(answer) => {
-                warn_if_altered(pod, answer);
+                warn_if_altered(pod, &answer);
                 Ok(())
             }
             // A pod that is gone needs no resize; its successor is seen by the watch.
@@ -126,7 +131,7 @@ impl Executor {
     ) -> Result<String, WriteError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let now = self.read(api.get(&pod.pod)).await?;
-        let facts = ingest::pod(now).filter(|pod| pod.running && !pod.held).and_then(|pod| pod.facts.ok());
+        let facts = ingest::pod(&now).filter(|pod| pod.running && !pod.held).and_then(|pod| pod.facts.ok());
         match facts {
             Some(facts) if facts.uid != pod.uid => Err(WriteError::Gone),
             Some(facts) if resources(&facts).eq(seen) => Ok(facts.resource_version),
@@ -170,9 +175,9 @@ impl Executor {
 
 fn trimmed(kind: WorkloadKind, object: DynamicObject) -> Option<Workload> {
     match kind {
-        WorkloadKind::StatefulSet => ingest::stateful_set(object.try_parse().ok()?),
-        WorkloadKind::DaemonSet => ingest::daemon_set(object.try_parse().ok()?),
-        _ => ingest::deployment(object.try_parse().ok()?),
+        WorkloadKind::StatefulSet => object.try_parse().ok().map(ingest::stateful_set),
+        WorkloadKind::DaemonSet => object.try_parse().ok().map(ingest::daemon_set),
+        _ => object.try_parse().ok().map(ingest::deployment),
     }
 }
 
@@ -181,7 +186,7 @@ fn resources(facts: &PodFacts) -> impl Iterator<Item = &ContainerResources> {
 }
 
 /// Admission (LimitRanger) can add limits and requests to a resize; what came out is what counts from now on.
-fn warn_if_altered(wanted: &PodResize, answer: Pod) {
+fn warn_if_altered(wanted: &PodResize, answer: &Pod) {
     let Some(Ok(got)) = ingest::pod(answer).map(|pod| pod.facts) else { return };
     let altered = wanted.containers.iter().any(|container| !resources(&got).any(|c| c == container));
     if altered {

@@ -99,6 +99,7 @@ fn permanent(message: &str) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
     use kube::core::response::{StatusCause, StatusDetails};
@@ -134,7 +135,7 @@ mod tests {
             "Gone"
         );
         let cause = StatusCause { reason: "FieldManagerConflict".into(), message: String::new(), field: String::new() };
-        let details = StatusDetails { causes: vec![cause], ..StatusDetails::default() };
+        let details: StatusDetails = serde_json::from_value(serde_json::json!({ "causes": [cause] })).unwrap();
         let status = Status { code: 409, details: Some(details), ..Status::default() };
         assert_eq!(of_status(&status).code(), "Refused");
     }

@@ -4,10 +4,11 @@
 
 use super::cluster::Workload;
 use super::errors::WriteError;
-use crate::decide::{Reason, Size};
-use crate::policy::types::{ContainerRequests, WorkloadStatus};
+use crate::decide::{RAISED_STAYS, Raised, Reason, Size};
+use crate::policy::types::{ContainerRaised, ContainerRequests, WorkloadStatus};
 use crate::workload::{Resources, WorkloadId};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::collections::BTreeMap;
 
 /// How a workload is changed.
@@ -46,6 +47,8 @@ pub(super) struct Memory {
     pub(super) previous: Vec<Size>,
     /// The last write that was carried out, or may have been.
     pub(super) last_change: Option<Timestamp>,
+    /// When requests were last raised, for as long as that matters.
+    pub(super) raised: Vec<Raised>,
     pub(super) method: Option<Method>,
     pub(super) failure: Option<Failure>,
     /// The reason that the last event told.
@@ -90,6 +93,7 @@ impl History {
             target: sizes(&entry.target),
             previous: sizes(&entry.previous),
             last_change: entry.last_applied.as_ref().map(|time| time.0),
+            raised: raised(&entry.raised),
             method: match entry.method.as_deref() {
                 Some("Resize") => Some(Method::Resize),
                 Some("Rollout") => Some(Method::Rollout),
@@ -123,7 +127,26 @@ impl Memory {
         self.previous = previous.to_vec();
         self.method = Some(method);
         self.last_change = Some(now);
+        self.note_raised(now);
         before
+    }
+
+    /// Notes which requests the new size raises, and forgets what no longer matters.
+    fn note_raised(&mut self, now: Timestamp) {
+        let mut noted = Vec::new();
+        for size in &self.target {
+            let container = size.container.as_str();
+            let before = self.previous.iter().find(|before| before.container == container);
+            let before = before.map(|before| before.requests).unwrap_or_default();
+            let known = self.raised.iter().find(|raised| raised.container == container).cloned().unwrap_or_default();
+            let lately = |at: Option<Timestamp>| at.filter(|at| now.duration_since(*at) < RAISED_STAYS);
+            let cpu = if size.requests.cpu > before.cpu { Some(now) } else { lately(known.cpu) };
+            let memory = if size.requests.memory > before.memory { Some(now) } else { lately(known.memory) };
+            if cpu.or(memory).is_some() {
+                noted.push(Raised { container: container.to_owned(), cpu, memory });
+            }
+        }
+        self.raised = noted;
     }
 
     /// A write failed: when it may be tried again.
@@ -155,6 +178,26 @@ pub(super) fn requests(sizes: &[Size]) -> Vec<ContainerRequests> {
     sizes.iter().map(text).collect()
 }
 
+/// What was raised, as a status holds it.
+pub(super) fn raised_times(raised: &[Raised]) -> Vec<ContainerRaised> {
+    let time = |at: Option<Timestamp>| at.map(|at| Time(super::seconds(at)));
+    let text = |one: &Raised| ContainerRaised {
+        container: one.container.clone(),
+        cpu: time(one.cpu),
+        memory: time(one.memory),
+    };
+    raised.iter().map(text).collect()
+}
+
+fn raised(times: &[ContainerRaised]) -> Vec<Raised> {
+    let parse = |one: &ContainerRaised| Raised {
+        container: one.container.clone(),
+        cpu: one.cpu.as_ref().map(|time| time.0),
+        memory: one.memory.as_ref().map(|time| time.0),
+    };
+    times.iter().map(parse).collect()
+}
+
 fn sizes(requests: &[ContainerRequests]) -> Vec<Size> {
     let parse = |requests: &ContainerRequests| Size {
         container: requests.container.clone(),
@@ -167,6 +210,7 @@ fn sizes(requests: &[ContainerRequests]) -> Vec<Size> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
     use crate::quantity::Millicores;
@@ -178,6 +222,20 @@ mod tests {
     #[test]
     fn sizes_survive_the_status() {
         assert_eq!(sizes(&requests(&size(250))), size(250));
+    }
+
+    #[test]
+    fn what_was_raised_is_remembered_for_a_day_and_survives_the_status() {
+        let at = |hours: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours);
+        let mut memory = Memory::default();
+        memory.begin(&size(300), &size(200), Method::Resize, at(0));
+        let raised_at = |hour| vec![Raised { container: "web".into(), cpu: Some(at(hour)), memory: None }];
+        assert_eq!(memory.raised, raised_at(0));
+        assert_eq!(raised(&raised_times(&memory.raised)), memory.raised);
+        memory.begin(&size(250), &size(300), Method::Resize, at(23));
+        assert_eq!(memory.raised, raised_at(0));
+        memory.begin(&size(200), &size(250), Method::Resize, at(24));
+        assert_eq!(memory.raised, []);
     }
 
     #[test]

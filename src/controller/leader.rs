@@ -25,6 +25,9 @@ const DURATION: Duration = Duration::from_secs(30);
 const RENEW_EVERY: Duration = Duration::from_secs(5);
 const RETRY_EVERY: Duration = Duration::from_secs(2);
 
+/// Thirty years.
+const ALWAYS: Duration = Duration::from_hours(24 * 365 * 30);
+
 /// Until when we lead.
 #[derive(Clone, Debug)]
 pub(super) struct Leadership(watch::Sender<Option<Instant>>);
@@ -32,7 +35,7 @@ pub(super) struct Leadership(watch::Sender<Option<Instant>>);
 impl Leadership {
     /// Without an election we always lead.
     pub(super) fn without_election() -> Self {
-        Self(watch::Sender::new(Some(Instant::now() + Duration::from_secs(86_400 * 365 * 30))))
+        Self(watch::Sender::new(Some(Instant::now() + ALWAYS)))
     }
 
     fn none() -> Self {
@@ -82,7 +85,7 @@ impl Elector {
     pub(super) async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let pause = self.turn().await;
-            tokio::select! { () = stop.cancelled() => {}, () = sleep(pause) => {} }
+            tokio::select! { biased; () = stop.cancelled() => {}, () = sleep(pause) => {} }
         }
         self.release().await;
     }

@@ -62,6 +62,8 @@ pub struct ControllerOptions {
     pub max_updates_per_minute: u32,
     /// Only the holder of the lease acts.
     pub leader_election: bool,
+    /// How often a policy is evaluated that does not say so itself.
+    pub interval: Duration,
     /// The deadline of one call to the API server.
     pub call_timeout: Duration,
     /// The deadline of one question to a usage provider.
@@ -78,6 +80,7 @@ impl ControllerOptions {
             scope: Scope { operator_namespace: namespace.clone(), ..Scope::default() },
             max_updates_per_minute: 20,
             leader_election: false,
+            interval: Duration::from_mins(5),
             call_timeout: Duration::from_secs(10),
             provider_timeout: Duration::from_secs(30),
             namespace,
@@ -194,6 +197,7 @@ impl Controller {
             sleep(GRACE).await;
         };
         tokio::select! {
+            biased;
             () = self.work(&shutdown) => {}
             () = ended => tracing::warn!("a cycle was abandoned at shutdown"),
         }
@@ -216,6 +220,7 @@ impl Controller {
             if !self.leadership.leads() {
                 led = false;
                 tokio::select! {
+                    biased;
                     () = shutdown.cancelled() => {}
                     () = self.leadership.changed() => {}
                     () = sleep(Duration::from_secs(1)) => {}
@@ -241,6 +246,7 @@ impl Controller {
                 return;
             }
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => {}
                 () = self.shared.changed() => {}
                 () = sleep(PATIENCE) => tracing::warn!(?missing, "waiting for the first list of these; check the rights to list and watch them"),
@@ -261,6 +267,7 @@ impl Controller {
             // Without a policy we still look up now and then, for the sake of leadership.
             let next = self.schedule.next().unwrap_or_else(|| Instant::now() + RETRY);
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => {}
                 () = self.shared.changed() => {}
                 () = sleep_until(next) => {}
@@ -290,11 +297,13 @@ impl Controller {
             return self.schedule.evaluated(id, &Focus::All, started, RETRY, None);
         }
         let (interval, follow_up) = match &object.parsed {
-            Ok(policy) => (policy.interval, self.evaluate_valid(policy, &focus, shutdown).await),
+            Ok(policy) => {
+                (policy.interval.unwrap_or(self.options.interval), self.evaluate_valid(policy, &focus, shutdown).await)
+            }
             Err(errors) => {
                 let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
                 self.invalid(&object, &message).await;
-                (Duration::from_mins(5), None)
+                (self.options.interval, None)
             }
         };
         self.metrics.policy(id).observe_reconciliation(started.elapsed());
@@ -348,13 +357,11 @@ impl Controller {
     /// The policy is gone: so are its figures, and what it wanted of workloads that no other policy covers.
     fn forget(&mut self, id: &PolicyId) {
         self.schedule.remove(id);
-        self.policies.remove(id);
         self.metrics.policy(id).remove();
-        let (shared, selection, scope) = (self.shared.clone(), &mut self.selection, &self.options.scope);
-        shared.with(|cluster| {
-            selection.of(id, cluster, scope);
-            self.history.retain(|workload| selection.any(workload) && cluster.workload(workload).is_some());
-        });
+        let Some(state) = self.policies.remove(id) else { return };
+        self.shared.with(|cluster| self.selection.refresh(cluster, &self.options.scope));
+        let covered = self.selection.all();
+        self.history.retain(|workload| covered.contains(workload) || !state.entries.contains_key(workload));
     }
 
     /// Reads a policy's status once, for what an earlier process did. False when it could not be read.
@@ -366,12 +373,12 @@ impl Controller {
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &object.id.namespace, &resource);
         let found = match timeout(self.options.call_timeout, api.get_opt(&object.id.name)).await {
             Ok(Ok(Some(found))) => found,
-            Ok(Ok(None)) => return false,
             Ok(Err(error)) => {
                 tracing::warn!(policy = %object.id, %error, "the policy's status could not be read; it is tried again");
                 return false;
             }
-            Err(_) => return false,
+            // Deleted meanwhile, or no answer in time.
+            Ok(Ok(None)) | Err(_) => return false,
         };
         let status = found.data.get("status").cloned().unwrap_or_default();
         let status: Option<OptimizationPolicyStatus> = serde_json::from_value(status).ok();

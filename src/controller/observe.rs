@@ -55,8 +55,12 @@ pub(super) struct Observed {
 impl Controller {
     /// Looks at a policy's workloads, or at some of them.
     pub(super) async fn observe(&mut self, policy: &Policy, focus: &Focus) -> Observation {
-        let covered = self.shared.with(|cluster| self.selection.of(&policy.id, cluster, &self.options.scope));
-        let (mut workloads, overridden) = self.shared.with(|cluster| look(cluster, policy, focus, &covered));
+        let (mut workloads, overridden) = self.shared.with(|cluster| {
+            if self.selection.refresh(cluster, &self.options.scope) {
+                self.history.retain(|workload| cluster.workload(workload).is_some());
+            }
+            look(cluster, policy, focus, self.selection.of(&policy.id))
+        });
         let unavailable = self.recommend(policy, &mut workloads).await.err();
         let mut blocked = self.blocked();
         let mut resize_served = false;

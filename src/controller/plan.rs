@@ -97,7 +97,7 @@ fn plan_one(
     let facts = facts(observation, observed, memory, budget, dry_run);
     let verdict = match unreadable(observed) {
         Some(reason) => Verdict::Hold(reason),
-        None => gate(observation, memory, budget, verdict(&facts, observed, observation.now)),
+        None => gate(observation, memory, budget, verdict(&facts, observed, memory, observation.now)),
     };
     if let Verdict::Change(change) = &verdict
         && change.is_new
@@ -141,6 +141,7 @@ fn facts<'a>(
         pods: observed.pods.clone(),
         wanted: wanted.collect(),
         target: memory.target.clone(),
+        raised: memory.raised.clone(),
         last_change: memory.last_change,
         hpa: observed.hpa.clone(),
         resize_served: observation.resize_served,
@@ -150,7 +151,7 @@ fn facts<'a>(
 }
 
 /// The decision with its writes.
-fn verdict(facts: &Facts<'_>, observed: &Observed, now: Timestamp) -> Verdict {
+fn verdict(facts: &Facts<'_>, observed: &Observed, memory: &Memory, now: Timestamp) -> Verdict {
     let (method, target, writes, remaining) = match decide(facts) {
         Decision::Hold(reason) => return Verdict::Hold(reason),
         Decision::Publish => return published(observed),
@@ -161,13 +162,22 @@ fn verdict(facts: &Facts<'_>, observed: &Observed, now: Timestamp) -> Verdict {
             (Method::Rollout, target, vec![apply(facts, observed, template, now)], 0)
         }
     };
-    let previous = target
-        .iter()
-        .filter_map(|size| facts.current(&size.container))
-        .map(|container| Size { container: container.name, requests: container.requests });
-    let change =
-        Change { method, previous: previous.collect(), is_new: target != facts.target, target, writes, remaining };
-    Verdict::Change(change)
+    // Another method is another change too: a size that was given by resize is not yet the template's.
+    let is_new = target != facts.target || memory.method.is_some_and(|before| before != method);
+    let previous = previous(facts, method, &target);
+    Verdict::Change(Change { method, target, previous, is_new, writes, remaining })
+}
+
+/// The requests that the change replaces: the pods' by resize, the template's by rollout.
+fn previous(facts: &Facts<'_>, method: Method, target: &[Size]) -> Vec<Size> {
+    let before = |size: &Size| {
+        let found = match method {
+            Method::Resize => facts.current(&size.container),
+            Method::Rollout => facts.template.iter().find(|c| c.name == size.container).cloned(),
+        };
+        found.map(|container| Size { container: container.name, requests: container.requests })
+    };
+    target.iter().filter_map(before).collect()
 }
 
 /// Where no container has a recommendation there is nothing to publish.
@@ -230,6 +240,9 @@ fn gate(observation: &Observation, memory: &Memory, budget: &Budget, verdict: Ve
     let failure = memory.failure.as_ref().filter(|f| f.target == change.target && observation.now < f.not_before);
     if let Some(failure) = failure {
         return Verdict::Hold(failure.reason.clone());
+    }
+    if change.is_new && budget.cycle == 0 {
+        return Verdict::Hold(Reason::BudgetSpent { per_cycle: observation.policy.update.max_updates_per_cycle });
     }
     if change.is_new && budget.rate == 0 {
         return Verdict::Hold(Reason::RateLimited { per_minute: budget.per_minute });

@@ -4,7 +4,7 @@ use super::cluster::{Cluster, Workload};
 use crate::policy::select::{covers, covers_namespace, precedence};
 use crate::policy::{NamespaceFacts, Policy, PolicyId, Scope, WorkloadFacts};
 use crate::workload::{WorkloadId, WorkloadKind};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A workload that a policy covers, and the policy that acts on it: this one, or one that takes precedence.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,18 +21,24 @@ pub(super) struct Selection {
 }
 
 impl Selection {
-    /// What a policy covers, computed anew only when policies, namespaces or workloads have changed.
-    pub(super) fn of(&mut self, policy: &PolicyId, cluster: &Cluster, scope: &Scope) -> Vec<Covered> {
-        if self.version != Some(cluster.selection_version()) {
+    /// Computes anew when policies, namespaces or workloads have changed; says whether it did.
+    pub(super) fn refresh(&mut self, cluster: &Cluster, scope: &Scope) -> bool {
+        let stale = self.version != Some(cluster.selection_version());
+        if stale {
             self.covered = select(cluster, scope);
             self.version = Some(cluster.selection_version());
         }
-        self.covered.get(policy).cloned().unwrap_or_default()
+        stale
     }
 
-    /// Some policy covers the workload.
-    pub(super) fn any(&self, workload: &WorkloadId) -> bool {
-        self.covered.values().any(|all| all.iter().any(|covered| covered.workload == *workload))
+    /// What a policy covers.
+    pub(super) fn of(&self, policy: &PolicyId) -> &[Covered] {
+        self.covered.get(policy).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Every workload that some policy covers.
+    pub(super) fn all(&self) -> BTreeSet<&WorkloadId> {
+        self.covered.values().flatten().map(|covered| &covered.workload).collect()
     }
 }
 

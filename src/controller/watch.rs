@@ -90,21 +90,21 @@ pub(super) fn start(client: &Client, shared: &Shared) -> JoinSet<()> {
     });
     follow!("deployments", watcher(Api::<Deployment>::all(client.clone()), config()), |cluster, event| {
         let key = |o: &Deployment| workload_id(WorkloadKind::Deployment, &o.metadata);
-        let diffs = cluster.deployments.take(event, key, ingest::deployment);
+        let diffs = cluster.deployments.take(event, key, |o| Some(ingest::deployment(o)));
         cluster.note_workloads(&diffs);
     });
     follow!("statefulsets", watcher(Api::<StatefulSet>::all(client.clone()), config()), |cluster, event| {
         let key = |o: &StatefulSet| workload_id(WorkloadKind::StatefulSet, &o.metadata);
-        let diffs = cluster.stateful_sets.take(event, key, ingest::stateful_set);
+        let diffs = cluster.stateful_sets.take(event, key, |o| Some(ingest::stateful_set(o)));
         cluster.note_workloads(&diffs);
     });
     follow!("daemonsets", watcher(Api::<DaemonSet>::all(client.clone()), config()), |cluster, event| {
         let key = |o: &DaemonSet| workload_id(WorkloadKind::DaemonSet, &o.metadata);
-        let diffs = cluster.daemon_sets.take(event, key, ingest::daemon_set);
+        let diffs = cluster.daemon_sets.take(event, key, |o| Some(ingest::daemon_set(o)));
         cluster.note_workloads(&diffs);
     });
     follow!("pods", watcher(Api::<Pod>::all(client.clone()), config()), |cluster, event| {
-        let diffs = cluster.pods.take(event, |o| ingest::object_key(&o.metadata), ingest::pod);
+        let diffs = cluster.pods.take(event, |o| ingest::object_key(&o.metadata), |o| ingest::pod(&o));
         cluster.note_pods(diffs);
     });
     follow!(
@@ -119,7 +119,7 @@ pub(super) fn start(client: &Client, shared: &Shared) -> JoinSet<()> {
         "namespaces",
         watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), config()),
         |cluster, event| {
-            let diffs = cluster.namespaces.take(event, |o| o.name_any(), |o| Some(ingest::namespace(o)));
+            let diffs = cluster.namespaces.take(event, ResourceExt::name_any, |o| Some(ingest::namespace(o)));
             cluster.note_namespaces(&diffs);
         }
     );

@@ -1,10 +1,12 @@
 //! Which requests should change, resource by resource, and to what.
 
+use super::RAISED_STAYS;
 use super::facts::{Facts, Size, Wanted};
 use super::reason::Reason;
 use crate::policy::{Bounds, Direction};
 use crate::quantity::{Bytes, Millicores};
 use crate::workload::Resources;
+use jiff::Timestamp;
 
 /// The size to bring the workload to.
 ///
@@ -44,6 +46,7 @@ type Change<T> = Result<T, Reason>;
 fn resources(facts: &Facts<'_>, wanted: &Wanted<'_>) -> Option<(Change<Millicores>, Change<Bytes>)> {
     let recommendation = wanted.outcome.as_ref().ok()?;
     let current = facts.current(&wanted.container)?;
+    let raised = facts.raised.iter().find(|raised| raised.container == wanted.container);
     let cpu = Candidate {
         container: &wanted.container,
         current: current.requests.cpu.map(|m| m.0),
@@ -52,6 +55,7 @@ fn resources(facts: &Facts<'_>, wanted: &Wanted<'_>) -> Option<(Change<Millicore
         bounds: Bounds { min: wanted.plan.cpu.bounds.min.0, max: wanted.plan.cpu.bounds.max.0 },
         covered: recommendation.window_covered,
         autoscaler: facts.hpa.cpu.as_ref(),
+        raised: raised.and_then(|raised| raised.cpu),
     };
     let memory = Candidate {
         container: &wanted.container,
@@ -61,6 +65,7 @@ fn resources(facts: &Facts<'_>, wanted: &Wanted<'_>) -> Option<(Change<Millicore
         bounds: Bounds { min: wanted.plan.memory.bounds.min.0, max: wanted.plan.memory.bounds.max.0 },
         covered: recommendation.window_covered,
         autoscaler: facts.hpa.memory.as_ref(),
+        raised: raised.and_then(|raised| raised.memory),
     };
     let whole_mebibytes = |bytes: u64| bytes.next_multiple_of(Bytes::MIB);
     Some((cpu.change(facts, |m| m).map(Millicores), memory.change(facts, whole_mebibytes).map(Bytes)))
@@ -75,6 +80,7 @@ struct Candidate<'a> {
     bounds: Bounds<u64>,
     covered: bool,
     autoscaler: Option<&'a String>,
+    raised: Option<Timestamp>,
 }
 
 impl Candidate<'_> {
@@ -90,10 +96,20 @@ impl Candidate<'_> {
         if facts.update.direction == against {
             return Err(Reason::DirectionForbids);
         }
+        if next < current {
+            self.not_raised_recently(facts, current)?;
+        }
         match self.autoscaler {
             Some(autoscaler) => Err(Reason::HpaOnResource { autoscaler: autoscaler.clone() }),
             None => Ok(next),
         }
+    }
+
+    /// What was raised stays for a day, unless it lies above the policy's bounds.
+    fn not_raised_recently(&self, facts: &Facts<'_>, current: u64) -> Result<(), Reason> {
+        let Some(raised) = self.raised else { return Ok(()) };
+        let until = raised.saturating_add(RAISED_STAYS).unwrap_or(Timestamp::MAX);
+        if facts.now < until && current <= self.bounds.max { Err(Reason::RaisedRecently { until }) } else { Ok(()) }
     }
 
     /// Limits stay where `updateRequestsOnly` is true, so that a request cannot go above its limit.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 /// One workload, as observed in one cycle.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 pub struct Facts<'a> {
     /// The present moment.
     pub now: Timestamp,
@@ -33,6 +34,8 @@ pub struct Facts<'a> {
     pub wanted: Vec<Wanted<'a>>,
     /// The size last decided, empty if none was.
     pub target: Vec<Size>,
+    /// When requests were last raised; those of a day ago and more may be missing.
+    pub raised: Vec<Raised>,
     /// The last write that the API server carried out, or may have.
     pub last_change: Option<Timestamp>,
     /// Autoscalers that read this workload's requests.
@@ -74,6 +77,17 @@ pub struct Size {
     pub container: String,
     /// Its requests.
     pub requests: Resources,
+}
+
+/// When the requests of one container were last raised.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Raised {
+    /// The container's name.
+    pub container: String,
+    /// The CPU request.
+    pub cpu: Option<Timestamp>,
+    /// The memory request.
+    pub memory: Option<Timestamp>,
 }
 
 /// One running pod.
@@ -150,8 +164,10 @@ impl Facts<'_> {
     pub fn current(&self, container: &str) -> Option<ContainerResources> {
         let mut found = self.observed(container)?;
         if let Some(size) = self.target.iter().find(|size| size.container == container) {
-            found.requests.cpu = size.requests.cpu.or(found.requests.cpu);
-            found.requests.memory = size.requests.memory.or(found.requests.memory);
+            // A limit that was lowered since keeps the size from being given in full.
+            let limits = if self.update.requests_only { found.limits } else { Resources::default() };
+            found.requests.cpu = at_most(size.requests.cpu, limits.cpu).or(found.requests.cpu);
+            found.requests.memory = at_most(size.requests.memory, limits.memory).or(found.requests.memory);
         }
         Some(found)
     }
@@ -166,6 +182,15 @@ impl Facts<'_> {
     }
 }
 
+/// A request that does not exceed its limit.
+pub(super) fn at_most<T: Ord>(request: Option<T>, limit: Option<T>) -> Option<T> {
+    match (request, limit) {
+        (Some(request), Some(limit)) => Some(request.min(limit)),
+        (request, _) => request,
+    }
+}
+
+#[allow(clippy::needless_pass_by_value)] // the shape that `reduce` takes
 fn least(a: ContainerResources, b: ContainerResources) -> ContainerResources {
     fn limit<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
         match (a, b) {

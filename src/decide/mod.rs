@@ -14,9 +14,10 @@ mod resize;
 mod rollout;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests;
 
-pub use facts::{Facts, HpaFacts, PodContainer, PodFacts, ResizeState, Rights, Rollout, Size, Wanted};
+pub use facts::{Facts, HpaFacts, PodContainer, PodFacts, Raised, ResizeState, Rights, Rollout, Size, Wanted};
 pub use reason::Reason;
 pub use resize::PodResize;
 pub use rollout::TemplateChange;
@@ -51,6 +52,10 @@ pub enum Decision {
 
 /// Usage older than this says nothing about now: the collector or metrics-server has stopped.
 pub const STALE_AFTER: SignedDuration = SignedDuration::from_mins(10);
+
+/// A request that was raised is not lowered again before this time has passed: usage that swings with the day would
+/// otherwise be followed up and down for ever.
+pub const RAISED_STAYS: SignedDuration = SignedDuration::from_hours(24);
 
 /// Decides what to do about one workload.
 pub fn decide(facts: &Facts<'_>) -> Decision {
@@ -87,7 +92,8 @@ fn before_any_change(facts: &Facts<'_>) -> Option<Decision> {
         Rollout::Progressing => return Some(Decision::Hold(Reason::RolloutInProgress)),
         Rollout::Stable => {}
     }
-    let manager = facts.reverted_by.as_ref()?;
+    // A resize leaves the template alone, so that there is nothing to fight over.
+    let manager = facts.reverted_by.as_ref().filter(|_| !facts.may_resize())?;
     Some(Decision::Hold(Reason::RevertedByOther { manager: manager.clone() }))
 }
 
@@ -149,8 +155,13 @@ fn carry_out(facts: &Facts<'_>, target: Vec<Size>) -> Decision {
         Ok((pods, remaining)) => return Decision::Resize { target, pods, remaining },
         Err(reason) => reason,
     };
-    let waiting =
-        matches!(held, Reason::ResizeInProgress { .. } | Reason::ResizeDeferred { .. } | Reason::NoRunningPods);
+    let waiting = matches!(
+        held,
+        Reason::ResizeInProgress { .. }
+            | Reason::ResizeDeferred { .. }
+            | Reason::NoRunningPods
+            | Reason::AlreadySized { .. }
+    );
     if waiting || !facts.update.recreate {
         return Decision::Hold(held);
     }

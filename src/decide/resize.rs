@@ -3,7 +3,7 @@
 //! Rules (checked on a real API server): the QoS class stays, a request stays at or below its limit, nothing is removed,
 //! and a changed resource whose `resizePolicy` is `RestartContainer` restarts the container.
 
-use super::facts::{Facts, PodContainer, PodFacts, ResizeState, Size};
+use super::facts::{Facts, PodContainer, PodFacts, ResizeState, Size, at_most};
 use super::reason::Reason;
 use crate::quantity::{Bytes, Millicores};
 use crate::workload::{ContainerResources, QosClass, Resources, qos_class};
@@ -103,13 +103,6 @@ pub(super) fn resized(before: &ContainerResources, requests: Resources, requests
     ContainerResources { name: before.name.clone(), requests, limits }
 }
 
-fn at_most<T: Ord>(request: Option<T>, limit: Option<T>) -> Option<T> {
-    match (request, limit) {
-        (Some(request), Some(limit)) => Some(request.min(limit)),
-        (request, _) => request,
-    }
-}
-
 /// The limit that has to the new request the ratio that the old limit had to the old one, rounded up to `unit`;
 /// exactly the request where the two were equal.
 fn in_ratio(limit: Option<u64>, old: Option<u64>, new: Option<u64>, unit: u64) -> Option<u64> {
@@ -167,8 +160,9 @@ fn in_flight(facts: &Facts<'_>, open: &[PodResize]) -> Result<(), Reason> {
             }
         }
     }
+    // Every pod has the size already, by whomever it was given.
     if open.is_empty() {
-        return Err(Reason::ResizeInProgress { done: facts.pods.len(), pods: facts.pods.len() });
+        return Err(Reason::AlreadySized { min_change_percent: facts.update.min_change_percent });
     }
     Ok(())
 }

@@ -19,6 +19,9 @@ pub(super) fn plan(facts: &Facts<'_>, target: &[Size]) -> Result<TemplateChange,
     if !facts.rights.rollout {
         return Err(Reason::RolloutForbidden);
     }
+    if let Some(manager) = &facts.reverted_by {
+        return Err(Reason::RevertedByOther { manager: manager.clone() });
+    }
     let requests_only = facts.update.requests_only;
     let containers: Vec<_> = facts
         .template

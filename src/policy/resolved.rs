@@ -46,8 +46,8 @@ pub struct Policy {
     pub overrides: Vec<(String, ContainerPlan)>,
     /// How and how often workloads may be changed.
     pub update: UpdatePlan,
-    /// How often it is evaluated.
-    pub interval: Duration,
+    /// How often it is evaluated, where the policy says so.
+    pub interval: Option<Duration>,
 }
 
 /// From which usage requests are computed.

@@ -28,7 +28,7 @@ pub(super) fn policies() -> impl Strategy<Value = OptimizationPolicy> {
                 resource_bounds,
                 containers,
                 update_strategy,
-                reconciliation_interval: interval,
+                reconciliation_interval: Some(interval),
             };
             let mut policy = OptimizationPolicy::new("policy", spec);
             policy.metadata.namespace = Some("default".into());
@@ -265,7 +265,7 @@ pub(super) const SCALARS: [Mutation; 15] = [
         spec.update_strategy.cooldown = pick(&[&["59s", "8d", "169h"][..], &GARBAGE].concat(), seed).to_owned();
     }),
     Mutation("spec.reconciliationInterval", |spec, seed| {
-        spec.reconciliation_interval = pick(&[&["9s", "2d", "25h"][..], &GARBAGE].concat(), seed).to_owned();
+        spec.reconciliation_interval = Some(pick(&[&["9s", "2d", "25h"][..], &GARBAGE].concat(), seed).to_owned());
     }),
 ];
 

@@ -16,6 +16,9 @@ use tonic::{Code, Status};
 /// Series asked for in one call: half of what a server must take, so that one call stays short.
 const CHUNK: usize = 500;
 
+/// Quiet connections are probed this often by the system: HTTP/2 pings would offend servers that limit them.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
+
 /// How long a connection may take to be set up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -41,11 +44,7 @@ impl GrpcProvider {
             provider: name.clone(),
             cause: format!("\"{endpoint}\" is not an address ({error}); write for example http://127.0.0.1:9090"),
         })?;
-        let channel = endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .connect_lazy();
+        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_keepalive(Some(TCP_KEEPALIVE)).connect_lazy();
         Ok(Self::new(name, channel, timeout))
     }
 
@@ -144,7 +143,7 @@ fn read_usage(usage: &proto::Usage) -> Result<WindowUsage, String> {
         memory: read_distribution("memory", usage.memory.as_ref())?,
         from: moment("from", usage.from)?,
         to: moment("to", usage.to)?,
-        covered: Duration::try_from(covered).map_err(|_| "covered is negative".to_owned())?,
+        covered: proto::duration(covered).ok_or("covered is no duration")?,
     })
 }
 

@@ -185,8 +185,8 @@ async fn answers_that_cannot_be_trusted_are_refused() {
             answer.usage.as_mut().unwrap().to = None;
             Some(answer)
         }),
-        ("covered is negative", |_, mut answer| {
-            answer.usage.as_mut().unwrap().covered = Some(prost_types::Duration { seconds: -1, nanos: 0 });
+        ("covered is no duration", |_, mut answer| {
+            answer.usage.as_mut().unwrap().covered = Some(prost_types::Duration { seconds: i64::MIN, nanos: i32::MIN });
             Some(answer)
         }),
         ("cpu is no distribution", |_, mut answer| {

@@ -1,8 +1,8 @@
 //! The metrics of the collector and its store.
 
-use super::metrics::{DURATION_BUCKETS, register};
+use super::declare::Declare;
 use jiff::Timestamp;
-use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 use std::time::Duration;
 
 /// Why a point of metrics-server did not become a sample.
@@ -53,51 +53,31 @@ pub struct CollectorMetrics {
     waiting: IntGauge,
     store_series: IntGauge,
     store_disk_bytes: IntGauge,
+    store_problems: IntGauge,
 }
 
 impl CollectorMetrics {
     pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counter = |name: &str, help: &str| {
-            let metric = IntCounter::new(name, help)?;
-            register(registry, metric.clone()).map(|()| metric)
-        };
-        let counters = |name: &str, help: &str, label: &str| {
-            let metric = IntCounterVec::new(Opts::new(name, help), &[label])?;
-            register(registry, metric.clone()).map(|()| metric)
-        };
-        let gauge = |name: &str, help: &str| {
-            let metric = IntGauge::new(name, help)?;
-            register(registry, metric.clone()).map(|()| metric)
-        };
-        let last_success =
-            Gauge::new("optipod_collector_last_success_timestamp_seconds", "When the last tick was stored")?;
-        register(registry, last_success.clone())?;
-        let duration = Histogram::with_opts(
-            HistogramOpts::new(
-                "optipod_collector_tick_duration_seconds",
-                "Time one tick took, from request to durable",
-            )
-            .buckets(DURATION_BUCKETS.to_vec()),
-        )?;
-        register(registry, duration.clone())?;
-        let refused = counters("optipod_collector_samples_refused_total", "Points that were not counted", "cause")?;
+        let declare = Declare(registry);
+        let refused =
+            declare.counters("optipod_collector_samples_refused_total", "Points that were not counted", &["cause"])?;
         for cause in RefusedCause::ALL {
             refused.with_label_values(&[cause.as_str()]);
         }
+        let failures =
+            declare.counters("optipod_collector_tick_failures_total", "Ticks that failed, by step", &["step"])?;
         Ok(Self {
-            ticks: counter("optipod_collector_ticks_total", "Ticks begun")?,
-            failures: counters("optipod_collector_tick_failures_total", "Ticks that failed, by step", "step")?,
-            consecutive_failures: gauge(
-                "optipod_collector_consecutive_failures",
-                "Ticks that failed since the last that was stored",
-            )?,
-            accepted: counter("optipod_collector_samples_accepted_total", "Samples counted")?,
+            ticks: declare.counter("optipod_collector_ticks_total", "Ticks begun")?,
+            failures,
+            consecutive_failures: declare.gauge("optipod_collector_consecutive_failures", "Ticks failed in a row")?,
+            accepted: declare.counter("optipod_collector_samples_accepted_total", "Samples counted")?,
             refused,
-            last_success,
-            duration,
-            waiting: gauge("optipod_collector_samples_waiting", "Samples in memory that the store could not take yet")?,
-            store_series: gauge("optipod_store_series", "Series that the store knows")?,
-            store_disk_bytes: gauge("optipod_store_disk_bytes", "Bytes that the store takes on disk")?,
+            last_success: declare.moment("optipod_collector_last_success_timestamp_seconds", "Last tick stored")?,
+            duration: declare.duration("optipod_collector_tick_duration_seconds", "Time of a tick until durable")?,
+            waiting: declare.gauge("optipod_collector_samples_waiting", "Samples that wait for the store in memory")?,
+            store_series: declare.gauge("optipod_store_series", "Series that the store knows")?,
+            store_disk_bytes: declare.gauge("optipod_store_disk_bytes", "Bytes that the store takes on disk")?,
+            store_problems: declare.gauge("optipod_store_problems", "Damage found since the store was opened")?,
         })
     }
 
@@ -135,8 +115,9 @@ impl CollectorMetrics {
     }
 
     /// What the store holds.
-    pub fn set_store(&self, series: u64, disk_bytes: u64) {
+    pub fn set_store(&self, series: u64, disk_bytes: u64, problems: usize) {
         self.store_series.set(i64::try_from(series).unwrap_or(i64::MAX));
         self.store_disk_bytes.set(i64::try_from(disk_bytes).unwrap_or(i64::MAX));
+        self.store_problems.set(i64::try_from(problems).unwrap_or(i64::MAX));
     }
 }

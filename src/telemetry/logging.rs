@@ -60,6 +60,7 @@ fn filter(level: &str) -> Result<EnvFilter, InitError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
 

@@ -4,10 +4,10 @@
 //! as soon as its first value is known. Series of a deleted policy disappear ([`super::PolicyMetrics::remove`]).
 
 use super::collector_metrics::CollectorMetrics;
+use super::declare::Declare;
 use super::policy_metrics::{PolicyMetrics, PolicySeries};
 use crate::policy::PolicyId;
-use prometheus::core::Collector;
-use prometheus::{HistogramOpts, HistogramVec, Registry, TextEncoder};
+use prometheus::{HistogramVec, Registry, TextEncoder};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,19 +29,16 @@ impl Metrics {
     /// When a name is declared twice, which a test excludes.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let collection = HistogramVec::new(
-            HistogramOpts::new(
-                "optipod_metrics_collection_duration_seconds",
-                "Time one question to a usage provider, or one collection from metrics-server, took",
-            )
-            .buckets(DURATION_BUCKETS.to_vec()),
-            &["provider"],
+        let declare = Declare(&registry);
+        let collection = declare.durations(
+            "optipod_metrics_collection_duration_seconds",
+            "Time one question to a usage provider, or one collection from metrics-server, took",
+            "provider",
         )?;
-        register(&registry, collection.clone())?;
         let policies = PolicySeries::new(&registry)?;
         let collector = CollectorMetrics::new(&registry)?;
         #[cfg(target_os = "linux")]
-        register(&registry, prometheus::process_collector::ProcessCollector::for_self())?;
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         Ok(Self(Arc::new(Inner { registry, policies, collection, collector })))
     }
 
@@ -66,18 +63,11 @@ impl Metrics {
     }
 }
 
-/// From 5 ms, a cached answer, to 60 s, a reconciliation of a large policy.
-pub(super) const DURATION_BUCKETS: [f64; 13] =
-    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-
-/// Registers one metric.
-pub(super) fn register(registry: &Registry, metric: impl Collector + 'static) -> Result<(), prometheus::Error> {
-    registry.register(Box::new(metric))
-}
-
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn id(name: &str) -> PolicyId {
         PolicyId { namespace: "shop".into(), name: name.into() }
@@ -112,6 +102,49 @@ mod tests {
             "optipod_applications_total{method=\"Resize\",policy=\"shop/web\"} 1",
         ] {
             assert!(text.lines().any(|got| got == line), "{line} is missing in\n{text}");
+        }
+    }
+
+    /// The value of the series whose line begins so.
+    fn value(text: &str, series: &str) -> Option<f64> {
+        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        // Feature: k8s-workload-rightsizing, Property 25: Prometheus metrics exposure
+        #[test]
+        fn property_25_what_is_reported_is_exposed_under_the_policy_s_labels(
+            (namespace, name) in ("[a-z][a-z0-9-]{0,20}", "[a-z][a-z0-9.-]{0,20}"),
+            [monitored, updated, skipped, errors] in prop::array::uniform4(0usize..50),
+            reason in "[A-Z][A-Za-z]{0,20}",
+            milliseconds in prop::collection::vec(0u64..90_000, 1..20),
+        ) {
+            let metrics = Metrics::new().unwrap();
+            let id = PolicyId { namespace, name };
+            let policy = metrics.policy(&id);
+            policy.set_monitored(monitored);
+            policy.set_updated(updated);
+            policy.set_skipped([(&*reason, skipped)]);
+            for _ in 0..errors {
+                policy.count_error("Conflict");
+            }
+            for ms in &milliseconds {
+                policy.observe_reconciliation(Duration::from_millis(*ms));
+            }
+            let text = metrics.encode().unwrap();
+            let own = format!("namespace=\"{}\",policy=\"{}\"", id.namespace, id.name);
+            let of = |series: String| value(&text, &series);
+            prop_assert_eq!(of(format!("optipod_workloads_monitored{{{own}}}")), Some(monitored as f64));
+            prop_assert_eq!(of(format!("optipod_workloads_updated{{{own}}}")), Some(updated as f64));
+            prop_assert_eq!(of(format!("optipod_workloads_skipped{{{own},reason=\"{reason}\"}}")), Some(skipped as f64));
+            let counted = of(format!("optipod_reconciliation_errors_total{{error_type=\"Conflict\",policy=\"{id}\"}}"));
+            prop_assert_eq!(counted, (errors > 0).then_some(errors as f64));
+            let cycles = of(format!("optipod_reconciliation_duration_seconds_count{{policy=\"{id}\"}}"));
+            prop_assert_eq!(cycles, Some(milliseconds.len() as f64));
+            let seconds = of(format!("optipod_reconciliation_duration_seconds_sum{{policy=\"{id}\"}}")).unwrap();
+            prop_assert!((seconds - milliseconds.iter().sum::<u64>() as f64 / 1000.0).abs() < 1e-6);
         }
     }
 

@@ -4,6 +4,7 @@
 //! that it reports on.
 
 mod collector_metrics;
+mod declare;
 pub mod events;
 mod logging;
 pub mod metrics;

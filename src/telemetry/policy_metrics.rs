@@ -3,9 +3,9 @@
 //! Metrics with a `namespace` label carry the policy's name in `policy`; those without carry `namespace/name`, because
 //! two policies may share a name and their counters must not.
 
-use super::metrics::{DURATION_BUCKETS, register};
+use super::declare::Declare;
 use crate::policy::PolicyId;
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec, Registry};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -31,48 +31,32 @@ struct UsedLabels {
 
 impl PolicySeries {
     pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let gauge = |name: &str, help: &str, labels: &[&str]| {
-            let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
-            register(registry, metric.clone()).map(|()| metric)
-        };
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-            register(registry, metric.clone()).map(|()| metric)
-        };
-        let reconciliation = HistogramVec::new(
-            HistogramOpts::new("optipod_reconciliation_duration_seconds", "Time one cycle of a policy took")
-                .buckets(DURATION_BUCKETS.to_vec()),
-            &["policy"],
-        )?;
-        register(registry, reconciliation.clone())?;
+        const OWN: [&str; 2] = ["namespace", "policy"];
+        let declare = Declare(registry);
         Ok(Self {
-            monitored: gauge(
-                "optipod_workloads_monitored",
-                "Workloads that a policy covers",
-                &["namespace", "policy"],
-            )?,
-            updated: gauge(
-                "optipod_workloads_updated",
-                "Workloads that a policy changed in its last cycle",
-                &["namespace", "policy"],
-            )?,
-            skipped: gauge(
+            monitored: declare.gauges("optipod_workloads_monitored", "Workloads that a policy covers", &OWN)?,
+            updated: declare.gauges("optipod_workloads_updated", "Workloads changed in the last cycle", &OWN)?,
+            skipped: declare.gauges(
                 "optipod_workloads_skipped",
-                "Workloads that a policy left as they are in its last cycle, by reason",
+                "Workloads left as they are in the last cycle, by reason",
                 &["namespace", "policy", "reason"],
             )?,
-            reconciliation,
-            errors: counter(
+            reconciliation: declare.durations(
+                "optipod_reconciliation_duration_seconds",
+                "Time one cycle of a policy took",
+                "policy",
+            )?,
+            errors: declare.counters(
                 "optipod_reconciliation_errors_total",
                 "Errors while a policy was reconciled",
                 &["policy", "error_type"],
             )?,
-            recommendations: counter(
+            recommendations: declare.counters(
                 "optipod_recommendations_total",
                 "Recommendations made, one for each container and cycle",
                 &["policy"],
             )?,
-            applications: counter(
+            applications: declare.counters(
                 "optipod_applications_total",
                 "Changes carried out, by method",
                 &["policy", "method"],

@@ -140,7 +140,7 @@ impl RingSpace {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 mod tests {
     use super::*;
 
@@ -190,6 +190,9 @@ mod tests {
         let old = split((1, Part::Rows), &vec![5; 3 * BODY]);
         let mut chunks = split((1, Part::Rows), &vec![6; 3 * BODY]);
         chunks[2] = old[2].clone();
+        assert_eq!(assembled(&chunks)[&(1, Part::Rows)].bytes, None);
+        let mut chunks = split((1, Part::Rows), &vec![6; 3 * BODY]);
+        chunks[1][HEADER + 9] = 7;
         assert_eq!(assembled(&chunks)[&(1, Part::Rows)].bytes, None);
     }
 

@@ -92,6 +92,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A LEB128 number of at most ten bytes.
+    #[inline]
     pub(crate) fn varint(&mut self, what: &'static str) -> Result<u64, DecodeError> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {

@@ -3,6 +3,7 @@
 //! May not know: files, sled. Invariant: every row lies within its slot's span.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::codec::value24;
 use crate::entry::SlotEntry;
@@ -11,7 +12,8 @@ use crate::slot::{Slot, SlotKind};
 use crate::{SeriesId, Timestamp};
 
 /// Open slots by their start.
-pub(crate) type OpenSlots = BTreeMap<Timestamp, OpenSlot>;
+/// Sealing and rewriting read a slot without holding the lock that readers share.
+pub(crate) type OpenSlots = BTreeMap<Timestamp, Arc<OpenSlot>>;
 
 /// Streams are numbered modulo this; two numbers meet only in the check for duplicates, within
 /// one series and twelve minutes.
@@ -57,14 +59,14 @@ impl Row {
 }
 
 /// A 5-minute slot that takes samples.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct OpenSlot {
     slot: Slot,
     series: Vec<Vec<Row>>,
 }
 
 impl OpenSlot {
-    pub(crate) fn new(start: Timestamp) -> Self {
+    fn new(start: Timestamp) -> Self {
         let kind = SlotKind::FiveMinutes;
         Self {
             slot: Slot { kind, start },
@@ -76,7 +78,15 @@ impl OpenSlot {
         self.slot
     }
 
-    pub(crate) fn push(&mut self, series: SeriesId, row: Row) {
+    /// Adds a row to the slot that starts at `slot.start`, which is opened by its first row. No
+    /// one but a writer keeps a slot beyond a lock, so nothing is copied here.
+    pub(crate) fn add(open: &mut OpenSlots, slot: Slot, series: SeriesId, row: Row) {
+        let entry = open.entry(slot.start);
+        let open = entry.or_insert_with(|| Arc::new(Self::new(slot.start)));
+        Arc::make_mut(open).push(series, row);
+    }
+
+    fn push(&mut self, series: SeriesId, row: Row) {
         let index = series.0 as usize;
         if self.series.len() <= index {
             self.series.resize_with(index + 1, Vec::new);

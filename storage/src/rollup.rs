@@ -14,7 +14,8 @@ use crate::codec::DecodeError;
 use crate::entry::{BLOCK_SERIES, SlotEntry};
 use crate::sketch::SLOT_COMPRESSION;
 use crate::slot::Slot;
-use crate::slot_file::{ReadError, SlotFile, SlotFileWriter};
+use crate::slot_file::{ReadError, SlotFile};
+use crate::slot_writer::SlotFileWriter;
 
 /// Reads one input's entries in the order of their numbers.
 #[derive(Debug)]

@@ -5,8 +5,8 @@
 //! match; a file under its final name is complete and durable.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -18,9 +18,9 @@ use crate::slot::{Slot, SlotKind};
 use crate::table::{self, MAX_ID, SeriesRecord};
 use crate::{SeriesId, Timestamp};
 
-const MAGIC: [u8; 8] = *b"OPTISLOT";
+pub(crate) const MAGIC: [u8; 8] = *b"OPTISLOT";
 /// `magic | version u16 | kind u8 | start i64`
-const HEADER: usize = 8 + 2 + 1 + 8;
+pub(crate) const HEADER: usize = 8 + 2 + 1 + 8;
 /// `length of the index u32 | crc32 of header and index u32 | magic`
 const FOOTER: usize = 4 + 4 + 8;
 
@@ -34,12 +34,12 @@ pub(crate) enum ReadError {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct BlockMeta {
-    first: SeriesId,
-    last: SeriesId,
-    offset: u64,
-    len: u32,
-    crc: u32,
+pub(crate) struct BlockMeta {
+    pub(crate) first: SeriesId,
+    pub(crate) last: SeriesId,
+    pub(crate) offset: u64,
+    pub(crate) len: u32,
+    pub(crate) crc: u32,
 }
 
 /// The file name of a slot, such as `1h-1700000000.slot` (Unix seconds of its start).
@@ -69,7 +69,7 @@ pub(crate) fn kind_from_code(code: u8) -> Option<SlotKind> {
         .find(|kind| kind_code(*kind) == code)
 }
 
-fn header(slot: Slot) -> Vec<u8> {
+pub(crate) fn header(slot: Slot) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER);
     out.extend(MAGIC);
     out.extend(FORMAT_VERSION.to_le_bytes());
@@ -78,107 +78,17 @@ fn header(slot: Slot) -> Vec<u8> {
     out
 }
 
-/// Writes a slot file under a temporary name; [`SlotFileWriter::finish`] makes it real.
-#[derive(Debug)]
-pub(crate) struct SlotFileWriter {
-    slot: Slot,
-    path: PathBuf,
-    file: BufWriter<File>,
-    offset: u64,
-    blocks: Vec<BlockMeta>,
-}
-
-impl SlotFileWriter {
-    /// Starts the file of `slot` in `dir`.
-    pub(crate) fn create(dir: &Path, slot: Slot) -> io::Result<Self> {
-        let path = dir.join(file_name(slot));
-        let mut file = BufWriter::with_capacity(1 << 16, File::create(temporary(&path))?);
-        file.write_all(&header(slot))?;
-        Ok(Self {
-            slot,
-            path,
-            file,
-            offset: HEADER as u64,
-            blocks: Vec::new(),
-        })
-    }
-
-    pub(crate) fn slot(&self) -> Slot {
-        self.slot
-    }
-
-    /// Appends one block; its series follow those of the blocks before.
-    pub(crate) fn push(&mut self, entries: &[(SeriesId, SlotEntry)]) -> io::Result<()> {
-        let (Some((first, _)), Some((last, _))) = (entries.first(), entries.last()) else {
-            return Ok(());
-        };
-        let bytes = entry::encode_block(self.slot, entries);
-        let meta = self.write(&bytes, (*first, *last))?;
-        self.blocks.push(meta);
-        Ok(())
-    }
-
-    fn write(
-        &mut self,
-        bytes: &[u8],
-        (first, last): (SeriesId, SeriesId),
-    ) -> io::Result<BlockMeta> {
-        let len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-        self.file.write_all(bytes)?;
-        let offset = self.offset;
-        self.offset += u64::from(len);
-        let crc = crc32fast::hash(bytes);
-        Ok(BlockMeta {
-            first,
-            last,
-            offset,
-            len,
-            crc,
-        })
-    }
-
-    /// Completes the file with the names of series that no older file or snapshot tells: index,
-    /// fsync, rename, fsync of the folder. Opens it for reading.
-    pub(crate) fn finish(mut self, names: &[SeriesRecord]) -> Result<SlotFile, ReadError> {
-        let names = table::encode_records(names);
-        let names = self.write(&names, (SeriesId(0), SeriesId(0)))?;
-        let index = encode_index(&self.blocks, names);
-        let len = u32::try_from(index.len()).map_err(io::Error::other)?;
-        self.file.write_all(&index)?;
-        self.file.write_all(&len.to_le_bytes())?;
-        self.file
-            .write_all(&index_checksum(&header(self.slot), &index).to_le_bytes())?;
-        self.file.write_all(&MAGIC)?;
-        let file = self
-            .file
-            .into_inner()
-            .map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
-        fs::rename(temporary(&self.path), &self.path)?;
-        sync_parent(&self.path)?;
-        SlotFile::open(&self.path)
-    }
-}
-
-/// Removes what an unfinished writer of `slot` left.
-pub(crate) fn discard_temporary(dir: &Path, slot: Slot) -> io::Result<()> {
-    match fs::remove_file(temporary(&dir.join(file_name(slot)))) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
-}
-
-fn temporary(path: &Path) -> PathBuf {
-    path.with_extension("tmp")
-}
-
 /// Makes a name in a folder durable.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent()
-        .map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+    match path.parent() {
+        // A relative path of one part.
+        Some(dir) if dir.as_os_str().is_empty() => File::open(".")?.sync_all(),
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
-fn index_checksum(header: &[u8], index: &[u8]) -> u32 {
+pub(crate) fn index_checksum(header: &[u8], index: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(header);
     hasher.update(index);
@@ -186,7 +96,7 @@ fn index_checksum(header: &[u8], index: &[u8]) -> u32 {
 }
 
 /// `count | (first step, last - first, length, crc32) of each block | length, crc32 of the names`
-fn encode_index(blocks: &[BlockMeta], names: BlockMeta) -> Vec<u8> {
+pub(crate) fn encode_index(blocks: &[BlockMeta], names: BlockMeta) -> Vec<u8> {
     let mut out = Vec::with_capacity(16 + blocks.len() * 12);
     put_varint(&mut out, blocks.len() as u64);
     let mut before = 0;
@@ -427,4 +337,16 @@ fn decode_footer(bytes: &[u8]) -> Result<(u32, u32), DecodeError> {
         return Err(DecodeError::Truncated("a slot file"));
     }
     Ok((len, crc))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_of_a_relative_path_of_one_part_is_the_current_one() {
+        assert!(sync_parent(Path::new("store")).is_ok());
+        assert!(sync_parent(Path::new("/")).is_ok());
+        assert!(sync_parent(Path::new("not-there/store")).is_err());
+    }
 }

@@ -1,6 +1,12 @@
 //! The store against a naive model: a list of samples in slots, under random ticks, jumps of the
 //! clock, restarts and crashes.
 #![allow(clippy::unwrap_used, missing_docs)]
+// Times and counts of a few weeks are far from any limit.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss
+)]
 
 mod support;
 
@@ -72,16 +78,20 @@ impl Model {
     }
 
     fn maintain(&mut self, now: i64) {
-        let retention = self.retention;
-        self.units
-            .retain(|(len, start), unit| !unit.sealed || start + len > now - retention);
         for ((len, start), unit) in &mut self.units {
             unit.sealed |= start + len + LATE <= now;
         }
+        self.expire(now);
         self.roll(FIVE, HOUR, now - 2 * HOUR);
+        self.expire(now);
         self.roll(HOUR, DAY, now - 8 * DAY);
+        self.expire(now);
+    }
+
+    fn expire(&mut self, now: i64) {
+        let oldest = now - self.retention;
         self.units
-            .retain(|(len, start), unit| !unit.sealed || start + len > now - retention);
+            .retain(|(len, start), unit| !unit.sealed || start + len > oldest);
     }
 
     fn roll(&mut self, from: i64, to: i64, ended_by: i64) {
@@ -347,6 +357,7 @@ impl Run {
                 assert_eq!(got, again, "the cache changed an answer");
             }
         }
+        self.check_range();
         self.check_series();
         let totals = self.store().status(self.now).totals;
         let got = [
@@ -357,6 +368,46 @@ impl Run {
             totals.invalid,
         ];
         assert_eq!(got, self.totals);
+    }
+
+    /// Each slot counts in the step in which it starts.
+    fn check_range(&self) {
+        for (from, to, step) in [
+            (3, 0, 10),
+            (60, 1, 60),
+            (24 * 60 + 7, 0, 24 * 60),
+            (28_800, 5, 180),
+        ] {
+            let (from, to) = (self.now - mins(from), self.now - mins(to));
+            let got = self
+                .store()
+                .query_range(&key(0), from, to, mins(step))
+                .unwrap();
+            let mut expected: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+            for ((len, start), unit) in &self.model.units {
+                if start + len > from.0 && *start < to.0 {
+                    let index = (*start.max(&from.0) - from.0) / (step as i64 * 60_000);
+                    let times = unit.samples.iter().filter(|s| s.series == 0).map(|s| s.at);
+                    expected.entry(index).or_default().extend(times);
+                }
+            }
+            expected.retain(|_, times| !times.is_empty());
+            let expected: Vec<_> = expected
+                .values()
+                .map(|t| {
+                    (
+                        t.len() as u64,
+                        *t.iter().min().unwrap(),
+                        *t.iter().max().unwrap(),
+                    )
+                })
+                .collect();
+            let got: Vec<_> = got
+                .iter()
+                .map(|u| (u.cpu.count(), u.from.0, u.to.0))
+                .collect();
+            assert_eq!(got, expected);
+        }
     }
 
     fn check_series(&self) {
@@ -387,7 +438,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, max_shrink_iters: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn the_store_answers_as_a_list_of_samples_would(steps in steps()) {

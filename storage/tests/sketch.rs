@@ -1,5 +1,11 @@
 //! The t-digest against exact quantiles of the same values, which are the only oracle here.
 #![allow(clippy::unwrap_used, missing_docs)]
+// Ranks are small, and what must be exact is compared exactly.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::float_cmp
+)]
 
 use optipod_storage::{Sketch, SketchError, TDigest, TDigestBuilder};
 use proptest::prelude::*;
@@ -45,7 +51,9 @@ fn distance_to_nearest(sorted: &[f64], value: f64) -> f64 {
 
 fn build(values: &[f64], compression: f64) -> TDigest {
     let mut builder = TDigestBuilder::new(compression);
-    values.iter().for_each(|v| builder.insert(*v).unwrap());
+    for value in values {
+        builder.insert(*value).unwrap();
+    }
     builder.build().unwrap()
 }
 

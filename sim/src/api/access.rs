@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::kinds::{Kind, Registry};
+use super::kinds::{Kind, Registry, split_resource};
 use super::status::StatusError;
 use crate::json::str_at;
 
@@ -33,16 +33,12 @@ impl Deny {
     ///
     /// Without a slash the rule covers the resource itself, not its subresources.
     pub fn new(verb: &str, resource: &str) -> Self {
-        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-        let (plural, group) = match resource.split_once('.') {
-            Some((plural, group)) => (plural, Some(group.to_owned())),
-            None => (resource, None),
-        };
+        let (resource, group, subresource) = split_resource(resource);
         Self {
             verb: verb.to_owned(),
             group,
-            resource: plural.to_owned(),
-            subresource: Some(subresource.to_owned()),
+            resource,
+            subresource: Some(subresource.unwrap_or_default()),
             ..Self::default()
         }
     }

@@ -11,7 +11,7 @@ use super::kinds::Kind;
 use super::pods::{self, RESIZABLE};
 use super::status::StatusError;
 use super::store::Store;
-use crate::json::{list_at, list_at_mut, map_at, set, set_default, str_at};
+use crate::json::{At as _, list_at, list_at_mut, map_at, set, set_default, str_at};
 use crate::quantity::Quantity;
 
 /// LimitRange defaults for a pod, on create and on resize.
@@ -48,7 +48,7 @@ fn add_defaults(container: &mut Value, limit: &Value, part: &str, which: &str) -
     for (name, value) in map_at(limit, &format!("/{part}")).into_iter().flatten() {
         let path = ["resources", which, name.as_str()];
         if container
-            .pointer(&format!("/resources/{which}/{name}"))
+            .at(&format!("/resources/{which}/{name}"))
             .is_none()
         {
             set_default(container, &path, value.clone());
@@ -255,10 +255,7 @@ fn exceeded(
 
 /// The status that the quota controller would write, where it differs from what is stored.
 pub(crate) fn quota_status(store: &Store, quota: &Value) -> Option<Value> {
-    let hard = quota
-        .pointer("/spec/hard")
-        .cloned()
-        .unwrap_or_else(|| json!({}));
+    let hard = quota.at("/spec/hard").cloned().unwrap_or_else(|| json!({}));
     let usage = namespace_usage(store, str_at(quota, "/metadata/namespace"));
     let used: serde_json::Map<String, Value> = hard
         .as_object()
@@ -303,7 +300,7 @@ fn beyond_allocatable(pod: &Value, node: &Value) -> Option<String> {
     let spec = pod.get("spec").unwrap_or(&Value::Null);
     let zero = Quantity::whole(0);
     let allocatable = |name: &str| {
-        node.pointer(&format!("/status/allocatable/{name}"))
+        node.at(&format!("/status/allocatable/{name}"))
             .and_then(Quantity::from_json)
             .unwrap_or(zero)
     };

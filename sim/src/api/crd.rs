@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::kinds::Kind;
 use super::status::{FieldError, StatusError};
-use crate::json::{list_at, map_at, str_at};
+use crate::json::{At as _, list_at, map_at, str_at};
 
 /// Reads the served version of a CRD manifest.
 pub(crate) fn kind_of(crd: &Value) -> Option<Kind> {
@@ -37,11 +37,11 @@ pub(crate) fn kind_of(crd: &Value) -> Option<Kind> {
         singular: text("/spec/names/singular"),
         kind: text("/spec/names/kind"),
         namespaced: str_at(crd, "/spec/scope") == "Namespaced",
-        status: version.pointer("/subresources/status").is_some(),
+        status: version.at("/subresources/status").is_some(),
         generation: true,
         short: names("/spec/names/shortNames"),
         schema: version
-            .pointer("/schema/openAPIV3Schema")
+            .at("/schema/openAPIV3Schema")
             .cloned()
             .unwrap_or_default(),
         custom: true,
@@ -64,7 +64,7 @@ pub(crate) fn default_and_prune(kind: &Kind, object: &mut Value) {
     }
     let known = |key: &str| {
         ["apiVersion", "kind", "metadata"].contains(&key)
-            || kind.schema.pointer(&format!("/properties/{key}")).is_some()
+            || kind.schema.at(&format!("/properties/{key}")).is_some()
     };
     if let Some(map) = object.as_object_mut() {
         map.retain(|key, _| known(key));
@@ -83,9 +83,9 @@ fn fill_and_prune(schema: &Value, value: &mut Value) {
         }
         Value::Array(items) => {
             if let Some(schema) = schema.get("items") {
-                items
-                    .iter_mut()
-                    .for_each(|item| fill_and_prune(schema, item));
+                for item in items {
+                    fill_and_prune(schema, item);
+                }
             }
         }
         _ => {}
@@ -206,6 +206,12 @@ fn check_scalar(schema: &Value, value: &Value, at: &str, errors: &mut Vec<FieldE
         }
     }
     if let Some(text) = value.as_str() {
+        let pattern = str_at(schema, "/pattern");
+        let matches = regex::Regex::new(pattern).is_ok_and(|regex| regex.is_match(text));
+        if !pattern.is_empty() && !matches {
+            let rule = format!("{at} in body should match '{pattern}'");
+            errors.push(FieldError::invalid(at, value, &rule));
+        }
         let length = text.chars().count() as f64;
         if bound("minLength").is_some_and(|least| length < least) {
             let rule = format!(

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::journal::Entry;
+use super::kinds::split_resource;
 use crate::rng::Rng;
 
 /// What happens to a struck request.
@@ -30,8 +31,16 @@ pub enum Fault {
     Garbage,
     /// A watch ends (the connection closes cleanly) after this time.
     CutWatch(Duration),
+    /// A watch delivers everything this much later: caches are stale.
+    LagWatch(Duration),
     /// The request never gets an answer.
     Hang,
+}
+
+impl Fault {
+    fn is_for_watches(&self) -> bool {
+        matches!(self, Self::CutWatch(_) | Self::LagWatch(_))
+    }
 }
 
 /// Which requests a fault strikes. Empty strings and `None` match everything.
@@ -89,15 +98,8 @@ impl FaultRule {
     /// Only this resource: `pods`, `pods/resize`, `deployments.apps`, `pods.metrics.k8s.io`.
     #[must_use]
     pub fn on(mut self, resource: &str) -> Self {
-        let (resource, subresource) = match resource.split_once('/') {
-            Some((resource, sub)) => (resource, Some(sub.to_owned())),
-            None => (resource, None),
-        };
-        let (plural, group) = match resource.split_once('.') {
-            Some((plural, group)) => (plural, Some(group.to_owned())),
-            None => (resource, None),
-        };
-        plural.clone_into(&mut self.resource);
+        let (resource, group, subresource) = split_resource(resource);
+        self.resource = resource;
         self.group = group;
         self.subresource = subresource;
         self
@@ -155,7 +157,7 @@ impl FaultRule {
             && fits(&self.namespace, &request.namespace)
             && fits(&self.name, &request.name)
             && fits(&self.user, &request.user)
-            && (request.verb == "watch" || !matches!(self.fault, Fault::CutWatch(_)))
+            && (request.verb == "watch" || !self.fault.is_for_watches())
     }
 }
 

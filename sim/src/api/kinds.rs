@@ -52,6 +52,15 @@ impl Kind {
         join_group(&self.plural, &self.group)
     }
 
+    /// The store's table: as [`Self::group_resource`], but one for the two APIs of events.
+    pub(crate) fn table(&self) -> String {
+        if self.plural == "events" {
+            self.plural.clone()
+        } else {
+            self.group_resource()
+        }
+    }
+
     /// `Deployment.apps`, or `Pod` for core.
     pub(crate) fn group_kind(&self) -> String {
         join_group(&self.kind, &self.group)
@@ -76,6 +85,21 @@ impl Kind {
     pub(crate) fn unconditional_update(&self) -> bool {
         !self.custom && self.group != "coordination.k8s.io"
     }
+}
+
+/// A resource as rules name it: plural, group (`None` for any) and subresource.
+///
+/// `pods` is core's, as in RBAC, never metrics-server's; `deployments` needs no group.
+pub(crate) fn split_resource(text: &str) -> (String, Option<String>, Option<String>) {
+    let (resource, subresource) = match text.split_once('/') {
+        Some((resource, sub)) => (resource, Some(sub.to_owned())),
+        None => (text, None),
+    };
+    if let Some((plural, group)) = resource.split_once('.') {
+        return (plural.to_owned(), Some(group.to_owned()), subresource);
+    }
+    let group = (resource == "pods").then(String::new);
+    (resource.to_owned(), group, subresource)
 }
 
 fn join_group(name: &str, group: &str) -> String {
@@ -146,12 +170,15 @@ fn built_in((group, version, plural, kind, short, traits): &Row) -> Kind {
         short: short.split_whitespace().map(str::to_owned).collect(),
         schema: Value::Null,
         custom,
-        selectable: selectable(plural, custom),
+        selectable: selectable(group, plural, custom),
     }
 }
 
-fn selectable(plural: &str, custom: bool) -> Vec<String> {
+fn selectable(group: &str, plural: &str, custom: bool) -> Vec<String> {
     let fields: &[&str] = match plural {
+        "events" if group == "events.k8s.io" => {
+            &["regarding.name", "regarding.kind", "reason", "type"]
+        }
         "pods" => &["spec.nodeName", "status.phase", "spec.restartPolicy"],
         "events" => &[
             "involvedObject.name",

@@ -9,14 +9,19 @@
 
 pub(crate) mod access;
 mod admission;
+pub(crate) mod answer;
 mod apply;
+mod change;
+pub(crate) mod control;
 mod crd;
 mod delete;
 mod discovery;
+mod events;
 pub(crate) mod faults;
 pub(crate) mod journal;
 pub(crate) mod kinds;
 pub(crate) mod metrics;
+mod metrics_protobuf;
 pub(crate) mod normal;
 pub(crate) mod pods;
 mod read;
@@ -39,7 +44,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use self::access::{Access, Deny};
-use self::faults::{FaultId, FaultRule, Faults};
+use self::control::FaultControl;
+use self::faults::Faults;
 use self::journal::{Entry, Journal};
 use self::kinds::Registry;
 use self::metrics::{MetricsTable, PodPoint};
@@ -328,45 +334,6 @@ impl SimApi {
     /// Takes back all rules of [`Self::deny`].
     pub fn allow_all(&self) {
         self.lock().access.denied.clear();
-    }
-}
-
-/// Adds and removes faults.
-#[derive(Clone, Debug)]
-pub struct FaultControl(SimApi);
-
-impl FaultControl {
-    /// Puts a rule in force.
-    pub fn add(&self, rule: FaultRule) -> FaultId {
-        self.0.lock().faults.add(rule)
-    }
-
-    /// Ends a rule.
-    pub fn remove(&self, id: FaultId) {
-        self.0.lock().faults.remove(id);
-    }
-
-    /// Ends all rules.
-    pub fn clear(&self) {
-        self.0.lock().faults.clear();
-    }
-
-    /// How often a rule has struck.
-    pub fn struck(&self, id: FaultId) -> u64 {
-        self.0.lock().faults.struck(id)
-    }
-
-    /// Ends all watches that are open now; clients see a clean end of the stream.
-    pub fn cut_watches(&self) {
-        let mut state = self.0.lock();
-        state.cut_epoch += 1;
-        // Wakes the watches without a change.
-        state.store.wake();
-    }
-
-    /// Forgets the history: a watch that resumes from before now gets 410.
-    pub fn expire_history(&self) {
-        self.0.lock().store.expire_history();
     }
 }
 

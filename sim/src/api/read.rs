@@ -5,6 +5,7 @@
 
 use serde_json::{Value, json};
 
+use super::events;
 use super::kinds::Kind;
 use super::route::{Query, Target};
 use super::selector::Selector;
@@ -30,10 +31,10 @@ impl View {
         }
     }
 
-    /// The object as this view shows it.
-    pub(crate) fn show(self, object: &Value) -> Value {
+    /// The stored object as this view of this API shows it.
+    pub(crate) fn show(self, kind: &Kind, object: &Value) -> Value {
         match self {
-            Self::Whole => object.clone(),
+            Self::Whole => events::shown(kind, object.clone()),
             Self::Metadata => json!({"kind": "PartialObjectMetadata",
                 "apiVersion": "meta.k8s.io/v1",
                 "metadata": object.get("metadata").cloned().unwrap_or_default()}),
@@ -45,7 +46,7 @@ impl State {
     /// GET of one object.
     pub(crate) fn read(&self, target: &Target, view: View) -> Result<Value, StatusError> {
         self.lookup(target)
-            .map(|object| view.show(&object))
+            .map(|object| view.show(&target.kind, &object))
             .ok_or_else(|| StatusError::not_found(&target.kind, target.name()))
     }
 
@@ -80,7 +81,7 @@ impl State {
         let mut last = None;
         let mut items = Vec::new();
         for (key, object) in rest.by_ref().take(limit) {
-            items.push(listed(view.show(object), view));
+            items.push(listed(view.show(kind, object), view));
             last = Some(key);
         }
         let left = rest.count();

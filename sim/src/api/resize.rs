@@ -9,7 +9,7 @@ use super::kinds::Kind;
 use super::pods::{CONTAINER_LISTS, RESIZABLE, is_sidecar, qos_class};
 use super::status::{FieldError, StatusError};
 use super::validate;
-use crate::json::{list_at, list_at_mut, map_at, set, str_at};
+use crate::json::{At as _, list_at, list_at_mut, map_at, set, str_at};
 
 /// The old pod with only the resources of the new one; other changes are dropped in silence.
 pub(crate) fn keep_only_resources(old: &Value, new: &Value) -> Value {
@@ -91,7 +91,7 @@ pub(crate) fn uid(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
 fn node_supports_resize(pod: &Value) -> bool {
     list_at(pod, "/status/containerStatuses")
         .iter()
-        .find(|status| status.pointer("/state/running").is_some())
+        .find(|status| status.at("/state/running").is_some())
         .is_none_or(|status| status.get("resources").is_some())
 }
 

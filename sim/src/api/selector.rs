@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::kinds::Kind;
 use super::status::StatusError;
-use crate::json::{list_at, map_at, str_at};
+use crate::json::{At as _, list_at, map_at, str_at};
 
 /// A parsed selection.
 #[derive(Clone, Debug, Default)]
@@ -86,7 +86,7 @@ impl Selector {
 
 fn field_matches(object: &Value, (path, equal, wanted): &(String, bool, String)) -> bool {
     let pointer = format!("/{}", path.replace('.', "/"));
-    let found = match object.pointer(&pointer) {
+    let found = match object.at(&pointer) {
         Some(Value::String(text)) => text.clone(),
         None | Some(Value::Null) => String::new(),
         Some(other) => other.to_string(),
@@ -166,7 +166,9 @@ fn parse_fields(kind: &Kind, text: &str) -> Result<Vec<(String, bool, String)>, 
                 "field label not supported: {path}"
             )));
         }
-        fields.push((path.to_owned(), equal, value.to_owned()));
+        // Events are stored in their core form, whichever API asks.
+        let path = path.replace("regarding.", "involvedObject.");
+        fields.push((path, equal, value.to_owned()));
     }
     Ok(fields)
 }

@@ -6,29 +6,24 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
 use kube::client::Body;
 use serde_json::Value;
 
 use super::SimApi;
 use super::access::Asked;
+use super::answer::{Answer, SimBody, broken, injected, plain, refusal, render};
 use super::faults::Fault;
 use super::journal::Entry;
-use super::metrics;
+use super::metrics::Encoding;
 use super::read::{View, selector};
 use super::route::{self, Query, Route, Target};
 use super::state::State;
 use super::status::StatusError;
-use super::watch::Watch;
+use super::watch::{Impairment, Watch};
 use super::write::{Writer, Written};
-
-/// The body of an answer.
-pub type SimBody = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// A connection to the double, speaking as one user.
 #[derive(Clone, Debug)]
@@ -68,13 +63,6 @@ struct Call {
     query: Query,
     accept: String,
     body: Bytes,
-}
-
-/// What the double answers.
-enum Answer {
-    Json(u16, Value),
-    Protobuf(Vec<u8>),
-    Watch(Box<Watch>),
 }
 
 impl SimService {
@@ -139,13 +127,14 @@ impl SimService {
         mut entry: Entry,
     ) -> Result<Response<SimBody>, std::io::Error> {
         let faults = self.api.lock().faults.strike(&entry);
-        let mut cut_after = None;
+        let mut impairment = Impairment::default();
         let mut after = None;
         for fault in faults {
             entry.fault = format!("{fault:?}");
             match fault {
                 Fault::Latency(delay) => tokio::time::sleep(delay).await,
-                Fault::CutWatch(delay) => cut_after = Some(delay),
+                Fault::CutWatch(delay) => impairment.cut_after = Some(delay),
+                Fault::LagWatch(delay) => impairment.lag = delay,
                 Fault::DropAfter | Fault::Garbage => after = Some(fault),
                 Fault::Hang => return self.hang(entry).await,
                 Fault::DropBefore => {
@@ -155,7 +144,7 @@ impl SimService {
                 refused => return Ok(self.refuse(entry, &injected(&refused))),
             }
         }
-        let (answer, entry) = self.answer(call, entry, cut_after);
+        let (answer, entry) = self.answer(call, entry, impairment);
         match after {
             Some(Fault::DropAfter) => {
                 self.api.lock().journal.record(Entry { code: 0, ..entry });
@@ -191,10 +180,10 @@ impl SimService {
         &self,
         call: &Call,
         mut entry: Entry,
-        cut: Option<Duration>,
+        impairment: Impairment,
     ) -> (Result<Answer, StatusError>, Entry) {
         let mut state = self.api.lock();
-        let answer = self.dispatch(&mut state, call, &mut entry, cut);
+        let answer = self.dispatch(&mut state, call, &mut entry, impairment);
         match &answer {
             Ok(Answer::Json(code, _)) => entry.code = *code,
             Ok(_) => entry.code = 200,
@@ -208,7 +197,7 @@ impl SimService {
         state: &mut State,
         call: &Call,
         entry: &mut Entry,
-        cut: Option<Duration>,
+        impairment: Impairment,
     ) -> Result<Answer, StatusError> {
         match route::route(&state.registry, &call.path)? {
             Route::Health => Ok(Answer::Json(200, Value::String("ok".to_owned()))),
@@ -220,18 +209,18 @@ impl SimService {
                 }
                 state.access.check(&self.user, &asked(entry))?;
                 let now = self.api.clock().now();
-                let body =
-                    state.read_metrics(namespace.as_deref(), name.as_deref(), &call.query, now)?;
-                let protobuf = call
-                    .accept
-                    .starts_with("application/vnd.kubernetes.protobuf");
-                Ok(if protobuf && name.is_none() {
-                    Answer::Protobuf(metrics::to_protobuf(&body))
-                } else {
-                    Answer::Json(200, body)
-                })
+                let protobuf = "application/vnd.kubernetes.protobuf";
+                let (encoding, content_type) =
+                    if call.accept.starts_with(protobuf) && name.is_none() {
+                        (Encoding::Protobuf, protobuf)
+                    } else {
+                        (Encoding::Json, "application/json")
+                    };
+                let (namespace, name) = (namespace.as_deref(), name.as_deref());
+                let body = state.read_metrics(namespace, name, &call.query, now, encoding)?;
+                Ok(Answer::Bytes(content_type, body))
             }
-            Route::Object(target) => self.object(state, call, entry, &target, cut),
+            Route::Object(target) => self.object(state, call, entry, &target, impairment),
         }
     }
 
@@ -258,7 +247,7 @@ impl SimService {
         call: &Call,
         entry: &mut Entry,
         target: &Target,
-        cut: Option<Duration>,
+        impairment: Impairment,
     ) -> Result<Answer, StatusError> {
         let verb = route::verb(&call.method, target, &call.query)?;
         check_subresource(state, target, verb)?;
@@ -271,7 +260,7 @@ impl SimService {
                 return Ok(Answer::Json(200, body));
             }
             "watch" => {
-                let watch = Watch::open(&self.api, state, target, &call.query, view, cut)?;
+                let watch = Watch::open(&self.api, state, target, &call.query, view, impairment)?;
                 return Ok(Answer::Watch(Box::new(watch)));
             }
             _ => {}
@@ -280,11 +269,14 @@ impl SimService {
         if verb == "deletecollection" {
             return delete_collection(state, call, entry, target, &writer);
         }
-        let written = self.write(state, call, entry, target, &writer, verb)?;
+        let written = write(state, call, entry, target, &writer, verb)?;
         entry.changed = written.changed;
         entry.before.clone_from(&written.before);
         entry.after = written.changed.then(|| written.answer.clone());
-        Ok(Answer::Json(written.code, view.show(&written.answer)))
+        Ok(Answer::Json(
+            written.code,
+            view.show(&target.kind, &written.answer),
+        ))
     }
 
     fn writer(&self, call: &Call, entry: &Entry) -> Writer {
@@ -301,29 +293,28 @@ impl SimService {
             now: crate::clock::rfc3339(self.api.clock().now()),
         }
     }
+}
 
-    fn write(
-        &self,
-        state: &mut State,
-        call: &Call,
-        entry: &Entry,
-        target: &Target,
-        writer: &Writer,
-        verb: &str,
-    ) -> Result<Written, StatusError> {
-        match verb {
-            "create" => state.create(target, parse(&call.body)?, writer),
-            "update" => state.update(target, parse(&call.body)?, writer),
-            "patch" => {
-                let applies = entry.content_type.starts_with("application/apply-patch");
-                if applies && entry.field_manager.is_empty() {
-                    return Err(missing_manager());
-                }
-                state.patch(target, &entry.content_type, &parse(&call.body)?, writer)
+fn write(
+    state: &mut State,
+    call: &Call,
+    entry: &Entry,
+    target: &Target,
+    writer: &Writer,
+    verb: &str,
+) -> Result<Written, StatusError> {
+    match verb {
+        "create" => state.create(target, parse(&call.body)?, writer),
+        "update" => state.update(target, parse(&call.body)?, writer),
+        "patch" => {
+            let applies = entry.content_type.starts_with("application/apply-patch");
+            if applies && entry.field_manager.is_empty() {
+                return Err(missing_manager());
             }
-            _ if call.body.is_empty() => state.delete(target, &Value::Null, writer),
-            _ => state.delete(target, &parse(&call.body)?, writer),
+            state.patch(target, &entry.content_type, &parse(&call.body)?, writer)
         }
+        _ if call.body.is_empty() => state.delete(target, &Value::Null, writer),
+        _ => state.delete(target, &parse(&call.body)?, writer),
     }
 }
 
@@ -402,85 +393,8 @@ fn missing_manager() -> StatusError {
     )
 }
 
-fn injected(fault: &Fault) -> StatusError {
-    match fault {
-        Fault::TooManyRequests(seconds) => StatusError::throttled(*seconds),
-        Fault::Conflict => StatusError::new(
-            409,
-            "Conflict",
-            "Operation cannot be fulfilled: the object has been modified; please apply your \
-             changes to the latest version and try again",
-        ),
-        Fault::Expired => StatusError::expired("too old resource version: 1 (2)"),
-        Fault::Status(503) => StatusError::new(
-            503,
-            "ServiceUnavailable",
-            "the server is currently unable to handle the request",
-        ),
-        Fault::Status(code) => StatusError::new(
-            *code,
-            "InternalError",
-            "Internal error occurred: etcdserver: leader changed",
-        ),
-        _ => StatusError::new(500, "InternalError", "Internal error occurred"),
-    }
-}
-
-fn broken() -> std::io::Error {
-    std::io::Error::new(
-        std::io::ErrorKind::ConnectionReset,
-        "connection reset by peer",
-    )
-}
-
 fn note(entry: &mut Entry, error: &StatusError) {
     entry.code = error.code;
     entry.reason.clone_from(&error.reason);
     entry.message.clone_from(&error.message);
-}
-
-fn render(answer: Result<Answer, StatusError>) -> Response<SimBody> {
-    match answer {
-        Ok(Answer::Json(code, body)) => plain(code, "application/json", body.to_string().into()),
-        Ok(Answer::Protobuf(bytes)) => {
-            plain(200, "application/vnd.kubernetes.protobuf", bytes.into())
-        }
-        Ok(Answer::Watch(watch)) => {
-            let body = BodyExt::boxed_unsync(StreamBody::new(watch.into_frames()));
-            response(200, "application/json", body)
-        }
-        Err(error) => refusal(&error),
-    }
-}
-
-fn refusal(error: &StatusError) -> Response<SimBody> {
-    let body = error.to_json().to_string();
-    let mut response = plain(error.code, "application/json", body.into());
-    if let Some(seconds) = error.retry_after() {
-        response
-            .headers_mut()
-            .insert(http::header::RETRY_AFTER, http::HeaderValue::from(seconds));
-    }
-    response
-}
-
-fn plain(code: u16, content_type: &'static str, body: Bytes) -> Response<SimBody> {
-    response(
-        code,
-        content_type,
-        Full::new(body)
-            .map_err(|never| match never {})
-            .boxed_unsync(),
-    )
-}
-
-fn response(code: u16, content_type: &'static str, body: SimBody) -> Response<SimBody> {
-    let mut response = Response::new(body);
-    *response.status_mut() =
-        http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(
-        http::header::CONTENT_TYPE,
-        http::HeaderValue::from_static(content_type),
-    );
-    response
 }

@@ -115,7 +115,7 @@ impl Store {
     }
 
     pub(crate) fn table(&self, kind: &Kind) -> Option<&Table> {
-        self.table_named(&kind.group_resource())
+        self.table_named(&kind.table())
     }
 
     pub(crate) fn table_named(&self, name: &str) -> Option<&Table> {
@@ -132,7 +132,7 @@ impl Store {
         kind: &Kind,
         namespace: Option<&'a str>,
     ) -> impl Iterator<Item = (&'a Key, &'a Obj)> + use<'a> {
-        self.list_named(&kind.group_resource(), namespace)
+        self.list_named(&kind.table(), namespace)
     }
 
     /// As [`Self::list`], by `plural.group`.
@@ -165,7 +165,7 @@ impl Store {
         );
         let key = Key::of(&object);
         let object: Obj = Arc::new(object);
-        let table = self.tables.entry(kind.group_resource()).or_default();
+        let table = self.tables.entry(kind.table()).or_default();
         let previous = table.objects.insert(key.clone(), Arc::clone(&object));
         let change = Change {
             version: self.version,
@@ -179,7 +179,7 @@ impl Store {
 
     /// Removes the object and returns its last state.
     pub(crate) fn remove(&mut self, kind: &Kind, key: &Key) -> Option<Obj> {
-        let table = self.tables.get_mut(&kind.group_resource())?;
+        let table = self.tables.get_mut(&kind.table())?;
         let previous = table.objects.remove(key)?;
         self.version += 1;
         let mut last = Value::clone(&previous);
@@ -200,7 +200,7 @@ impl Store {
     }
 
     fn record(&mut self, kind: &Kind, key: Key, change: Change) {
-        let name = kind.group_resource();
+        let name = kind.table();
         if let Some(dirty) = &mut self.dirty {
             dirty.push(Dirty {
                 table: name.clone(),

@@ -12,12 +12,12 @@ use super::normal::pod_spec_pointer;
 use super::pods::CONTAINER_LISTS;
 use super::selector::Selector;
 use super::status::{FieldError, StatusError};
-use crate::json::{list_at, map_at, str_at};
+use crate::json::{At as _, list_at, map_at, str_at};
 use crate::quantity::Quantity;
 
 /// Refuses what cannot even be decoded, such as a malformed quantity.
 pub(crate) fn decode(kind: &Kind, object: &Value) -> Result<(), StatusError> {
-    let spec = pod_spec_pointer(kind).and_then(|pointer| object.pointer(pointer));
+    let spec = pod_spec_pointer(kind).and_then(|pointer| object.at(pointer));
     for container in spec.into_iter().flat_map(containers) {
         for which in ["requests", "limits"] {
             let list = map_at(container, &format!("/resources/{which}"));
@@ -51,7 +51,7 @@ pub(crate) fn validate(kind: &Kind, old: Option<&Value>, new: &Value) -> Result<
     name(kind, new, &mut errors);
     if let Some(pointer) = pod_spec_pointer(kind) {
         let field = pointer.trim_start_matches('/').replace('/', ".");
-        let spec = new.pointer(pointer).unwrap_or(&Value::Null);
+        let spec = new.at(pointer).unwrap_or(&Value::Null);
         pod_spec(spec, &field, &mut errors);
     }
     if kind.group == "apps" {
@@ -154,13 +154,13 @@ fn resources(container: &Value, at: &str, errors: &mut Vec<FieldError>) {
 }
 
 fn workload(old: Option<&Value>, new: &Value, errors: &mut Vec<FieldError>) {
-    let selector = new.pointer("/spec/selector");
+    let selector = new.at("/spec/selector");
     match selector {
         None | Some(Value::Null) => errors.push(FieldError::required("spec.selector", "")),
         Some(selector) => {
-            let template = new.pointer("/spec/template").unwrap_or(&Value::Null);
+            let template = new.at("/spec/template").unwrap_or(&Value::Null);
             if !Selector::from_label_selector(selector).matches(template) {
-                let labels = template.pointer("/metadata/labels").unwrap_or(&Value::Null);
+                let labels = template.at("/metadata/labels").unwrap_or(&Value::Null);
                 let rule = "`selector` does not match template `labels`";
                 let field = "spec.template.metadata.labels";
                 errors.push(FieldError::invalid(field, labels, rule));
@@ -168,12 +168,12 @@ fn workload(old: Option<&Value>, new: &Value, errors: &mut Vec<FieldError>) {
         }
     }
     if crate::json::int_at(new, "/spec/replicas", 0) < 0 {
-        let value = new.pointer("/spec/replicas").unwrap_or(&Value::Null);
+        let value = new.at("/spec/replicas").unwrap_or(&Value::Null);
         let rule = "must be greater than or equal to 0";
         errors.push(FieldError::invalid("spec.replicas", value, rule));
     }
     if let (Some(old), Some(selector)) = (old, selector)
-        && old.pointer("/spec/selector") != Some(selector)
+        && old.at("/spec/selector") != Some(selector)
     {
         errors.push(FieldError::invalid(
             "spec.selector",

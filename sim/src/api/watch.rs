@@ -28,6 +28,15 @@ const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
 /// The real default is random between 30 and 60 minutes; ours is fixed.
 const DEFAULT_TIMEOUT: Duration = Duration::from_mins(30);
 
+/// What an injected fault does to a watch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Impairment {
+    /// Ends it after this time.
+    pub(crate) cut_after: Option<Duration>,
+    /// Delivers everything this much later.
+    pub(crate) lag: Duration,
+}
+
 /// One open watch.
 pub(crate) struct Watch {
     api: SimApi,
@@ -44,17 +53,18 @@ pub(crate) struct Watch {
     changed: watch::Receiver<u64>,
     cut_epoch: u64,
     over: bool,
+    lag: Duration,
 }
 
 impl Watch {
-    /// Opens a watch; `cut_after` ends it early.
+    /// Opens a watch.
     pub(crate) fn open(
         api: &SimApi,
         state: &State,
         target: &Target,
         query: &Query,
         view: View,
-        cut_after: Option<Duration>,
+        impairment: Impairment,
     ) -> Result<Self, StatusError> {
         let now = Instant::now();
         let timeout = query
@@ -70,10 +80,11 @@ impl Watch {
             pending: Vec::new(),
             bookmarks: query.flag("allowWatchBookmarks"),
             next_bookmark: now + BOOKMARK_EVERY,
-            end: now + cut_after.map_or(timeout, |cut| cut.min(timeout)),
+            end: now + impairment.cut_after.map_or(timeout, |cut| cut.min(timeout)),
             changed: state.store.subscribe(),
             cut_epoch: state.cut_epoch,
             over: false,
+            lag: impairment.lag,
         };
         watch.start(state, query)?;
         Ok(watch)
@@ -119,7 +130,7 @@ impl Watch {
     }
 
     fn line(&self, event: &str, object: &Value) -> Value {
-        json!({"type": event, "object": self.view.show(object)})
+        json!({"type": event, "object": self.view.show(&self.target.kind, object)})
     }
 
     fn bookmark(&self, version: u64) -> Value {
@@ -176,13 +187,13 @@ impl Watch {
         match (before, after) {
             (false, true) => Some(self.line("ADDED", &change.object)),
             (true, true) => Some(self.line("MODIFIED", &change.object)),
-            (true, false) => Some(self.line("DELETED", &self.last_seen(change))),
+            (true, false) => Some(self.line("DELETED", &Self::last_seen(change))),
             (false, false) => None,
         }
     }
 
     /// A selection loses an object in its last selected state, with the version of the change.
-    fn last_seen(&self, change: &Change) -> Value {
+    fn last_seen(change: &Change) -> Value {
         let mut object = Value::clone(change.previous.as_ref().unwrap_or(&change.object));
         let version = str_at(&change.object, "/metadata/resourceVersion").to_owned();
         set(&mut object, &["metadata", "resourceVersion"], version);
@@ -228,6 +239,9 @@ impl Watch {
     ) -> impl Stream<Item = Result<Frame<Bytes>, std::io::Error>> + Send + 'static {
         futures::stream::unfold(self, |mut watch| async move {
             let lines = watch.next().await?;
+            if !watch.lag.is_zero() {
+                tokio::time::sleep(watch.lag).await;
+            }
             let mut text = String::new();
             for line in lines {
                 text.push_str(&line.to_string());

@@ -10,12 +10,16 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::apply::{self, Manager};
+use super::change::{
+    How, appliable, check_identity, check_type, manager, name_mismatch, patched, raise_generation,
+    scoped,
+};
 use super::kinds::Kind;
 use super::route::Target;
 use super::state::State;
 use super::status::{FieldError, StatusError};
 use super::store::{Key, Obj};
-use super::{admission, crd, normal, resize, strategic, validate};
+use super::{admission, crd, events, normal, resize, validate};
 use crate::json::{carry, int_at, list_at, set, str_at};
 
 /// Who writes, and how.
@@ -36,14 +40,6 @@ pub(crate) struct Written {
     pub(crate) answer: Obj,
     pub(crate) before: Option<Obj>,
     pub(crate) changed: bool,
-}
-
-/// How an update arrives, which decides what a wrong uid answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
-    Put,
-    Patch,
-    Apply,
 }
 
 impl State {
@@ -151,7 +147,8 @@ impl State {
         let answer = if writer.dry_run {
             Arc::new(object)
         } else {
-            self.store.put(kind, object)
+            let stored = self.store.put(kind, events::stored(kind, object));
+            Arc::new(events::shown(kind, Value::clone(&stored)))
         };
         self.after_write(kind, &answer);
         Written {
@@ -333,7 +330,8 @@ impl State {
         let done = !str_at(&new, "/metadata/deletionTimestamp").is_empty()
             && list_at(&new, "/metadata/finalizers").is_empty()
             && !kind.is("", "pods");
-        let answer = self.store.put(kind, new);
+        let stored = self.store.put(kind, events::stored(kind, new));
+        let answer = Arc::new(events::shown(kind, Value::clone(&stored)));
         if done {
             self.store.remove(kind, &Key::of(&answer));
         }
@@ -348,7 +346,12 @@ impl State {
 
     pub(crate) fn lookup(&self, target: &Target) -> Option<Obj> {
         let key = Key::new(target.namespace(), target.name());
-        self.store.get(&target.kind, &key)
+        let object = self.store.get(&target.kind, &key)?;
+        if target.kind.plural != "events" {
+            return Some(object);
+        }
+        let shown = events::shown(&target.kind, Value::clone(&object));
+        Some(Arc::new(shown))
     }
 
     /// What the controllers inside a real control plane would do at once: quota usage.
@@ -373,184 +376,5 @@ impl State {
         for quota in stale {
             self.store.put(&quotas, quota);
         }
-    }
-}
-
-fn manager(
-    kind: &Kind,
-    writer: &Writer,
-    operation: &'static str,
-    subresource: &str,
-) -> Option<Manager> {
-    Some(Manager {
-        name: writer.manager.clone().filter(|name| !name.is_empty())?,
-        operation,
-        subresource: subresource.to_owned(),
-        api_version: kind.api_version(),
-    })
-}
-
-fn check_type(kind: &Kind, object: &Value) -> Result<(), StatusError> {
-    if !object.is_object() {
-        return Err(StatusError::bad_request(
-            "the object provided is unrecognized (must be of type object)",
-        ));
-    }
-    let (version, name) = (str_at(object, "/apiVersion"), str_at(object, "/kind"));
-    if version == kind.api_version() && name == kind.kind {
-        return Ok(());
-    }
-    Err(StatusError::bad_request(format!(
-        "the API version in the data ({version}, Kind={name}) does not match the expected API \
-         version ({})",
-        kind.api_version()
-    )))
-}
-
-fn name_mismatch(object: &Value, target: &Target) -> StatusError {
-    StatusError::bad_request(format!(
-        "the name of the object ({}) does not match the name on the URL ({})",
-        str_at(object, "/metadata/name"),
-        target.name()
-    ))
-}
-
-/// Computes the patched object.
-fn patched(kind: &Kind, old: &Value, media: &str, body: &Value) -> Result<Value, StatusError> {
-    let mut new = old.clone();
-    match media {
-        "application/merge-patch+json" => json_patch::merge(&mut new, body),
-        "application/strategic-merge-patch+json" if !kind.custom => {
-            strategic::merge(&mut new, body);
-        }
-        "application/json-patch+json" => {
-            let patch: json_patch::Patch = serde_json::from_value(body.clone())
-                .map_err(|e| StatusError::bad_request(format!("error decoding patch: {e}")))?;
-            json_patch::patch(&mut new, &patch).map_err(|_| {
-                let message = "the server rejected our request due to an error in our request";
-                StatusError::new(422, "Invalid", message)
-            })?;
-        }
-        _ => {
-            let mut accepted = vec![
-                "application/json-patch+json",
-                "application/merge-patch+json",
-            ];
-            if !kind.custom {
-                accepted.push("application/strategic-merge-patch+json");
-            }
-            accepted.push("application/apply-patch+yaml");
-            return Err(StatusError::unsupported_media(&accepted.join(", ")));
-        }
-    }
-    Ok(new)
-}
-
-/// The part of an applied configuration that its subresource takes.
-fn appliable(kind: &Kind, target: &Target, body: &Value) -> Result<Value, StatusError> {
-    check_type(kind, body)?;
-    if body
-        .pointer("/metadata/managedFields")
-        .is_some_and(|fields| !fields.is_null())
-    {
-        return Err(StatusError::bad_request(
-            "metadata.managedFields must be nil",
-        ));
-    }
-    let mut config = body.clone();
-    set(&mut config, &["metadata", "name"], target.name());
-    match target.subresource() {
-        "status" => {
-            if let Some(map) = config.as_object_mut() {
-                map.retain(|key, _| {
-                    ["apiVersion", "kind", "metadata", "status"].contains(&key.as_str())
-                });
-            }
-        }
-        _ if kind.status => drop(crate::json::remove(&mut config, &["status"])),
-        _ => {}
-    }
-    normal::normalise_config(kind, &mut config);
-    Ok(config)
-}
-
-/// Refuses another name, a stale version and (for PUT) another uid.
-fn check_identity(target: &Target, old: &Value, new: &Value, how: How) -> Result<(), StatusError> {
-    let kind = &target.kind;
-    let version = |object| str_at(object, "/metadata/resourceVersion");
-    if str_at(new, "/metadata/name") != target.name() {
-        return Err(name_mismatch(new, target));
-    }
-    if !version(new).is_empty() && version(new) != version(old) {
-        return Err(StatusError::stale(kind, target.name()));
-    }
-    let (uid, given) = (str_at(old, "/metadata/uid"), str_at(new, "/metadata/uid"));
-    if how == How::Put && !given.is_empty() && given != uid {
-        let why =
-            format!("Precondition failed: UID in precondition: {given}, UID in object meta: {uid}");
-        return Err(StatusError::conflict(kind, target.name(), &why));
-    }
-    Ok(())
-}
-
-/// Keeps from `new` only what may change through this subresource.
-fn scoped(kind: &Kind, subresource: &str, old: &Value, mut new: Value, how: How) -> Value {
-    let mut out = match subresource {
-        "status" => {
-            let mut out = old.clone();
-            carry(&new, &mut out, &["status"]);
-            out
-        }
-        "resize" => resize::keep_only_resources(old, &new),
-        _ => {
-            if kind.status {
-                carry(old, &mut new, &["status"]);
-            }
-            new.clone()
-        }
-    };
-    for field in [
-        "namespace",
-        "creationTimestamp",
-        "generation",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-    ] {
-        carry(old, &mut out, &["metadata", field]);
-    }
-    if how == How::Apply {
-        carry(&new, &mut out, &["metadata", "managedFields"]);
-    }
-    if str_at(&out, "/metadata/uid").is_empty() {
-        carry(old, &mut out, &["metadata", "uid"]);
-    }
-    set(&mut out, &["apiVersion"], kind.api_version());
-    set(&mut out, &["kind"], kind.kind.as_str());
-    out
-}
-
-/// Bumps `metadata.generation` where the real server does.
-fn raise_generation(kind: &Kind, old: &Value, new: &mut Value) {
-    if !kind.generation {
-        return;
-    }
-    let differs = if kind.custom {
-        let rest = |object: &Value| {
-            let mut rest = object.clone();
-            for field in ["metadata", "status", "apiVersion", "kind"] {
-                crate::json::remove(&mut rest, &[field]);
-            }
-            rest
-        };
-        rest(old) != rest(new)
-    } else {
-        let annotations = "/metadata/annotations";
-        let noted =
-            kind.is("apps", "deployments") && old.pointer(annotations) != new.pointer(annotations);
-        noted || old.get("spec") != new.get("spec")
-    };
-    if differs {
-        let generation = int_at(old, "/metadata/generation", 0) + 1;
-        set(new, &["metadata", "generation"], generation);
     }
 }

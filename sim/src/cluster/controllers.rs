@@ -13,11 +13,23 @@ use crate::json::{list_at, str_at};
 /// Work for one controller: the plural of its resource, and the object.
 type Work = (&'static str, Key);
 
+/// When a controller wants to see its object again, changed or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// Only when something changes.
+    OnChange,
+    /// Also after a while: a deadline may pass.
+    Later,
+    /// Not before a while has passed: it was refused, and asking at once would be refused again.
+    BackOff,
+}
+
 /// What is waiting.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     now: BTreeSet<Work>,
     later: BTreeSet<Work>,
+    backing_off: BTreeSet<Work>,
     unscheduled: BTreeSet<Key>,
 }
 
@@ -30,6 +42,7 @@ impl Queue {
     /// Brings back what asked to come back.
     pub(crate) fn wake(&mut self) {
         self.now.append(&mut self.later);
+        self.now.append(&mut self.backing_off);
     }
 
     /// Runs controllers, the scheduler and garbage collection until nothing changes.
@@ -46,10 +59,12 @@ impl Queue {
             if work.is_empty() && dirty.is_empty() {
                 break;
             }
-            for (plural, key) in work {
-                if run(plane, plural, &key) {
-                    self.later.insert((plural, key));
-                }
+            for work in work.difference(&self.backing_off.clone()) {
+                match run(plane, work.0, &work.1) {
+                    Again::OnChange => false,
+                    Again::Later => self.later.insert(work.clone()),
+                    Again::BackOff => self.backing_off.insert(work.clone()),
+                };
             }
             scheduler::schedule(plane, &mut self.unscheduled);
         }
@@ -139,7 +154,7 @@ fn is_table(table: &str, plural: &str) -> bool {
     table.strip_suffix(".apps") == Some(plural)
 }
 
-fn run(plane: &mut Plane<'_>, plural: &str, key: &Key) -> bool {
+fn run(plane: &mut Plane<'_>, plural: &str, key: &Key) -> Again {
     match plural {
         "replicasets" => replicaset::reconcile(plane, key),
         "statefulsets" => statefulset::reconcile(plane, key),

@@ -5,16 +5,17 @@
 
 use serde_json::{Value, json};
 
+use super::controllers::Again;
 use super::objects::{Plane, is_deleting, is_ready, pod_from_template, template_hash};
 use crate::api::store::{Key, Obj};
-use crate::json::{int_at, set, str_at};
+use crate::json::{At as _, int_at, set, str_at};
 
 /// Brings one DaemonSet a step further; says whether to come back later.
-pub(crate) fn reconcile(plane: &mut Plane<'_>, key: &Key) -> bool {
+pub(crate) fn reconcile(plane: &mut Plane<'_>, key: &Key) -> Again {
     let Some(owner) = plane.get("daemonsets", key).filter(|d| !is_deleting(d)) else {
-        return false;
+        return Again::OnChange;
     };
-    let hash = template_hash(owner.pointer("/spec/template").unwrap_or(&Value::Null));
+    let hash = template_hash(owner.at("/spec/template").unwrap_or(&Value::Null));
     let nodes: Vec<String> = plane
         .kind("nodes")
         .into_iter()
@@ -26,7 +27,11 @@ pub(crate) fn reconcile(plane: &mut Plane<'_>, key: &Key) -> bool {
     let refused = cover_nodes(plane, &owner, &hash, &nodes);
     roll(plane, &owner, &hash);
     write_status(plane, &owner, &hash, nodes.len());
-    refused
+    if refused {
+        Again::BackOff
+    } else {
+        Again::OnChange
+    }
 }
 
 fn cover_nodes(plane: &mut Plane<'_>, owner: &Value, hash: &str, nodes: &[String]) -> bool {
@@ -50,7 +55,7 @@ fn cover_nodes(plane: &mut Plane<'_>, owner: &Value, hash: &str, nodes: &[String
 }
 
 fn create(plane: &mut Plane<'_>, owner: &Value, hash: &str, node: &str) -> Result<Obj, String> {
-    let template = owner.pointer("/spec/template").cloned().unwrap_or_default();
+    let template = owner.at("/spec/template").cloned().unwrap_or_default();
     let prefix = format!("{}-", str_at(owner, "/metadata/name"));
     let suffix = plane.state.next_suffix(&prefix);
     let mut pod = pod_from_template(owner, "DaemonSet", &template, &format!("{prefix}{suffix}"));

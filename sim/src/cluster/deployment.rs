@@ -7,21 +7,22 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use super::controllers::Again;
 use super::objects::{Plane, is_deleting, owner_reference, set_condition, template_hash};
 use crate::api::store::{Key, Obj};
-use crate::json::{int_at, list_at, map_at, remove, set, str_at};
+use crate::json::{At as _, int_at, list_at, map_at, remove, set, str_at};
 
 /// Annotations that stay on the Deployment.
 const NOT_COPIED: &[&str] = &["kubectl.kubernetes.io/last-applied-configuration", REVISION];
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
 /// Brings one Deployment a step further; says whether to come back without a change.
-pub(crate) fn reconcile(plane: &mut Plane<'_>, key: &Key) -> bool {
+pub(crate) fn reconcile(plane: &mut Plane<'_>, key: &Key) -> Again {
     let Some(deployment) = plane.get("deployments", key).filter(|d| !is_deleting(d)) else {
-        return false;
+        return Again::OnChange;
     };
-    let paused = deployment.pointer("/spec/paused") == Some(&Value::Bool(true));
-    let hash = template_hash(deployment.pointer("/spec/template").unwrap_or(&Value::Null));
+    let paused = deployment.at("/spec/paused") == Some(&Value::Bool(true));
+    let hash = template_hash(deployment.at("/spec/template").unwrap_or(&Value::Null));
     if !paused {
         ensure_new_set(plane, &deployment, &hash);
     }
@@ -33,7 +34,11 @@ pub(crate) fn reconcile(plane: &mut Plane<'_>, key: &Key) -> bool {
     }
     clean_up(plane, &deployment, &sets.old);
     let sets = Sets::read(plane, &deployment, &hash);
-    write_status(plane, &deployment, &sets)
+    if write_status(plane, &deployment, &sets) {
+        Again::Later
+    } else {
+        Again::OnChange
+    }
 }
 
 struct Sets {
@@ -88,7 +93,7 @@ fn ensure_new_set(plane: &mut Plane<'_>, deployment: &Value, hash: &str) {
             // Refused only if somebody else took the name; then the next run sees it.
             let _ = plane.create("replicasets", set);
         }
-        Some(new) if new.pointer("/metadata/annotations") != Some(&annotations) => {
+        Some(new) if new.at("/metadata/annotations") != Some(&annotations) => {
             let mut object = Value::clone(&new);
             set(&mut object, &["metadata", "annotations"], annotations);
             plane.put("replicasets", object);
@@ -128,24 +133,15 @@ fn copied_annotations(deployment: &Value, number: i64) -> Value {
 }
 
 fn new_set(deployment: &Value, hash: &str, annotations: &Value) -> Value {
-    let mut template = deployment
-        .pointer("/spec/template")
-        .cloned()
-        .unwrap_or_default();
+    let mut template = deployment.at("/spec/template").cloned().unwrap_or_default();
     set(
         &mut template,
         &["metadata", "labels", "pod-template-hash"],
         hash,
     );
-    let mut selector = deployment
-        .pointer("/spec/selector")
-        .cloned()
-        .unwrap_or_default();
+    let mut selector = deployment.at("/spec/selector").cloned().unwrap_or_default();
     set(&mut selector, &["matchLabels", "pod-template-hash"], hash);
-    let labels = template
-        .pointer("/metadata/labels")
-        .cloned()
-        .unwrap_or_default();
+    let labels = template.at("/metadata/labels").cloned().unwrap_or_default();
     json!({"apiVersion": "apps/v1", "kind": "ReplicaSet",
         "metadata": {"name": format!("{}-{hash}", str_at(deployment, "/metadata/name")),
             "namespace": str_at(deployment, "/metadata/namespace"), "labels": labels,
@@ -157,7 +153,7 @@ fn new_set(deployment: &Value, hash: &str, annotations: &Value) -> Value {
 /// `25%` or a number, of the wanted replicas.
 fn bound(deployment: &Value, field: &str, round_up: bool) -> i64 {
     let replicas = desired(deployment);
-    match deployment.pointer(&format!("/spec/strategy/rollingUpdate/{field}")) {
+    match deployment.at(&format!("/spec/strategy/rollingUpdate/{field}")) {
         Some(Value::Number(number)) => number.as_i64().unwrap_or(0),
         Some(Value::String(text)) => {
             let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(25);
@@ -191,7 +187,9 @@ fn roll(plane: &mut Plane<'_>, deployment: &Value, new: &Obj, old: &[Obj]) {
     let old_pods: i64 = old.iter().map(|set| int_at(set, "/spec/replicas", 0)).sum();
     let new_pods = int_at(new, "/spec/replicas", 0);
     if str_at(deployment, "/spec/strategy/type") == "Recreate" {
-        old.iter().for_each(|set| scale(plane, set, 0));
+        for set in old {
+            scale(plane, set, 0);
+        }
         let gone = old
             .iter()
             .all(|set| int_at(set, "/status/replicas", 0) == 0);
@@ -352,7 +350,7 @@ fn progressing(
     ];
     let moved = fields
         .iter()
-        .any(|field| status.get(*field) != deployment.pointer(&format!("/status/{field}")));
+        .any(|field| status.get(*field) != deployment.at(&format!("/status/{field}")));
     if let (Some(before), false) = (before, moved) {
         if deadline_passed(plane.now, deployment, before) {
             return json!({"type": "Progressing", "status": "False",

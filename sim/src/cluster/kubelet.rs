@@ -9,7 +9,7 @@ use super::objects::{Plane, is_ready};
 use super::resizing::{self, Resizing};
 use crate::api::pods::{CONTAINER_LISTS, is_sidecar, resource};
 use crate::api::store::Key;
-use crate::json::{int_at, list_at, map_at, set, str_at};
+use crate::json::{At as _, int_at, list_at, map_at, set, str_at};
 use crate::load::Load;
 use crate::quantity::Quantity;
 use crate::truth::RowId;
@@ -55,6 +55,7 @@ pub(crate) struct ContainerRun {
 }
 
 /// One pod as its kubelet knows it.
+#[allow(clippy::struct_excessive_bools)] // independent facts, each set in one place
 #[derive(Debug)]
 pub(crate) struct PodRun {
     pub(crate) key: Key,
@@ -149,9 +150,7 @@ pub(crate) fn shown_resources(spec: &Value) -> Value {
 
 /// The requests of a container spec; null where there are none.
 pub(crate) fn requests_of(spec: &Value) -> Value {
-    spec.pointer("/resources/requests")
-        .cloned()
-        .unwrap_or_default()
+    spec.at("/resources/requests").cloned().unwrap_or_default()
 }
 
 /// The running containers of a pod: regular ones and sidecars, with whether they are sidecars.
@@ -189,11 +188,11 @@ impl PodRun {
             }
         }
         for container in &mut self.containers {
-            if let Phase::BackOff(until) = container.phase {
-                if now >= until {
-                    container.phase = Phase::Running(now);
-                    self.status_due = true;
-                }
+            if let Phase::BackOff(until) = container.phase
+                && now >= until
+            {
+                container.phase = Phase::Running(now);
+                self.status_due = true;
             }
         }
     }

@@ -6,6 +6,7 @@
 //! Invariant: everything that a real control plane would write goes through the API double's store;
 //! one step is one instant of the timeline, without an await inside.
 
+mod consumption;
 mod controllers;
 mod daemonset;
 mod deployment;

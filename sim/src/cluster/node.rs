@@ -1,15 +1,12 @@
-//! A node's life: which pods it runs, what they use, and who is killed for it.
+//! A node's life: which pods it runs, as what, and until when.
 //!
 //! What it may not know: controllers.
 //! Invariant: `PodRun` follows the API's pod by uid; a pod that is gone from the API runs nowhere.
-
-use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 use super::kubelet::{ContainerRun, Phase, PodRun, container_specs, delay, readiness_agrees};
 use super::objects::{Plane, is_deleting};
-use super::pressure::{CpuClaim, MemoryHold, memory_victims, share_cpu};
 use super::resizing::{self, Host, Resizing};
 use super::scheduler::{self, Room};
 use super::{Cluster, Moment, load_name};
@@ -18,7 +15,7 @@ use crate::json::{int_at, list_at, map_at, str_at};
 use crate::load::{Behaviour, Cpu, Load, Memory};
 use crate::quantity::Quantity;
 use crate::rng::Rng;
-use crate::truth::{OomKill, Series};
+use crate::truth::Series;
 
 /// Seconds that a pod takes to end.
 const TERMINATION: f64 = 1.0;
@@ -188,28 +185,6 @@ impl Cluster {
         container
     }
 
-    /// Load, CPU shares and memory kills since the last step.
-    pub(crate) fn use_up(&mut self, plane: &Plane<'_>, moment: &Moment<'_>) {
-        for run in self.pods.values_mut() {
-            for container in run.containers.iter_mut().filter(|c| c.is_running()) {
-                let uptime = container.uptime(moment.now);
-                let demand = container.load.demand(moment.of_day, uptime);
-                container.demand = demand.cpu;
-                container.memory = demand.memory;
-            }
-        }
-        for (node, capacity) in nodes(plane) {
-            let mut here: Vec<&mut PodRun> = self
-                .pods
-                .values_mut()
-                .filter(|run| run.node == node)
-                .collect();
-            give_cpu(capacity, &mut here, moment.elapsed);
-            kill_over_limit(plane, moment, &mut here);
-            kill_for_node(plane, moment, capacity, &mut here);
-        }
-    }
-
     /// Takes every pod's resize a step further.
     pub(crate) fn resize(&mut self, plane: &Plane<'_>, moment: &Moment<'_>) {
         let unsettled =
@@ -278,131 +253,12 @@ impl Cluster {
         for key in gone {
             self.pods.remove(&key);
             plane.state.metrics.retract(&key.namespace, &key.name);
-            if let (Some(kind), Some(pod)) = (plane.kind("pods"), plane.get("pods", &key)) {
-                if list_at(&pod, "/metadata/finalizers").is_empty() {
-                    plane.state.store.remove(&kind, &key);
-                    plane.state.after_write(&kind, &pod);
-                }
+            if let (Some(kind), Some(pod)) = (plane.kind("pods"), plane.get("pods", &key))
+                && list_at(&pod, "/metadata/finalizers").is_empty()
+            {
+                plane.state.store.remove(&kind, &key);
+                plane.state.after_write(&kind, &pod);
             }
         }
     }
-}
-
-/// Cores and bytes of a node.
-#[derive(Clone, Copy, Debug, Default)]
-struct Capacity {
-    cpu: f64,
-    memory: f64,
-}
-
-fn nodes(plane: &Plane<'_>) -> BTreeMap<String, Capacity> {
-    let Some(kind) = plane.kind("nodes") else {
-        return BTreeMap::new();
-    };
-    let amount = |node: &Value, name: &str| {
-        node.pointer(&format!("/status/allocatable/{name}"))
-            .and_then(Quantity::from_json)
-            .map_or(0.0, Quantity::as_f64)
-    };
-    let nodes = plane.state.store.list(&kind, None);
-    nodes
-        .map(|(key, node)| {
-            let capacity = Capacity {
-                cpu: amount(node, "cpu"),
-                memory: amount(node, "memory"),
-            };
-            (key.name.clone(), capacity)
-        })
-        .collect()
-}
-
-fn running<'a>(here: &'a mut [&mut PodRun]) -> impl Iterator<Item = &'a mut ContainerRun> {
-    here.iter_mut()
-        .flat_map(|run| run.containers.iter_mut())
-        .filter(|c| c.is_running())
-}
-
-fn give_cpu(capacity: Capacity, here: &mut [&mut PodRun], elapsed: f64) {
-    let claims: Vec<CpuClaim> = running(here)
-        .map(|container| CpuClaim {
-            demand: container.demand,
-            request: container.cpu_request,
-            limit: container.cpu_limit,
-        })
-        .collect();
-    let got = share_cpu(capacity.cpu, &claims);
-    for (container, cores) in running(here).zip(got) {
-        container.used += cores * elapsed;
-        container.wanted += container.demand * elapsed;
-    }
-}
-
-fn kill_over_limit(plane: &Plane<'_>, moment: &Moment<'_>, here: &mut [&mut PodRun]) {
-    for run in here.iter_mut() {
-        let victims: Vec<usize> = run
-            .containers
-            .iter()
-            .enumerate()
-            .filter(|(_, c)| {
-                c.memory_limit
-                    .is_some_and(|limit| c.is_running() && c.memory > limit)
-            })
-            .map(|(index, _)| index)
-            .collect();
-        for index in victims {
-            kill(plane, moment, run, index, false);
-        }
-    }
-}
-
-fn kill_for_node(
-    plane: &Plane<'_>,
-    moment: &Moment<'_>,
-    capacity: Capacity,
-    here: &mut [&mut PodRun],
-) {
-    let places: Vec<(usize, usize)> = here
-        .iter()
-        .enumerate()
-        .flat_map(|(pod, run)| {
-            let alive = run
-                .containers
-                .iter()
-                .enumerate()
-                .filter(|(_, c)| c.is_running());
-            alive
-                .map(move |(index, _)| (pod, index))
-                .collect::<Vec<_>>()
-        })
-        .collect();
-    let holds: Vec<MemoryHold> = running(here)
-        .map(|container| MemoryHold {
-            usage: container.memory,
-            request: container.memory_request,
-        })
-        .collect();
-    for victim in memory_victims(capacity.memory, &holds) {
-        if let Some((pod, index)) = places.get(victim) {
-            if let Some(run) = here.get_mut(*pod) {
-                kill(plane, moment, run, *index, true);
-            }
-        }
-    }
-}
-
-fn kill(plane: &Plane<'_>, moment: &Moment<'_>, run: &mut PodRun, index: usize, node_full: bool) {
-    let Some(container) = run.containers.get_mut(index) else {
-        return;
-    };
-    if let Some(pod) = plane.get("pods", &run.key) {
-        moment.truth.record_kill(OomKill {
-            at: plane.now,
-            series: series_of(plane, &pod, &container.name),
-            pod: run.key.name.clone(),
-            bytes: container.memory,
-            node_full,
-        });
-    }
-    container.crash(moment.now, &plane.time(), "OOMKilled", 137);
-    run.status_due = true;
 }

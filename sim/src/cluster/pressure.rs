@@ -24,7 +24,7 @@ pub(crate) fn share_cpu(capacity: f64, claims: &[CpuClaim]) -> Vec<f64> {
     if got.iter().sum::<f64>() <= capacity {
         return got;
     }
-    got.iter_mut().for_each(|cores| *cores = 0.0);
+    got.fill(0.0);
     let mut left = capacity;
     // Each round gives the rest by weight to those still hungry; who is sated leaves the table.
     for _ in 0..claims.len() {
@@ -120,5 +120,25 @@ mod tests {
         assert_eq!(memory_victims(12.0, &holds), Vec::<usize>::new());
         assert_eq!(memory_victims(10.0, &holds), [1]);
         assert_eq!(memory_victims(8.0, &holds), [1, 2]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nobody_gets_more_than_asked_and_no_core_is_wasted(
+            claims in proptest::collection::vec(
+                (0.0_f64..8.0, 0.0_f64..4.0, proptest::option::of(0.1_f64..6.0)), 1..12),
+            capacity in 0.5_f64..16.0,
+        ) {
+            let claims: Vec<CpuClaim> = claims.into_iter().map(|(d, r, l)| claim(d, r, l)).collect();
+            let wanted: Vec<f64> =
+                claims.iter().map(|c| c.limit.map_or(c.demand, |l| c.demand.min(l))).collect();
+            let got = share_cpu(capacity, &claims);
+            for (got, wanted) in got.iter().zip(&wanted) {
+                proptest::prop_assert!(*got <= wanted + 1e-6);
+            }
+            let total: f64 = got.iter().sum();
+            let possible = wanted.iter().sum::<f64>().min(capacity);
+            proptest::prop_assert!((total - possible).abs() < 1e-4, "{total} of {possible}");
+        }
     }
 }

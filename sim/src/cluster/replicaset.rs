@@ -6,18 +6,19 @@
 
 use serde_json::{Value, json};
 
+use super::controllers::Again;
 use super::objects::{Plane, is_deleting, is_ready, pod_from_template, set_condition};
 use crate::api::pods::is_terminal;
 use crate::api::store::{Key, Obj};
-use crate::json::{int_at, list_at, set, str_at};
+use crate::json::{At as _, int_at, list_at, set, str_at};
 
 /// Brings one ReplicaSet closer to what it asks for; says whether to come back later.
-pub(crate) fn reconcile(plane: &mut Plane<'_>, key: &Key) -> bool {
+pub(crate) fn reconcile(plane: &mut Plane<'_>, key: &Key) -> Again {
     let Some(set) = plane.get("replicasets", key) else {
-        return false;
+        return Again::OnChange;
     };
     if is_deleting(&set) {
-        return false;
+        return Again::OnChange;
     }
     let mut pods = living(plane, &set);
     let wanted = usize::try_from(int_at(&set, "/spec/replicas", 1)).unwrap_or(0);
@@ -31,7 +32,11 @@ pub(crate) fn reconcile(plane: &mut Plane<'_>, key: &Key) -> bool {
     if pods.len() > wanted {
         delete_excess(plane, pods, wanted);
     }
-    let again = refusal.is_some();
+    let again = if refusal.is_some() {
+        Again::BackOff
+    } else {
+        Again::OnChange
+    };
     write_status(plane, &set, refusal);
     again
 }
@@ -43,7 +48,7 @@ fn living(plane: &Plane<'_>, set: &Value) -> Vec<Obj> {
 }
 
 fn create_pod(plane: &mut Plane<'_>, set: &Value) -> Result<Obj, String> {
-    let template = set.pointer("/spec/template").cloned().unwrap_or_default();
+    let template = set.at("/spec/template").cloned().unwrap_or_default();
     let prefix = format!("{}-", str_at(set, "/metadata/name"));
     let suffix = plane.state.next_suffix(&prefix);
     let pod = pod_from_template(set, "ReplicaSet", &template, &format!("{prefix}{suffix}"));

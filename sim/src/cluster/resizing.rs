@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::kubelet::{PodRun, container_specs, delay, requests_of, shown_resources};
 use super::objects::set_condition;
 use super::scheduler::Room;
-use crate::json::{list_at, map_at, set, str_at};
+use crate::json::{At as _, list_at, map_at, set, str_at};
 
 /// Where a pod's resize stands.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -138,7 +138,7 @@ fn actuate_when_due(run: &mut PodRun, pod: &Value, host: &Host, at: f64) -> Resi
     for ((spec, _), container) in specs.iter().zip(&run.containers) {
         let limit = crate::api::pods::resource(spec, "limits", "memory");
         let lowered = limit
-            .map(|limit| limit.as_f64())
+            .map(super::super::quantity::Quantity::as_f64)
             .filter(|l| container.memory_limit != Some(*l));
         if let Some(limit) = lowered.filter(|limit| container.memory > *limit) {
             return Resizing::Stuck(format!(
@@ -167,7 +167,7 @@ fn restarts(spec: &Value, old: &Value, new: &Value) -> bool {
             let name = str_at(policy, "/resourceName");
             ["requests", "limits"].iter().any(|which| {
                 let pointer = format!("/{which}/{name}");
-                old.pointer(&pointer) != new.pointer(&pointer)
+                old.at(&pointer) != new.at(&pointer)
             })
         })
 }

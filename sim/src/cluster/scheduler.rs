@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::objects::{Plane, is_deleting, set_condition};
 use crate::api::pods::{is_terminal, total};
 use crate::api::store::Key;
-use crate::json::{list_at, set, str_at};
+use crate::json::{At as _, list_at, set, str_at};
 use crate::quantity::Quantity;
 
 /// Requests, or what is free of them.
@@ -32,12 +32,12 @@ pub(crate) fn free(plane: &Plane<'_>) -> BTreeMap<String, Room> {
     }
     if let Some(kind) = plane.kind("pods") {
         for (_, pod) in plane.state.store.list(&kind, None) {
-            if let Some(room) = rooms.get_mut(str_at(pod, "/spec/nodeName")) {
-                if !is_terminal(pod) {
-                    let used = requests(pod);
-                    room.cpu -= used.cpu;
-                    room.memory -= used.memory;
-                }
+            if let Some(room) = rooms.get_mut(str_at(pod, "/spec/nodeName"))
+                && !is_terminal(pod)
+            {
+                let used = requests(pod);
+                room.cpu -= used.cpu;
+                room.memory -= used.memory;
             }
         }
     }
@@ -47,7 +47,7 @@ pub(crate) fn free(plane: &Plane<'_>) -> BTreeMap<String, Room> {
 /// A node's allocatable.
 pub(crate) fn allocatable(node: &Value) -> Room {
     let amount = |name: &str| {
-        node.pointer(&format!("/status/allocatable/{name}"))
+        node.at(&format!("/status/allocatable/{name}"))
             .and_then(Quantity::from_json)
             .map_or(0, Quantity::nanos)
     };
@@ -80,21 +80,18 @@ pub(crate) fn schedule(plane: &mut Plane<'_>, waiting: &mut BTreeSet<Key>) {
             continue;
         }
         let wants = requests(&pod);
-        match best_node(&rooms, wants) {
-            Some(node) => {
-                if let Some(room) = rooms.get_mut(&node) {
-                    room.cpu -= wants.cpu;
-                    room.memory -= wants.memory;
-                }
-                let mut bound = Value::clone(&pod);
-                set(&mut bound, &["spec", "nodeName"], node);
-                condition(plane, &mut bound, None);
-                plane.put("pods", bound);
+        if let Some(node) = best_node(&rooms, wants) {
+            if let Some(room) = rooms.get_mut(&node) {
+                room.cpu -= wants.cpu;
+                room.memory -= wants.memory;
             }
-            None => {
-                waiting.insert(key);
-                refuse(plane, &pod, rooms.len());
-            }
+            let mut bound = Value::clone(&pod);
+            set(&mut bound, &["spec", "nodeName"], node);
+            condition(plane, &mut bound, None);
+            plane.put("pods", bound);
+        } else {
+            waiting.insert(key);
+            refuse(plane, &pod, rooms.len());
         }
     }
 }

@@ -5,24 +5,29 @@
 
 use serde_json::{Value, json};
 
+use super::controllers::Again;
 use super::objects::{Plane, is_deleting, is_ready, pod_from_template, template_hash};
 use crate::api::store::{Key, Obj};
-use crate::json::{int_at, set, str_at};
+use crate::json::{At as _, int_at, set, str_at};
 
 const REVISION: &str = "controller-revision-hash";
 
 /// Brings one StatefulSet a step further; says whether to come back later.
-pub(crate) fn reconcile(plane: &mut Plane<'_>, key: &Key) -> bool {
+pub(crate) fn reconcile(plane: &mut Plane<'_>, key: &Key) -> Again {
     let Some(owner) = plane.get("statefulsets", key).filter(|s| !is_deleting(s)) else {
-        return false;
+        return Again::OnChange;
     };
     let name = str_at(&owner, "/metadata/name").to_owned();
-    let hash = template_hash(owner.pointer("/spec/template").unwrap_or(&Value::Null));
+    let hash = template_hash(owner.at("/spec/template").unwrap_or(&Value::Null));
     let update = format!("{name}-{hash}");
     let wanted = int_at(&owner, "/spec/replicas", 1);
     let refused = step(plane, &owner, &update, wanted);
     write_status(plane, &owner, &update, wanted);
-    refused
+    if refused {
+        Again::BackOff
+    } else {
+        Again::OnChange
+    }
 }
 
 fn ordinal(pod: &Value) -> i64 {
@@ -86,7 +91,7 @@ fn rolls(owner: &Value) -> bool {
 }
 
 fn create(plane: &mut Plane<'_>, owner: &Value, update: &str, number: i64) -> Result<Obj, String> {
-    let template = owner.pointer("/spec/template").cloned().unwrap_or_default();
+    let template = owner.at("/spec/template").cloned().unwrap_or_default();
     let name = format!("{}-{number}", str_at(owner, "/metadata/name"));
     let mut pod = pod_from_template(owner, "StatefulSet", &template, &name);
     set(&mut pod, &["metadata", "labels", REVISION], update);

@@ -9,6 +9,7 @@ use super::Behaviour;
 use super::scenario::{ContainerSpec, Scenario, WorkloadKind, WorkloadSpec};
 use crate::rng::Rng;
 
+use Does::{Bursty, Daily, Leaking, Steady};
 use WorkloadKind::{DaemonSet, Deployment, StatefulSet};
 
 impl Scenario {
@@ -22,8 +23,8 @@ impl Scenario {
         for (name, team, environment) in NAMESPACES {
             scenario = scenario.namespace(name, json!({"team": team, "environment": environment}));
         }
-        let workloads = [shop(), payments(), catalog(), data(), platform(), staging()];
-        for mut workload in workloads.into_iter().flatten() {
+        for row in WORKLOADS {
+            let mut workload = workload(row);
             vary(&mut workload, seed);
             scenario = scenario.workload(workload);
         }
@@ -100,590 +101,196 @@ fn vary(workload: &mut WorkloadSpec, seed: u64) {
     }
 }
 
-fn app(name: &str, cpu: &str, memory: &str, behaviour: Behaviour) -> ContainerSpec {
-    ContainerSpec::new(name, cpu, memory, behaviour)
-}
-
-/// A service mesh's proxy: small, and over-provisioned by its chart.
-fn proxy() -> ContainerSpec {
-    app(
-        "proxy",
-        "100m",
-        "128Mi",
-        Behaviour::daily(0.004, 0.02, 38.0),
-    )
-    .limits("2", "1Gi")
-}
-
-/// A log shipper.
-fn shipper() -> ContainerSpec {
-    app("log-shipper", "50m", "64Mi", Behaviour::steady(0.006, 24.0))
-}
-
-fn workload(
-    namespace: &str,
-    kind: WorkloadKind,
-    name: &str,
-    replicas: u32,
-    tier: &str,
-    containers: Vec<ContainerSpec>,
-) -> WorkloadSpec {
+fn workload(W(namespace, kind, name, replicas, tier, containers): &W) -> WorkloadSpec {
     let team = NAMESPACES
         .iter()
-        .find(|row| row.0 == namespace)
+        .find(|row| row.0 == *namespace)
         .map_or("none", |row| row.1);
-    WorkloadSpec::new(namespace, kind, name, replicas, containers)
+    let containers = containers.iter().map(container).collect();
+    WorkloadSpec::new(namespace, *kind, name, *replicas, containers)
         .label("tier", tier)
         .label("team", team)
 }
 
-fn shop() -> Vec<WorkloadSpec> {
-    let deploy = |name, replicas, containers| {
-        workload("shop", Deployment, name, replicas, "web", containers)
+fn container(C(name, cpu, memory, limit_cpu, limit_memory, does): &C) -> ContainerSpec {
+    let behaviour = match *does {
+        Steady(cores, mib) => Behaviour::steady(cores, mib),
+        Daily(low, high, mib) => Behaviour::daily(low, high, mib),
+        Bursty(idle, burst, mib) => Behaviour::bursty(idle, burst, mib),
+        Leaking(cores, mib, per_hour) => Behaviour::leaking(cores, mib, per_hour),
     };
-    vec![
-        deploy(
-            "storefront",
-            8,
-            vec![
-                app("web", "1", "1Gi", Behaviour::daily(0.05, 0.32, 260.0)).limits("", "2Gi"),
-                proxy(),
-            ],
-        ),
-        deploy(
-            "checkout",
-            6,
-            vec![
-                app(
-                    "checkout",
-                    "800m",
-                    "1Gi",
-                    Behaviour::daily(0.04, 0.24, 300.0),
-                )
-                .limits("", "2Gi"),
-                proxy(),
-                shipper(),
-            ],
-        ),
-        deploy(
-            "cart",
-            4,
-            vec![
-                app("cart", "500m", "512Mi", Behaviour::daily(0.03, 0.15, 140.0)),
-                proxy(),
-            ],
-        ),
-        deploy(
-            "recommendations",
-            3,
-            vec![app("api", "1", "2Gi", Behaviour::daily(0.1, 0.5, 700.0)).limits("2", "3Gi")],
-        ),
-        deploy(
-            "session",
-            3,
-            vec![app(
-                "session",
-                "300m",
-                "256Mi",
-                Behaviour::daily(0.02, 0.09, 70.0),
-            )],
-        ),
-        deploy(
-            "images",
-            4,
-            vec![
-                // Too small: throttled at noon by its limit.
-                app(
-                    "resizer",
-                    "100m",
-                    "256Mi",
-                    Behaviour::daily(0.05, 0.42, 180.0),
-                )
-                .limits("300m", "1Gi"),
-            ],
-        ),
-        deploy(
-            "mailer",
-            2,
-            vec![app(
-                "mailer",
-                "500m",
-                "512Mi",
-                Behaviour::bursty(0.004, 0.2, 90.0),
-            )],
-        ),
-        deploy(
-            "coupons",
-            2,
-            vec![
-                app("coupons", "250m", "512Mi", Behaviour::steady(0.02, 110.0)),
-                proxy(),
-            ],
-        ),
-        deploy(
-            "reviews",
-            3,
-            vec![app(
-                "reviews",
-                "400m",
-                "768Mi",
-                Behaviour::daily(0.02, 0.11, 190.0),
-            )],
-        ),
-        workload(
-            "shop",
-            StatefulSet,
-            "cart-db",
-            3,
-            "database",
-            vec![
-                app("redis", "500m", "2Gi", Behaviour::steady(0.06, 620.0)).limits("", "2Gi"),
-                shipper(),
-            ],
-        ),
-        workload(
-            "shop",
-            StatefulSet,
-            "session-cache",
-            2,
-            "cache",
-            vec![app(
-                "memcached",
-                "250m",
-                "1Gi",
-                Behaviour::steady(0.03, 480.0),
-            )],
-        ),
-    ]
+    ContainerSpec::new(name, cpu, memory, behaviour).limits(limit_cpu, limit_memory)
 }
 
-fn payments() -> Vec<WorkloadSpec> {
-    let deploy = |name, replicas, containers| {
-        workload(
-            "payments", Deployment, name, replicas, "backend", containers,
-        )
-    };
-    vec![
-        deploy(
-            "payment-gateway",
-            4,
-            vec![app("gateway", "1", "1Gi", Behaviour::daily(0.06, 0.3, 340.0)).guaranteed()],
-        ),
-        deploy(
-            "fraud-check",
-            3,
-            vec![
-                app("scorer", "1500m", "4Gi", Behaviour::daily(0.2, 0.9, 1500.0)).limits("", "6Gi"),
-                proxy(),
-            ],
-        ),
-        deploy(
-            "ledger",
-            3,
-            vec![
-                app("ledger", "600m", "1Gi", Behaviour::daily(0.03, 0.14, 260.0)),
-                shipper(),
-            ],
-        ),
-        deploy(
-            "invoices",
-            2,
-            vec![
-                app(
-                    "invoices",
-                    "500m",
-                    "1Gi",
-                    Behaviour::bursty(0.01, 0.6, 210.0),
-                )
-                .limits("1", "2Gi"),
-            ],
-        ),
-        deploy(
-            "refunds",
-            2,
-            vec![app(
-                "refunds",
-                "300m",
-                "512Mi",
-                Behaviour::steady(0.008, 80.0),
-            )],
-        ),
-        deploy(
-            "reconciler",
-            1,
-            vec![
-                // Leaks: OOM-killed every few hours at its limit.
-                app(
-                    "reconciler",
-                    "200m",
-                    "384Mi",
-                    Behaviour::leaking(0.04, 150.0, 42.0),
-                )
-                .limits("", "512Mi"),
-            ],
-        ),
-        workload(
-            "payments",
-            StatefulSet,
-            "ledger-db",
-            3,
-            "database",
-            vec![
-                app("postgres", "2", "8Gi", Behaviour::daily(0.15, 0.55, 2600.0)).guaranteed(),
-                app("exporter", "100m", "128Mi", Behaviour::steady(0.004, 22.0)).guaranteed(),
-            ],
-        ),
-    ]
+/// Namespace, kind, name, replicas, tier, containers.
+struct W(
+    &'static str,
+    WorkloadKind,
+    &'static str,
+    u32,
+    &'static str,
+    &'static [C],
+);
+
+/// Name, requested CPU and memory, limits of both (empty for none), behaviour.
+struct C(
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    Does,
+);
+
+/// The constructors of [`Behaviour`], as data.
+enum Does {
+    Steady(f64, f64),
+    Daily(f64, f64, f64),
+    Bursty(f64, f64, f64),
+    Leaking(f64, f64, f64),
 }
 
-fn catalog() -> Vec<WorkloadSpec> {
-    let catalog = |name, replicas, containers| {
-        workload("catalog", Deployment, name, replicas, "backend", containers)
-    };
-    let search = |name, replicas, containers| {
-        workload("search", Deployment, name, replicas, "backend", containers)
-    };
-    vec![
-        catalog(
-            "catalog-api",
-            5,
-            vec![
-                app("api", "800m", "1Gi", Behaviour::daily(0.05, 0.26, 320.0)).limits("", "2Gi"),
-                proxy(),
-            ],
-        ),
-        catalog(
-            "pricing",
-            3,
-            vec![app(
-                "pricing",
-                "1",
-                "1Gi",
-                Behaviour::daily(0.03, 0.12, 210.0),
-            )],
-        ),
-        catalog(
-            "inventory",
-            3,
-            vec![
-                app(
-                    "inventory",
-                    "600m",
-                    "768Mi",
-                    Behaviour::daily(0.03, 0.16, 230.0),
-                ),
-                proxy(),
-            ],
-        ),
-        catalog(
-            "media",
-            2,
-            vec![app(
-                "media",
-                "400m",
-                "512Mi",
-                Behaviour::bursty(0.02, 0.5, 160.0),
-            )],
-        ),
-        catalog(
-            "importer",
-            1,
-            vec![
-                app("importer", "1", "2Gi", Behaviour::bursty(0.01, 1.4, 420.0)).limits("2", "3Gi"),
-            ],
-        ),
-        catalog(
-            "taxonomy",
-            2,
-            vec![app(
-                "taxonomy",
-                "250m",
-                "512Mi",
-                Behaviour::steady(0.01, 95.0),
-            )],
-        ),
-        // No requests at all: BestEffort.
-        catalog(
-            "feed-preview",
-            1,
-            vec![app("preview", "", "", Behaviour::daily(0.01, 0.06, 90.0))],
-        ),
-        workload(
-            "catalog",
-            StatefulSet,
-            "catalog-db",
-            3,
-            "database",
-            vec![
-                app("mongo", "1", "4Gi", Behaviour::daily(0.1, 0.35, 1700.0)),
-                shipper(),
-            ],
-        ),
-        search(
-            "search-api",
-            4,
-            vec![
-                app("api", "600m", "1Gi", Behaviour::daily(0.06, 0.3, 280.0)),
-                proxy(),
-            ],
-        ),
-        search(
-            "suggest",
-            3,
-            vec![app(
-                "suggest",
-                "500m",
-                "1Gi",
-                Behaviour::daily(0.03, 0.18, 360.0),
-            )],
-        ),
-        search(
-            "indexer",
-            2,
-            vec![
-                // Too small: its bursts want more memory than it asks for.
-                app(
-                    "indexer",
-                    "200m",
-                    "256Mi",
-                    Behaviour::bursty(0.05, 0.9, 330.0),
-                )
-                .limits("", "1Gi"),
-            ],
-        ),
-        workload(
-            "search",
-            StatefulSet,
-            "search-index",
-            3,
-            "database",
-            vec![
-                app("opensearch", "2", "6Gi", Behaviour::daily(0.3, 0.9, 3300.0)).limits("", "8Gi"),
-                app(
-                    "backup",
-                    "100m",
-                    "256Mi",
-                    Behaviour::bursty(0.002, 0.2, 40.0),
-                ),
-            ],
-        ),
-    ]
-}
+/// A service mesh's proxy: small, and over-provisioned by its chart.
+const PROXY: C = C(
+    "proxy",
+    "100m",
+    "128Mi",
+    "2",
+    "1Gi",
+    Daily(0.004, 0.02, 38.0),
+);
 
-fn data() -> Vec<WorkloadSpec> {
-    let deploy = |name, replicas, containers| {
-        workload("data", Deployment, name, replicas, "data", containers)
-    };
-    vec![
-        workload(
-            "data",
-            StatefulSet,
-            "kafka",
-            3,
-            "data",
-            vec![
-                app("kafka", "2", "6Gi", Behaviour::daily(0.25, 0.8, 2900.0)).limits("", "8Gi"),
-                app("exporter", "100m", "128Mi", Behaviour::steady(0.006, 34.0)),
-            ],
-        ),
-        workload(
-            "data",
-            StatefulSet,
-            "clickhouse",
-            2,
-            "data",
-            vec![
-                app(
-                    "clickhouse",
-                    "4",
-                    "16Gi",
-                    Behaviour::bursty(0.3, 2.2, 5200.0),
-                )
-                .limits("", "20Gi"),
-            ],
-        ),
-        deploy(
-            "events-ingest",
-            4,
-            vec![
-                app(
-                    "ingest",
-                    "500m",
-                    "512Mi",
-                    Behaviour::daily(0.05, 0.21, 130.0),
-                ),
-                proxy(),
-            ],
-        ),
-        deploy(
-            "sessionizer",
-            2,
-            vec![app("worker", "1", "2Gi", Behaviour::daily(0.15, 0.5, 800.0)).limits("2", "3Gi")],
-        ),
-        deploy(
-            "reports",
-            1,
-            vec![app(
-                "reports",
-                "2",
-                "4Gi",
-                Behaviour::bursty(0.01, 1.1, 700.0),
-            )],
-        ),
-        deploy(
-            "feature-store",
-            3,
-            vec![app(
-                "store",
-                "700m",
-                "2Gi",
-                Behaviour::daily(0.06, 0.22, 620.0),
-            )],
-        ),
-        deploy(
-            "notebook",
-            1,
-            vec![app(
-                "jupyter",
-                "2",
-                "8Gi",
-                Behaviour::bursty(0.005, 0.7, 900.0),
-            )],
-        ),
-    ]
-}
+/// A log shipper.
+const SHIPPER: C = C("log-shipper", "50m", "64Mi", "", "", Steady(0.006, 24.0));
 
-fn platform() -> Vec<WorkloadSpec> {
-    let deploy = |name, replicas, containers| {
-        workload(
-            "platform", Deployment, name, replicas, "platform", containers,
-        )
-    };
-    vec![
-        deploy(
-            "ingress",
-            4,
-            vec![app("envoy", "1", "512Mi", Behaviour::daily(0.08, 0.4, 170.0)).limits("", "1Gi")],
-        ),
-        deploy(
-            "auth",
-            3,
-            vec![
-                app("auth", "500m", "512Mi", Behaviour::daily(0.02, 0.12, 150.0)),
-                proxy(),
-            ],
-        ),
-        deploy(
-            "config-server",
-            2,
-            vec![app(
-                "config",
-                "250m",
-                "512Mi",
-                Behaviour::steady(0.005, 180.0),
-            )],
-        ),
-        deploy(
-            "registry",
-            2,
-            vec![app(
-                "registry",
-                "500m",
-                "1Gi",
-                Behaviour::bursty(0.01, 0.4, 130.0),
-            )],
-        ),
-        deploy(
-            "ci-runner",
-            3,
-            vec![app("runner", "1", "2Gi", Behaviour::bursty(0.01, 1.2, 300.0)).limits("2", "4Gi")],
-        ),
-        // No requests at all: BestEffort.
-        deploy(
-            "link-checker",
-            1,
-            vec![app("checker", "", "", Behaviour::bursty(0.001, 0.1, 45.0))],
-        ),
-        workload(
-            "platform",
-            DaemonSet,
-            "log-agent",
-            0,
-            "platform",
-            vec![
-                app("agent", "200m", "256Mi", Behaviour::daily(0.02, 0.06, 75.0))
-                    .limits("", "512Mi"),
-            ],
-        ),
-        workload(
-            "monitoring",
-            DaemonSet,
-            "node-exporter",
-            0,
-            "monitoring",
-            vec![
-                app("exporter", "100m", "128Mi", Behaviour::steady(0.008, 28.0))
-                    .limits("250m", "256Mi"),
-            ],
-        ),
-        workload(
-            "monitoring",
-            StatefulSet,
-            "alerting",
-            2,
-            "monitoring",
-            vec![app(
-                "alertmanager",
-                "200m",
-                "512Mi",
-                Behaviour::steady(0.006, 64.0),
-            )],
-        ),
-    ]
-}
-
-fn staging() -> Vec<WorkloadSpec> {
-    let deploy = |name, containers| workload("staging", Deployment, name, 1, "web", containers);
-    vec![
-        deploy(
-            "storefront",
-            vec![
-                app("web", "1", "1Gi", Behaviour::steady(0.01, 190.0)),
-                proxy(),
-            ],
-        ),
-        deploy(
-            "checkout",
-            vec![
-                app("checkout", "800m", "1Gi", Behaviour::steady(0.008, 210.0)),
-                proxy(),
-            ],
-        ),
-        deploy(
-            "catalog-api",
-            vec![app(
-                "api",
-                "800m",
-                "1Gi",
-                Behaviour::bursty(0.004, 0.3, 200.0),
-            )],
-        ),
-        deploy(
-            "load-test",
-            vec![app(
-                "generator",
-                "500m",
-                "512Mi",
-                Behaviour::bursty(0.002, 1.5, 80.0),
-            )],
-        ),
-        workload(
-            "staging",
-            StatefulSet,
-            "cart-db",
-            1,
-            "database",
-            vec![app("redis", "500m", "2Gi", Behaviour::steady(0.01, 90.0)).limits("", "2Gi")],
-        ),
-    ]
-}
+#[rustfmt::skip] // a table: one container a line
+const WORKLOADS: &[W] = &[
+    W("shop", Deployment, "storefront", 8, "web", &[
+        C("web", "1", "1Gi", "", "2Gi", Daily(0.05, 0.32, 260.0)),
+        PROXY]),
+    W("shop", Deployment, "checkout", 6, "web", &[
+        C("checkout", "800m", "1Gi", "", "2Gi", Daily(0.04, 0.24, 300.0)),
+        PROXY,
+        SHIPPER]),
+    W("shop", Deployment, "cart", 4, "web", &[
+        C("cart", "500m", "512Mi", "", "", Daily(0.03, 0.15, 140.0)),
+        PROXY]),
+    W("shop", Deployment, "recommendations", 3, "web", &[
+        C("api", "1", "2Gi", "2", "3Gi", Daily(0.1, 0.5, 700.0))]),
+    W("shop", Deployment, "session", 3, "web", &[
+        C("session", "300m", "256Mi", "", "", Daily(0.02, 0.09, 70.0))]),
+    // Too small: throttled at noon by its limit.
+    W("shop", Deployment, "images", 4, "web", &[
+        C("resizer", "100m", "256Mi", "300m", "1Gi", Daily(0.05, 0.42, 180.0))]),
+    W("shop", Deployment, "mailer", 2, "web", &[
+        C("mailer", "500m", "512Mi", "", "", Bursty(0.004, 0.2, 90.0))]),
+    W("shop", Deployment, "coupons", 2, "web", &[
+        C("coupons", "250m", "512Mi", "", "", Steady(0.02, 110.0)),
+        PROXY]),
+    W("shop", Deployment, "reviews", 3, "web", &[
+        C("reviews", "400m", "768Mi", "", "", Daily(0.02, 0.11, 190.0))]),
+    W("shop", StatefulSet, "cart-db", 3, "database", &[
+        C("redis", "500m", "2Gi", "", "2Gi", Steady(0.06, 620.0)),
+        SHIPPER]),
+    W("shop", StatefulSet, "session-cache", 2, "cache", &[
+        C("memcached", "250m", "1Gi", "", "", Steady(0.03, 480.0))]),
+    // Guaranteed: limits equal requests.
+    W("payments", Deployment, "payment-gateway", 4, "backend", &[
+        C("gateway", "1", "1Gi", "1", "1Gi", Daily(0.06, 0.3, 340.0))]),
+    W("payments", Deployment, "fraud-check", 3, "backend", &[
+        C("scorer", "1500m", "4Gi", "", "6Gi", Daily(0.2, 0.9, 1500.0)),
+        PROXY]),
+    W("payments", Deployment, "ledger", 3, "backend", &[
+        C("ledger", "600m", "1Gi", "", "", Daily(0.03, 0.14, 260.0)),
+        SHIPPER]),
+    W("payments", Deployment, "invoices", 2, "backend", &[
+        C("invoices", "500m", "1Gi", "1", "2Gi", Bursty(0.01, 0.6, 210.0))]),
+    W("payments", Deployment, "refunds", 2, "backend", &[
+        C("refunds", "300m", "512Mi", "", "", Steady(0.008, 80.0))]),
+    // Leaks: OOM-killed every few hours at its limit.
+    W("payments", Deployment, "reconciler", 1, "backend", &[
+        C("reconciler", "200m", "384Mi", "", "512Mi", Leaking(0.04, 150.0, 42.0))]),
+    // Guaranteed too.
+    W("payments", StatefulSet, "ledger-db", 3, "database", &[
+        C("postgres", "2", "8Gi", "2", "8Gi", Daily(0.15, 0.55, 2600.0)),
+        C("exporter", "100m", "128Mi", "100m", "128Mi", Steady(0.004, 22.0))]),
+    W("catalog", Deployment, "catalog-api", 5, "backend", &[
+        C("api", "800m", "1Gi", "", "2Gi", Daily(0.05, 0.26, 320.0)),
+        PROXY]),
+    W("catalog", Deployment, "pricing", 3, "backend", &[
+        C("pricing", "1", "1Gi", "", "", Daily(0.03, 0.12, 210.0))]),
+    W("catalog", Deployment, "inventory", 3, "backend", &[
+        C("inventory", "600m", "768Mi", "", "", Daily(0.03, 0.16, 230.0)),
+        PROXY]),
+    W("catalog", Deployment, "media", 2, "backend", &[
+        C("media", "400m", "512Mi", "", "", Bursty(0.02, 0.5, 160.0))]),
+    W("catalog", Deployment, "importer", 1, "backend", &[
+        C("importer", "1", "2Gi", "2", "3Gi", Bursty(0.01, 1.4, 420.0))]),
+    W("catalog", Deployment, "taxonomy", 2, "backend", &[
+        C("taxonomy", "250m", "512Mi", "", "", Steady(0.01, 95.0))]),
+    // No requests at all: BestEffort.
+    W("catalog", Deployment, "feed-preview", 1, "backend", &[
+        C("preview", "", "", "", "", Daily(0.01, 0.06, 90.0))]),
+    W("catalog", StatefulSet, "catalog-db", 3, "database", &[
+        C("mongo", "1", "4Gi", "", "", Daily(0.1, 0.35, 1700.0)),
+        SHIPPER]),
+    W("search", Deployment, "search-api", 4, "backend", &[
+        C("api", "600m", "1Gi", "", "", Daily(0.06, 0.3, 280.0)),
+        PROXY]),
+    W("search", Deployment, "suggest", 3, "backend", &[
+        C("suggest", "500m", "1Gi", "", "", Daily(0.03, 0.18, 360.0))]),
+    // Too small: its bursts want more memory than it asks for.
+    W("search", Deployment, "indexer", 2, "backend", &[
+        C("indexer", "200m", "256Mi", "", "1Gi", Bursty(0.05, 0.9, 330.0))]),
+    W("search", StatefulSet, "search-index", 3, "database", &[
+        C("opensearch", "2", "6Gi", "", "8Gi", Daily(0.3, 0.9, 3300.0)),
+        C("backup", "100m", "256Mi", "", "", Bursty(0.002, 0.2, 40.0))]),
+    W("data", StatefulSet, "kafka", 3, "data", &[
+        C("kafka", "2", "6Gi", "", "8Gi", Daily(0.25, 0.8, 2900.0)),
+        C("exporter", "100m", "128Mi", "", "", Steady(0.006, 34.0))]),
+    W("data", StatefulSet, "clickhouse", 2, "data", &[
+        C("clickhouse", "4", "16Gi", "", "20Gi", Bursty(0.3, 2.2, 5200.0))]),
+    W("data", Deployment, "events-ingest", 4, "data", &[
+        C("ingest", "500m", "512Mi", "", "", Daily(0.05, 0.21, 130.0)),
+        PROXY]),
+    W("data", Deployment, "sessionizer", 2, "data", &[
+        C("worker", "1", "2Gi", "2", "3Gi", Daily(0.15, 0.5, 800.0))]),
+    W("data", Deployment, "reports", 1, "data", &[
+        C("reports", "2", "4Gi", "", "", Bursty(0.01, 1.1, 700.0))]),
+    W("data", Deployment, "feature-store", 3, "data", &[
+        C("store", "700m", "2Gi", "", "", Daily(0.06, 0.22, 620.0))]),
+    W("data", Deployment, "notebook", 1, "data", &[
+        C("jupyter", "2", "8Gi", "", "", Bursty(0.005, 0.7, 900.0))]),
+    W("platform", Deployment, "ingress", 4, "platform", &[
+        C("envoy", "1", "512Mi", "", "1Gi", Daily(0.08, 0.4, 170.0))]),
+    W("platform", Deployment, "auth", 3, "platform", &[
+        C("auth", "500m", "512Mi", "", "", Daily(0.02, 0.12, 150.0)),
+        PROXY]),
+    W("platform", Deployment, "config-server", 2, "platform", &[
+        C("config", "250m", "512Mi", "", "", Steady(0.005, 180.0))]),
+    W("platform", Deployment, "registry", 2, "platform", &[
+        C("registry", "500m", "1Gi", "", "", Bursty(0.01, 0.4, 130.0))]),
+    W("platform", Deployment, "ci-runner", 3, "platform", &[
+        C("runner", "1", "2Gi", "2", "4Gi", Bursty(0.01, 1.2, 300.0))]),
+    // No requests at all: BestEffort.
+    W("platform", Deployment, "link-checker", 1, "platform", &[
+        C("checker", "", "", "", "", Bursty(0.001, 0.1, 45.0))]),
+    W("platform", DaemonSet, "log-agent", 0, "platform", &[
+        C("agent", "200m", "256Mi", "", "512Mi", Daily(0.02, 0.06, 75.0))]),
+    W("monitoring", DaemonSet, "node-exporter", 0, "monitoring", &[
+        C("exporter", "100m", "128Mi", "250m", "256Mi", Steady(0.008, 28.0))]),
+    W("monitoring", StatefulSet, "alerting", 2, "monitoring", &[
+        C("alertmanager", "200m", "512Mi", "", "", Steady(0.006, 64.0))]),
+    W("staging", Deployment, "storefront", 1, "web", &[
+        C("web", "1", "1Gi", "", "", Steady(0.01, 190.0)),
+        PROXY]),
+    W("staging", Deployment, "checkout", 1, "web", &[
+        C("checkout", "800m", "1Gi", "", "", Steady(0.008, 210.0)),
+        PROXY]),
+    W("staging", Deployment, "catalog-api", 1, "web", &[
+        C("api", "800m", "1Gi", "", "", Bursty(0.004, 0.3, 200.0))]),
+    W("staging", Deployment, "load-test", 1, "web", &[
+        C("generator", "500m", "512Mi", "", "", Bursty(0.002, 1.5, 80.0))]),
+    W("staging", StatefulSet, "cart-db", 1, "database", &[
+        C("redis", "500m", "2Gi", "", "2Gi", Steady(0.01, 90.0))]),
+];

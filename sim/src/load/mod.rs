@@ -173,7 +173,8 @@ impl Load {
     /// The load of the container called `name` (namespace, pod and container together).
     pub(crate) fn new(behaviour: Behaviour, seed: u64, name: &str) -> Self {
         let mut rng = Rng::named(seed, name);
-        let share = rng.range(0.85, 1.15);
+        let spread = if behaviour.noise > 0.0 { 0.15 } else { 0.0 };
+        let share = rng.range(1.0 - spread, 1.0 + spread);
         let next_burst = match behaviour.cpu {
             Cpu::Bursty { every, .. } => rng.range(0.0, every),
             _ => f64::INFINITY,
@@ -206,11 +207,11 @@ impl Load {
     }
 
     fn bursting(&mut self, seconds: f64) -> bool {
-        if let Cpu::Bursty { every, length, .. } = self.behaviour.cpu {
-            if seconds >= self.next_burst {
-                self.burst_until = seconds + length * self.rng.range(0.4, 1.6);
-                self.next_burst = self.burst_until + every * self.rng.range(0.3, 1.7);
-            }
+        if let Cpu::Bursty { every, length, .. } = self.behaviour.cpu
+            && seconds >= self.next_burst
+        {
+            self.burst_until = seconds + length * self.rng.range(0.4, 1.6);
+            self.next_burst = self.burst_until + every * self.rng.range(0.3, 1.7);
         }
         seconds < self.burst_until
     }

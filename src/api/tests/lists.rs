@@ -115,7 +115,7 @@ async fn ranges_are_bounded() {
     let now = bench.now;
     for (request, expected) in [
         (range(now, now, HOUR), vec!["end"]),
-        (range(now - HOUR, now, Duration::from_secs(60)), vec!["step"]),
+        (range(now - HOUR, now, Duration::from_mins(1)), vec!["step"]),
         (range(now - DAY, now + 100 * DAY, Duration::from_mins(5)), vec!["step"]),
         (range(now - RETENTION - DAY, now, HOUR), vec!["start"]),
         (

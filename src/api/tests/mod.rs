@@ -72,6 +72,7 @@ fn key(workload: &str) -> SeriesKey {
     }
 }
 
+#[allow(clippy::unnecessary_wraps)] // as the messages want it
 fn span(duration: Duration) -> Option<prost_types::Duration> {
     Some(convert::wire_duration(duration))
 }

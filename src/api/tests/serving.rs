@@ -82,3 +82,55 @@ async fn on_loopback_it_serves_over_tcp() {
     shutdown.cancel();
     server.await.unwrap().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_many_threads_requests_are_answered_side_by_side() {
+    let bench = Bench::new();
+    bench.samples(&key("web"), &[1.0, 2.0]);
+    let ask = |_| {
+        let mut client = bench.usage.clone();
+        async move { client.get_usage(get_usage(&key("web"), &[HOUR])).await.unwrap().into_inner().usages.len() }
+    };
+    assert_eq!(futures::future::join_all((0..200).map(ask)).await, vec![1; 200]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_extreme_of_a_field_does_more_than_be_refused() {
+    let mut bench = Bench::new();
+    let extremes = [i64::MIN, -1, 0, 1, 253_402_300_800, i64::MAX];
+    for seconds in extremes {
+        for nanos in [i32::MIN, -1, 0, 999_999_999, i32::MAX] {
+            let duration = Some(prost_types::Duration { seconds, nanos });
+            let at = Some(prost_types::Timestamp { seconds, nanos });
+            let series = Some(convert::series(key("web")));
+            let request = proto::GetUsageRequest {
+                series: series.clone(),
+                windows: duration.into_iter().collect(),
+                sub_window: duration,
+            };
+            refused(bench.usage.get_usage(request).await);
+            for (start, end) in
+                [(at, Some(convert::wire_time(bench.now))), (Some(convert::wire_time(bench.now)), at), (at, at)]
+            {
+                let request = proto::QueryRangeRequest { series: series.clone(), start, end, step: duration };
+                refused(bench.recommender.query_range(request).await);
+            }
+            let config = proto::MetricsConfig { rolling_window: duration, min_span: duration, ..Default::default() };
+            let request = proto::GetRecommendationRequest {
+                series,
+                metrics_config: Some(config),
+                resource_bounds: Some(proto::ResourceBounds {
+                    cpu_max: "1e40".into(),
+                    memory_max: "-1".into(),
+                    ..Default::default()
+                }),
+                current: None,
+            };
+            refused(bench.recommender.get_recommendation(request).await);
+        }
+    }
+}
+
+fn refused<T: std::fmt::Debug>(answer: Result<tonic::Response<T>, Status>) {
+    assert_eq!(answer.unwrap_err().code(), Code::InvalidArgument);
+}

@@ -117,3 +117,43 @@ async fn the_largest_batch_of_the_longest_names_fits_a_message_and_a_larger_mess
     let status = bench.usage.batch_get_usage(request(huge)).await.unwrap_err();
     assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
 }
+
+// Feature: k8s-workload-rightsizing, Property 12: Rolling window aggregation
+#[test]
+fn property_12_a_window_counts_the_samples_that_fell_into_it_and_no_others() {
+    use proptest::prelude::*;
+
+    const SLOT: i64 = 300_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), StoreOptions::default(), Timestamp(0)).unwrap();
+    let case = std::cell::Cell::new(0i64);
+    proptest!(ProptestConfig::with_cases(256), |(
+        mut ages in prop::collection::btree_set(0i64..3600, 1..8),
+        window in 300u64..3600,
+        phase in 0i64..SLOT,
+    )| {
+        case.set(case.get() + 1);
+        let now = Timestamp(case.get() * 2 * 3_600_000 + phase);
+        let key = key(&format!("w{}", case.get()));
+        let series = store.intern(&key);
+        let mut times = Vec::new();
+        while let Some(age) = ages.pop_last() {
+            let at = Timestamp(now.0 - age * 1000);
+            let sample = Sample { series, pod: 1, at, cpu: age as f64 + 1.0, memory: 1.0 };
+            prop_assert_eq!(store.append(at, &[sample]).unwrap().accepted, 1);
+            times.push(at.0);
+        }
+        // A five-minute slot counts whole when any of it lies in the window.
+        let start = now.0 - i64::try_from(window).unwrap() * 1000;
+        let inside: Vec<i64> = times.into_iter().filter(|at| at.div_euclid(SLOT) * SLOT + SLOT > start).collect();
+        let usage = store.usage(&key, Duration::from_secs(window), now).unwrap().map(|usage| convert::window_usage(&usage));
+        prop_assert_eq!(usage.as_ref().map_or(0, |usage| usage.cpu.samples), inside.len() as u64);
+        if let Some(usage) = usage {
+            let oldest = inside.iter().min().map(|at| (now.0 - at) as f64 / 1000.0 + 1.0).unwrap();
+            prop_assert!((usage.cpu.peak / oldest - 1.0).abs() < 1e-4, "peak {} is not {}", usage.cpu.peak, oldest);
+            prop_assert_eq!(usage.from.as_millisecond(), *inside.iter().min().unwrap());
+            prop_assert_eq!(usage.to.as_millisecond(), *inside.iter().max().unwrap());
+            prop_assert!(usage.covered <= Duration::from_secs(window));
+        }
+    });
+}

@@ -3,7 +3,7 @@
 use super::resolve::{Controller, Lookup, OwnerRef, PodOwner, resolve};
 use crate::workload::{WorkloadId, WorkloadKind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::watcher::Event;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -40,6 +40,8 @@ struct Table {
     synced: bool,
     /// Why the watch fails, while it does.
     problem: Option<String>,
+    /// Attempts in a row that failed.
+    failures: u32,
 }
 
 /// Namespace → name → object. Looked up only, never iterated: its order tells nothing.
@@ -82,24 +84,32 @@ impl Owners {
     /// Takes one watch event.
     pub(super) fn apply(&self, kind: Watched, event: Event<ObjectMeta>) {
         let listed = matches!(event, Event::InitDone);
-        let mut tables = self.write();
-        let table = tables.table(kind);
-        table.apply(event);
-        if table.problem.take().is_some() {
-            tracing::info!(%kind, "watch works again");
-        }
-        drop(tables);
+        self.write().table(kind).apply(event);
         if listed && self.synced() {
             self.all_listed.notify_waiters();
         }
     }
 
-    /// A watch failed; it is tried again.
-    pub(super) fn fail(&self, kind: Watched, error: &watcher::Error) {
-        let problem = error.to_string();
-        if self.write().table(kind).problem.replace(problem).is_none() {
-            tracing::warn!(%kind, %error, "watch fails; owners may be out of date until it works again");
+    /// A watch was answered.
+    pub(super) fn works(&self, kind: Watched) {
+        let mut tables = self.write();
+        let table = tables.table(kind);
+        table.failures = 0;
+        if table.problem.take().is_some() {
+            tracing::info!(%kind, "watch works again");
         }
+    }
+
+    /// A watch failed; it is tried again. Returns how many attempts in a row have failed.
+    pub(super) fn fail(&self, kind: Watched, problem: String) -> u32 {
+        let mut tables = self.write();
+        let table = tables.table(kind);
+        table.failures = table.failures.saturating_add(1);
+        if table.problem.is_none() {
+            tracing::warn!(%kind, problem, "watch fails; owners may be out of date until it works again");
+        }
+        table.problem = Some(problem);
+        table.failures
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Tables> {
@@ -206,6 +216,7 @@ fn stable_hash(text: &str) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;

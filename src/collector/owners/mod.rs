@@ -5,6 +5,7 @@
 //!
 //! Invariant: [`resolve`] is pure. A pod whose owner is not known *yet* is unresolved, never guessed.
 
+mod bounded;
 mod index;
 mod resolve;
 mod watch;

@@ -88,6 +88,7 @@ fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value)] // a test that panics has failed; json! makes values
 mod tests {
     use super::*;
     use serde_json::json;

@@ -9,7 +9,7 @@ use crate::workload::{ContainerResources, Resources};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod as ApiPod, PodSpec, PodStatus};
 
 /// A pod that a ReplicaSet, StatefulSet or DaemonSet controls.
-pub(in crate::controller) fn pod(object: ApiPod) -> Option<Pod> {
+pub(in crate::controller) fn pod(object: &ApiPod) -> Option<Pod> {
     let owner = controller(&object.metadata)
         .filter(|owner| matches!(owner.kind.as_str(), "ReplicaSet" | "StatefulSet" | "DaemonSet"))?
         .uid
@@ -19,7 +19,7 @@ pub(in crate::controller) fn pod(object: ApiPod) -> Option<Pod> {
         owner,
         held: notes::held(object.metadata.annotations.as_ref()),
         running: !ended && object.metadata.deletion_timestamp.is_none(),
-        facts: facts(&object).map_err(|error| error.to_string()),
+        facts: facts(object).map_err(|error| error.to_string()),
     })
 }
 
@@ -103,6 +103,7 @@ fn actuated(reported: &ContainerStatus, containers: &[PodContainer]) -> Result<b
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value)] // a test that panics has failed; json! makes values
 mod tests {
     use super::*;
     use serde_json::{Value, json};
@@ -113,7 +114,7 @@ mod tests {
             "spec": {"containers": [{"name": "web", "resources": {"requests": {"cpu": "200m", "memory": "64Mi"}}}]},
             "status": status,
         });
-        pod(serde_json::from_value(object).unwrap()).unwrap().facts.unwrap().resize
+        pod(&serde_json::from_value(object).unwrap()).unwrap().facts.unwrap().resize
     }
 
     fn reported(cpu: &str) -> Value {
@@ -138,7 +139,7 @@ mod tests {
     #[test]
     fn pods_without_a_workload_controller_are_not_kept() {
         let job = json!({"metadata": {"name": "j", "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "o", "controller": true}]}});
-        assert!(pod(serde_json::from_value(job).unwrap()).is_none());
-        assert!(pod(ApiPod::default()).is_none());
+        assert!(pod(&serde_json::from_value(job).unwrap()).is_none());
+        assert!(pod(&ApiPod::default()).is_none());
     }
 }

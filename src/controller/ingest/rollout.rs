@@ -75,6 +75,7 @@ pub(super) fn daemon_set(generation: Option<i64>, spec: &DaemonSetSpec, status: 
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value)] // a test that panics has failed; json! makes values
 mod tests {
     use super::*;
     use serde_json::{Value, json};

@@ -10,22 +10,22 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 
-pub(in crate::controller) fn deployment(object: Deployment) -> Option<Workload> {
+pub(in crate::controller) fn deployment(object: Deployment) -> Workload {
     let spec = object.spec;
     let rollout = rollout::deployment(object.metadata.generation, &spec, object.status.as_ref());
-    Some(workload(WorkloadKind::Deployment, object.metadata, &spec.template, rollout))
+    workload(WorkloadKind::Deployment, object.metadata, &spec.template, rollout)
 }
 
-pub(in crate::controller) fn stateful_set(object: StatefulSet) -> Option<Workload> {
+pub(in crate::controller) fn stateful_set(object: StatefulSet) -> Workload {
     let spec = object.spec;
     let rollout = rollout::stateful_set(object.metadata.generation, &spec, object.status.as_ref());
-    Some(workload(WorkloadKind::StatefulSet, object.metadata, &spec.template, rollout))
+    workload(WorkloadKind::StatefulSet, object.metadata, &spec.template, rollout)
 }
 
-pub(in crate::controller) fn daemon_set(object: DaemonSet) -> Option<Workload> {
+pub(in crate::controller) fn daemon_set(object: DaemonSet) -> Workload {
     let spec = object.spec;
     let rollout = rollout::daemon_set(object.metadata.generation, &spec, object.status.as_ref());
-    Some(workload(WorkloadKind::DaemonSet, object.metadata, &spec.template, rollout))
+    workload(WorkloadKind::DaemonSet, object.metadata, &spec.template, rollout)
 }
 
 fn workload(kind: WorkloadKind, metadata: ObjectMeta, template: &PodTemplateSpec, rollout: Rollout) -> Workload {
@@ -101,6 +101,7 @@ fn manager_of(managed: &[ManagedFieldsEntry], container: &str) -> String {
 const OURS: [&str; 2] = [crate::controller::FIELD_MANAGER, "optipod-restore"];
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value)] // a test that panics has failed; json! makes values
 mod tests {
     use super::*;
     use serde_json::{Value, json};
@@ -115,7 +116,7 @@ mod tests {
                 ]},
             "spec": {"selector": {}, "template": {"spec": {"containers": [{"name": "web", "resources": {"requests": requests}}]}}},
         });
-        deployment(serde_json::from_value(object).unwrap()).unwrap()
+        deployment(serde_json::from_value(object).unwrap())
     }
 
     #[test]

@@ -38,18 +38,14 @@ impl Conditions {
             last_transition_time: since,
             observed_generation: Some(generation),
         };
-        match self.0.iter_mut().find(|condition| condition.type_ == type_) {
-            Some(old) => {
-                let since = if old.status == status { old.last_transition_time.clone() } else { Time(now) };
-                let changed = old.status != status || old.reason != reason;
-                *old = new(since);
-                changed
-            }
-            None => {
-                self.0.push(new(Time(now)));
-                true
-            }
+        if let Some(old) = self.0.iter_mut().find(|condition| condition.type_ == type_) {
+            let since = if old.status == status { old.last_transition_time.clone() } else { Time(now) };
+            let changed = old.status != status || old.reason != reason;
+            *old = new(since);
+            return changed;
         }
+        self.0.push(new(Time(now)));
+        true
     }
 
     pub(super) fn valid(&mut self, policy: &Policy, now: Timestamp) {
@@ -117,13 +113,13 @@ fn missing(observation: &Observation, applied: &[Applied]) -> Option<Reason> {
         (Some(newest), _) if observation.now.duration_since(newest) > crate::decide::STALE_AFTER => {
             Some(Reason::StaleData { newest })
         }
-        (Some(_), _) => None,
         (None, (container, Err(why))) => Some(Reason::InsufficientData { container, detail: why.to_string() }),
-        (None, _) => None,
+        _ => None,
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
 

@@ -1,7 +1,7 @@
 //! One workload's entry in a policy's status. Pure.
 
 use crate::controller::apply::{Applied, Outcome};
-use crate::controller::history::{Memory, Method, reason_of, requests};
+use crate::controller::history::{Memory, Method, raised_times, reason_of, requests};
 use crate::controller::plan::{Change, Planned, Verdict};
 use crate::decide::Reason;
 use crate::policy::types::{ContainerRecommendation, Requests, WorkloadStatus};
@@ -45,13 +45,14 @@ pub(super) fn entry(applied: &Applied, memory: &Memory, previous: Option<&Entry>
         Some(before) if same_numbers(&before.recommendations, &status.recommendations) => {
             before.last_recommendation.clone()
         }
-        _ => (!status.recommendations.is_empty()).then(|| Time(now)),
+        _ => (!status.recommendations.is_empty()).then_some(Time(now)),
     };
     status.last_applied = memory.last_change.map(|at| Time(crate::controller::seconds(at)));
     status.method = memory.last_change.and(memory.method).map(|method| method.as_str().to_owned());
     status.message = message.or_else(|| reason.as_ref().map(ToString::to_string));
     status.target = requests(&memory.target);
     status.previous = requests(&memory.previous);
+    status.raised = raised_times(&memory.raised);
     entry.attention = reason.as_ref().is_some_and(Reason::needs_attention);
     status.reason = reason.map(|reason| reason.code().to_owned());
     entry
@@ -62,7 +63,7 @@ fn state(applied: &Applied, memory: &Memory) -> (&'static str, Option<Reason>, O
     match (&applied.planned.verdict, &applied.outcome) {
         (Verdict::Publish, _) => ("Published", None, None),
         (Verdict::Hold(reason), _) => (held(reason, memory), Some(reason.clone()), None),
-        (Verdict::Change(_), Outcome::Held(place)) => {
+        (Verdict::Change(_), Outcome::Held { place, .. }) => {
             ("Skipped", Some(Reason::HeldByAnnotation { place: place.clone() }), None)
         }
         (Verdict::Change(change), Outcome::Failed { error, .. }) => {
@@ -85,7 +86,14 @@ fn held(reason: &Reason, memory: &Memory) -> &'static str {
     match reason {
         Reason::ResizeInProgress { .. } | Reason::ResizeDeferred { .. } => "Applying",
         Reason::RolloutInProgress if changed && memory.method == Some(Method::Rollout) => "Applying",
-        Reason::AlreadySized { .. } | Reason::Cooldown { .. } | Reason::WindowNotCovered if changed => "Applied",
+        Reason::AlreadySized { .. }
+        | Reason::Cooldown { .. }
+        | Reason::WindowNotCovered
+        | Reason::RaisedRecently { .. }
+            if changed =>
+        {
+            "Applied"
+        }
         _ => "Skipped",
     }
 }

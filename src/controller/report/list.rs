@@ -48,6 +48,7 @@ fn count(workloads: usize) -> i32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
     use crate::workload::WorkloadKind;

@@ -111,7 +111,9 @@ impl Controller {
             entries.insert(id.clone(), entry);
         }
         state.entries = entries;
-        self.condition_metrics(&mut state, observation, &applied, now);
+        if *focus == Focus::All {
+            self.condition_metrics(&mut state, observation, &applied, now);
+        }
         state.conditions.applying(policy, self.options.dry_run, now);
         state.conditions.valid(policy, now);
         self.count(policy, &state, &applied);

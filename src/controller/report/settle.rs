@@ -14,15 +14,23 @@ impl Controller {
         let workload = &applied.planned.workload;
         let Verdict::Change(change) = &applied.planned.verdict else { return };
         match &applied.outcome {
-            Outcome::Nothing => {}
             Outcome::Done => {
                 let memory = self.history.entry(&workload.id);
                 memory.failure = None;
                 memory.last_change = Some(now);
                 memory.method = Some(change.method);
             }
-            Outcome::Held(_) => {}
+            Outcome::Held { done: 0, .. } => self.forget_change(applied, before),
+            Outcome::Nothing | Outcome::Held { .. } => {}
             Outcome::Failed { error, done } => self.failed(applied, change, error, *done, before, now),
+        }
+    }
+
+    /// Nothing was written: what was remembered before the change is true again.
+    fn forget_change(&mut self, applied: &Applied, before: &Before) {
+        let id = &applied.planned.workload.id;
+        if let Some(memory) = before.get(id) {
+            *self.history.entry(id) = memory.clone();
         }
     }
 
@@ -37,8 +45,8 @@ impl Controller {
     ) {
         let id = &applied.planned.workload.id;
         let nothing_happened = done == 0 && !error.may_have_happened();
-        if nothing_happened && let Some(memory) = before.get(id) {
-            *self.history.entry(id) = memory.clone();
+        if nothing_happened {
+            self.forget_change(applied, before);
         }
         if let WriteError::Forbidden(_) = error {
             let right = match change.method {

@@ -170,6 +170,38 @@ fn defaults_of_the_schema_are_those_of_the_types() {
 }
 
 #[test]
+fn defaults_are_the_documented_ones() {
+    let admitted = admit(&accepted().base).unwrap();
+    let spec = &admitted["spec"];
+    assert_eq!((&spec["weight"], spec.get("reconciliationInterval")), (&json!(100), None));
+    assert_eq!(spec["selector"]["kinds"], json!(["Deployment", "StatefulSet", "DaemonSet"]));
+    let metrics = json!({
+        "rollingWindow": "24h", "percentile": "P90", "safetyFactor": 1.2, "memoryFloor": "Peak", "minSamples": 100,
+    });
+    assert_eq!(spec["metricsConfig"], metrics);
+    let strategy = json!({
+        "allowInPlaceResize": true, "allowRecreate": false, "updateRequestsOnly": true, "direction": "Both",
+        "minChangePercent": 10, "maxDecreasePercent": 50, "maxUpdatesPerCycle": 10, "cooldown": "30m",
+    });
+    assert_eq!(spec["updateStrategy"], strategy);
+}
+
+#[test]
+fn every_field_is_described_for_kubectl_explain() {
+    fn check(schema: &Value, path: &str) {
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            assert!(field["description"].is_string(), "{path}.{name} has no description");
+            check(field, &format!("{path}.{name}"));
+        }
+        if schema["items"].is_object() {
+            check(&schema["items"], &format!("{path}[]"));
+        }
+    }
+    check(&SCHEMA["properties"]["spec"], "spec");
+    check(&SCHEMA["properties"]["status"], "status");
+}
+
+#[test]
 fn an_object_with_every_field_has_exactly_the_fields_of_the_schema() {
     let Accepted { base, cases } = accepted();
     let every = cases.iter().find(|case| case.name == "every field").unwrap();
@@ -204,6 +236,7 @@ fn every_status_field() -> Value {
                 "current": {"cpu": "1", "memory": "1Gi"},
             }],
             "previous": requests, "target": requests,
+            "raised": [{"container": "c", "cpu": "2026-11-24T10:00:00Z", "memory": "2026-11-24T10:00:00Z"}],
         }],
     })
 }

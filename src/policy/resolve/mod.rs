@@ -19,7 +19,7 @@ use super::types::{
 };
 use checker::Checker;
 use jiff::Timestamp;
-use kube::api::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::time::Duration;
 
 /// A recommendation needs usage over at least this time, unless the policy says otherwise.
@@ -47,9 +47,10 @@ impl Policy {
             overrides: containers(&mut check, &defaults, &spec.containers),
             defaults,
             update: update(&mut check, spec),
-            interval: check
-                .duration("spec.reconciliationInterval", &spec.reconciliation_interval, limits::INTERVAL)
-                .unwrap_or_default(),
+            interval: spec
+                .reconciliation_interval
+                .as_ref()
+                .and_then(|text| check.duration("spec.reconciliationInterval", text, limits::INTERVAL)),
         };
         check.finish(policy)
     }

@@ -48,10 +48,10 @@ pub struct OptimizationPolicySpec {
     #[serde(default)]
     #[schemars(extend("default" = json!({})))]
     pub update_strategy: UpdateStrategy,
-    /// How often the policy is evaluated, 10s to 24h.
-    #[serde(default = "defaults::interval")]
+    /// How often the policy is evaluated, 10s to 24h; the operator's own interval when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::interval")]
-    pub reconciliation_interval: String,
+    pub reconciliation_interval: Option<String>,
 }
 
 /// What a policy does with its recommendations.
@@ -359,9 +359,6 @@ mod defaults {
     }
     pub(super) fn kinds() -> Vec<TargetKind> {
         vec![TargetKind::Deployment, TargetKind::StatefulSet, TargetKind::DaemonSet]
-    }
-    pub(super) fn interval() -> String {
-        "5m".to_owned()
     }
     pub(super) fn window() -> String {
         "24h".to_owned()

@@ -78,6 +78,10 @@ pub struct WorkloadStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub target: Vec<ContainerRequests>,
+    /// When requests were last raised, for a day: until then they are not lowered again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    pub raised: Vec<ContainerRaised>,
 }
 
 /// What one container should request, and why.
@@ -99,6 +103,21 @@ pub struct ContainerRecommendation {
     /// How the numbers came about, in one sentence that can be checked by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<String>,
+}
+
+/// When the requests of one container were last raised.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default, JsonSchema)]
+#[schemars(extend("required" = ["container"]))]
+#[serde(default)]
+pub struct ContainerRaised {
+    /// The container's name.
+    pub container: String,
+    /// The CPU request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Time>,
+    /// The memory request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Time>,
 }
 
 /// Requests of one container.

@@ -61,52 +61,51 @@ pub(super) fn decode(bytes: &[u8]) -> Result<TDigest, DecodeError> {
     if n == 0 || flags & !UNIT_WEIGHTS != 0 {
         return Err(DecodeError::Invalid("a digest's head"));
     }
-    let (means, gaps) = read_means(&mut reader, n)?;
-    let mut centroids = Vec::with_capacity(n);
-    let mut total = 0_u64;
-    for (mean, gap) in means.into_iter().zip(gaps) {
-        let weight = match flags & UNIT_WEIGHTS {
-            0 => reader.varint("a weight")?.saturating_add(1),
-            _ => 1,
-        };
-        total = total.saturating_add(weight);
-        if total > MAX_WEIGHT {
-            return Err(DecodeError::Invalid("a digest's weight"));
+    let mut centroids = read_means(&mut reader, n)?;
+    let mut total = n as u64;
+    if flags & UNIT_WEIGHTS == 0 {
+        total = 0;
+        for centroid in &mut centroids {
+            let weight = reader
+                .varint("a weight")?
+                .saturating_add(1)
+                .min(MAX_WEIGHT + 1);
+            total = total.saturating_add(weight);
+            *centroid = Centroid::new(centroid.mean, weight, centroid.gap());
         }
-        centroids.push(Centroid::new(mean, weight, gap));
+    }
+    if total > MAX_WEIGHT {
+        return Err(DecodeError::Invalid("a digest's weight"));
     }
     reader.end("the end of a digest")?;
     TDigest::from_centroids(centroids).map_err(|_| DecodeError::Invalid("a digest's head"))
 }
 
-/// The means in ascending order, and for each whether a gap follows it.
-fn read_means(reader: &mut Reader<'_>, n: usize) -> Result<(Vec<f64>, Vec<bool>), DecodeError> {
+/// The centroids with their means and gaps, each of weight one as yet.
+fn read_means(reader: &mut Reader<'_>, n: usize) -> Result<Vec<Centroid>, DecodeError> {
     let invalid = DecodeError::Invalid("a digest's mean");
     let low = reader.u24("a digest's minimum")?;
     let min = value24(low).ok_or(invalid)?;
-    let mut means = Vec::with_capacity(n);
-    let mut gaps = Vec::with_capacity(n);
-    means.push(min);
-    if n == 1 {
-        return Ok((means, vec![false]));
+    let mut centroids = Vec::with_capacity(n);
+    let mut before = min;
+    if n > 1 {
+        let max = value24(reader.u24("a digest's maximum")?).ok_or(invalid)?;
+        if max < min {
+            return Err(invalid);
+        }
+        let mut code = low >> 6;
+        for _ in 2..n {
+            let step = reader.varint32("a digest's mean")?;
+            centroids.push(Centroid::new(before, 1, step & 1 == 1));
+            code = code.saturating_add(step >> 1);
+            before = value18(code).ok_or(invalid)?.clamp(min, max);
+        }
+        match reader.u8("a digest's last gap")? {
+            bit @ 0..=1 => centroids.push(Centroid::new(before, 1, bit == 1)),
+            _ => return Err(DecodeError::Invalid("a digest's last gap")),
+        }
+        before = max;
     }
-    let max = value24(reader.u24("a digest's maximum")?).ok_or(invalid)?;
-    if max < min {
-        return Err(invalid);
-    }
-    let mut code = u64::from(low >> 6);
-    for _ in 2..n {
-        let step = reader.varint("a digest's mean")?;
-        gaps.push(step & 1 == 1);
-        code = code.saturating_add(step >> 1);
-        let mean = u32::try_from(code).ok().and_then(value18).ok_or(invalid)?;
-        means.push(mean.clamp(min, max));
-    }
-    match reader.u8("a digest's last gap")? {
-        bit @ 0..=1 => gaps.push(bit == 1),
-        _ => return Err(DecodeError::Invalid("a digest's last gap")),
-    }
-    means.push(max);
-    gaps.push(false);
-    Ok((means, gaps))
+    centroids.push(Centroid::new(before, 1, false));
+    Ok(centroids)
 }

@@ -44,13 +44,13 @@ impl Store {
             reason: e.to_string(),
         };
         self.heal(&mut writer, now).map_err(not_durable)?;
-        let tick = self.admit(&mut writer, now, samples);
+        let mut tick = self.admit(&mut writer, now, samples);
         if tick.rows.is_empty() {
             self.shared_mut().totals.add(tick.done);
             return Ok(tick.done);
         }
         let new_series = new_records(&self.table(), &tick.new_series);
-        if let Err(e) = self.store_tick(&mut writer, now, &tick, &new_series) {
+        if let Err(e) = self.store_tick(&mut writer, now, &mut tick, &new_series) {
             writer.broken = Some(Broken::Failed);
             writer.streams.forget_unstored(&self.shared().open);
             return Err(not_durable(e));
@@ -88,7 +88,7 @@ impl Store {
         &self,
         writer: &mut Writer,
         now: Timestamp,
-        tick: &Tick,
+        tick: &mut Tick,
         new_series: &[SeriesRecord],
     ) -> Result<(), PartError> {
         let epoch = writer.streams.epoch();
@@ -96,7 +96,7 @@ impl Store {
         let rows = TickFrame {
             now,
             epoch,
-            rows: tick.frame_rows.clone(),
+            rows: std::mem::take(&mut tick.frame_rows),
         };
         let mut frame = Frame {
             epoch,
@@ -107,7 +107,7 @@ impl Store {
         writer.next_seq += 1;
         frame.rows = writer.put_chunks(&mut puts, (seq, Part::Rows), &rows.encode());
         if !tick.streams.is_empty() {
-            let (first, streams) = (tick.first_stream, tick.streams.clone());
+            let (first, streams) = (tick.first_stream, std::mem::take(&mut tick.streams));
             let streams = StreamFrame {
                 epoch,
                 first,
@@ -237,9 +237,7 @@ impl Shared {
     /// Lets readers see a durable tick.
     fn take(&mut self, now: Timestamp, tick: &Tick) {
         for (series, slot, row) in &tick.rows {
-            let open = self.open.entry(slot.start);
-            open.or_insert_with(|| OpenSlot::new(slot.start))
-                .push(*series, *row);
+            OpenSlot::add(&mut self.open, *slot, *series, *row);
             self.note_last(*series, row.at(*slot));
         }
         self.last_tick = Some(now);

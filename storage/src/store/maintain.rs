@@ -17,7 +17,8 @@ use crate::open_slot::{self, OpenSlot};
 use crate::rollup::RollUp;
 use crate::sled_part::PartError;
 use crate::slot::{LATENESS, Slot};
-use crate::slot_file::{self, ReadError, SlotFile, SlotFileWriter};
+use crate::slot_file::{self, ReadError, SlotFile};
+use crate::slot_writer::{self, SlotFileWriter};
 use crate::snapshot;
 use crate::table::Named;
 use crate::{Maintained, SeriesId, StoreError, Timestamp};
@@ -39,8 +40,8 @@ impl Store {
         let mut done = Maintained::default();
         let healed = self.heal(&mut writer, now);
         healed.map_err(|e| self.database("rewrite the tables", &e))?;
-        done.expired = self.expire(&mut writer, now)?;
         done.sealed = u64::from(self.seal_one(&mut writer, now)?);
+        done.expired = self.expire(&mut writer, now)?;
         self.roll_up(&mut writer, now, &mut done)?;
         done.retired = self.sweep(&mut writer, now)?;
         let rewritten = self.rewrite_if_large(&mut writer, now);
@@ -71,41 +72,20 @@ impl Store {
             .open
             .values()
             .find(|open| is_due(open, now))
-            .map(OpenSlot::slot);
-        let Some(slot) = due else { return Ok(false) };
+            .cloned();
+        let Some(open) = due else { return Ok(false) };
+        let slot = open.slot();
         let names = self.table().records(Named::Nowhere);
-        let written = self.write_slot(slot).and_then(|file| file.finish(&names));
+        let written = write_slot(&self.paths.slots(), &open).and_then(|file| file.finish(&names));
         let file = written.map_err(|e| failed("write", &self.slot_path(slot), e))?;
+        drop(open);
         self.commit(writer, Some(file), &[])?;
         self.table_mut().mark_named(&names, Named::InSlotFile);
-        let oldest = {
-            let mut shared = self.shared_mut();
-            shared.open.remove(&slot.start);
-            shared.open.keys().next().copied()
-        };
+        let oldest = self.shared().open.keys().next().copied();
         writer.streams.forget_before(oldest.unwrap_or(slot.end()));
         let freed = self.free_frames(writer);
         freed.map_err(|e| self.database("free a slot's frames", &e))?;
         Ok(true)
-    }
-
-    /// Writes an open slot's blocks. Readers go on meanwhile: nobody else waits for the lock.
-    fn write_slot(&self, slot: Slot) -> Result<SlotFileWriter, ReadError> {
-        let mut file = SlotFileWriter::create(&self.paths.slots(), slot)?;
-        let shared = self.shared();
-        let Some(open) = shared.open.get(&slot.start) else {
-            return Ok(file);
-        };
-        let mut block: Vec<(SeriesId, SlotEntry)> = Vec::with_capacity(BLOCK_SERIES);
-        for (series, rows) in open.iter() {
-            block.extend(open_slot::summarise(slot, rows).map(|entry| (series, entry)));
-            if block.len() == BLOCK_SERIES {
-                file.push(&block)?;
-                block.clear();
-            }
-        }
-        file.push(&block)?;
-        Ok(file)
     }
 
     /// Enters a file into the manifest and takes others out, durably; then readers see it so.
@@ -281,7 +261,7 @@ impl Store {
         {
             let target = rollup.target();
             drop(rollup);
-            let discarded = slot_file::discard_temporary(&self.paths.slots(), target);
+            let discarded = slot_writer::discard_temporary(&self.paths.slots(), target);
             discarded.map_err(|e| failed("remove", &self.slot_path(target), e.into()))?;
         }
         self.commit(writer, None, &expired)?;
@@ -323,6 +303,22 @@ impl Store {
     fn slot_path(&self, slot: Slot) -> std::path::PathBuf {
         self.paths.slots().join(slot_file::file_name(slot))
     }
+}
+
+/// Writes an open slot's blocks.
+fn write_slot(dir: &Path, open: &OpenSlot) -> Result<SlotFileWriter, ReadError> {
+    let slot = open.slot();
+    let mut file = SlotFileWriter::create(dir, slot)?;
+    let mut block: Vec<(SeriesId, SlotEntry)> = Vec::with_capacity(BLOCK_SERIES);
+    for (series, rows) in open.iter() {
+        block.extend(open_slot::summarise(slot, rows).map(|entry| (series, entry)));
+        if block.len() == BLOCK_SERIES {
+            file.push(&block)?;
+            block.clear();
+        }
+    }
+    file.push(&block)?;
+    Ok(file)
 }
 
 fn is_due(open: &OpenSlot, now: Timestamp) -> bool {

@@ -9,9 +9,13 @@ mod keys;
 mod maintain;
 mod open;
 mod query;
+mod records;
 mod replay;
 mod rewrite;
 mod status;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -4,7 +4,7 @@
 //! Invariant: what is damaged is moved aside and reported, never served and never deleted; what is
 //! intact is served.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,15 +12,15 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use super::keys::{self, Head, Key};
 use super::maintain::{manifest_changes, quarantine};
+use super::records::Records;
 use super::replay::{Replayed, replay};
 use super::{Broken, Paths, Store, StoreOptions, Writer, rewrite};
 use crate::catalog::Catalog;
-use crate::chunk::{Assembled, Assembler, FrameId, RingSpace};
+use crate::chunk::RingSpace;
 use crate::codec::DecodeError;
-use crate::record;
 use crate::sled_part::{self, Pair, PartError, SledPart};
 use crate::slot::Slot;
-use crate::slot_file::{ReadError, SlotFile, file_name};
+use crate::slot_file::{ReadError, SlotFile, file_name, sync_parent};
 use crate::snapshot;
 use crate::table::{self, SeriesRecord, SeriesTable};
 use crate::witness::Witness;
@@ -40,7 +40,7 @@ impl Store {
             broken: None,
         };
         let (part, pairs) = opening.open_part(now)?;
-        let records = opening.parse(pairs)?;
+        let records = Records::parse(pairs).map_err(|e| unreadable(&opening.paths.sled(), &e))?;
         let catalog = opening.read_slots(&records)?;
         let witness = opening.open_witness(&records.head)?;
         opening.check(&records, &catalog);
@@ -49,36 +49,41 @@ impl Store {
         let told = records.manifest.into_keys().collect();
         let values = (records.head.table_values, records.table_bytes);
         let handles = (lock, part, witness);
+        let leftovers = replayed.leftovers.clone();
         let store = opening.build(options, handles, (catalog, table, replayed), values);
-        store.agree(&told, now)?;
+        store.agree(&told, &leftovers, now)?;
         Ok(store)
     }
 
-    /// Brings the sled part to say what was found.
-    fn agree(&self, told: &BTreeSet<Slot>, now: Timestamp) -> Result<(), OpenError> {
+    /// Brings the sled part to say what was found, without the chunks of `leftovers`.
+    fn agree(
+        &self,
+        told: &BTreeSet<Slot>,
+        leftovers: &[u32],
+        now: Timestamp,
+    ) -> Result<(), OpenError> {
         let mut writer = self.writer();
         let catalog = self.shared().catalog.clone();
         let (missing, surplus) = manifest_changes(&catalog, told);
         let agreed = if writer.broken.is_some() {
             self.rewrite(&mut writer, now)
-        } else if missing.is_empty() && surplus.is_empty() {
+        } else if missing.is_empty() && surplus.is_empty() && leftovers.is_empty() {
             Ok(())
         } else {
             let files = missing.iter().filter_map(|slot| catalog.get(*slot));
             let entry = |file: &Arc<SlotFile>| {
                 Key::Manifest(file.slot()).pair(&keys::encode_manifest_entry(file.size()))
             };
-            let removes = surplus
-                .iter()
-                .map(|slot| Key::Manifest(*slot).bytes())
-                .collect();
+            let surplus = surplus.into_iter().map(Key::Manifest);
+            let removes = surplus.chain(leftovers.iter().copied().map(Key::Chunk));
+            let removes = removes.map(Key::bytes).collect();
             self.apply(&writer, files.map(entry).collect(), removes)
         };
         agreed.map_err(|e| database(&self.paths.sled(), &e))
     }
 }
 
-/// Creates the folders and takes the lock.
+/// Creates the folders, durably, and takes the lock.
 fn prepare(paths: &Paths) -> Result<File, OpenError> {
     for dir in [
         paths.dir.clone(),
@@ -86,7 +91,10 @@ fn prepare(paths: &Paths) -> Result<File, OpenError> {
         paths.snapshots(),
         paths.quarantine(),
     ] {
-        fs::create_dir_all(&dir).map_err(|e| failed("create", &dir, e))?;
+        if !dir.exists() {
+            fs::create_dir_all(&dir).map_err(|e| failed("create", &dir, e))?;
+            sync_parent(&dir).map_err(|e| failed("sync the folder of", &dir, e))?;
+        }
     }
     let path = paths.dir.join("lock");
     let lock = File::options()
@@ -113,49 +121,28 @@ fn failed(action: &'static str, path: &Path, source: io::Error) -> OpenError {
     }
 }
 
+/// Only a newer format makes something unreadable that is not damaged.
+fn unreadable(path: &Path, error: &DecodeError) -> OpenError {
+    let path = path.to_owned();
+    match *error {
+        DecodeError::Newer {
+            found, supported, ..
+        } => OpenError::NewerFormat {
+            path,
+            found,
+            supported,
+        },
+        _ => failed(
+            "read",
+            &path,
+            io::Error::new(io::ErrorKind::InvalidData, *error),
+        ),
+    }
+}
+
 fn database(dir: &Path, error: &PartError) -> OpenError {
     let (dir, reason) = (dir.to_owned(), error.to_string());
     OpenError::Database { dir, reason }
-}
-
-/// The records of a sled part, decoded.
-#[derive(Debug, Default)]
-struct Records {
-    head: Head,
-    has_head: bool,
-    /// There was nothing at all.
-    is_empty: bool,
-    frames: BTreeMap<FrameId, Assembled>,
-    table: BTreeMap<u32, Vec<SeriesRecord>>,
-    table_bytes: u64,
-    manifest: BTreeMap<Slot, u64>,
-    damaged: u64,
-}
-
-impl Records {
-    fn take(
-        &mut self,
-        chunks: &mut Assembler,
-        key: Key,
-        payload: &[u8],
-    ) -> Result<(), DecodeError> {
-        match key {
-            Key::Head => {
-                self.head = Head::decode(payload)?;
-                self.has_head = true;
-            }
-            Key::Chunk(position) => chunks.add(position, payload)?,
-            Key::Series(number) => {
-                self.table_bytes += payload.len() as u64;
-                self.table.insert(number, table::decode_records(payload)?);
-            }
-            Key::Manifest(slot) => {
-                self.manifest
-                    .insert(slot, keys::decode_manifest_entry(payload)?);
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The work of opening, and what it found wrong.
@@ -191,37 +178,6 @@ impl Opening {
         SledPart::open(&dir).map_err(|e| database(&dir, &e))
     }
 
-    fn parse(&mut self, pairs: Vec<Pair>) -> Result<Records, OpenError> {
-        let is_empty = pairs.is_empty();
-        let mut records = Records {
-            is_empty,
-            ..Records::default()
-        };
-        let mut chunks = Assembler::default();
-        for (bytes, value) in pairs {
-            let parsed = record::open(&bytes, &value).and_then(|payload| {
-                let key = Key::parse(&bytes).ok_or(DecodeError::Invalid("a record's key"))?;
-                records.take(&mut chunks, key, payload)
-            });
-            match parsed {
-                Ok(()) => {}
-                Err(DecodeError::Newer {
-                    found, supported, ..
-                }) => {
-                    let path = self.paths.sled();
-                    return Err(OpenError::NewerFormat {
-                        path,
-                        found,
-                        supported,
-                    });
-                }
-                Err(_) => records.damaged += 1,
-            }
-        }
-        records.frames = chunks.finish();
-        Ok(records)
-    }
-
     /// Opens all slot files; what cannot be read is moved aside.
     fn read_slots(&mut self, records: &Records) -> Result<Catalog, OpenError> {
         let dir = self.paths.slots();
@@ -239,16 +195,7 @@ impl Opening {
     fn read_slot(&mut self, path: &Path) -> Result<Option<SlotFile>, OpenError> {
         match SlotFile::open(path) {
             Ok(file) => Ok(Some(file)),
-            Err(ReadError::Damaged(DecodeError::Newer {
-                found, supported, ..
-            })) => {
-                let path = path.to_owned();
-                Err(OpenError::NewerFormat {
-                    path,
-                    found,
-                    supported,
-                })
-            }
+            Err(ReadError::Damaged(e @ DecodeError::Newer { .. })) => Err(unreadable(path, &e)),
             Err(error) => {
                 self.quarantine(path, &error.to_string())?;
                 Ok(None)
@@ -377,15 +324,8 @@ impl Opening {
                         |e| format!("{}: {e}; names after it may be lost", path.display());
                     self.problems.extend(damage.map(problem));
                 }
-                Err(ReadError::Damaged(DecodeError::Newer {
-                    found, supported, ..
-                })) => {
-                    let path = path.clone();
-                    return Err(OpenError::NewerFormat {
-                        path,
-                        found,
-                        supported,
-                    });
+                Err(ReadError::Damaged(e @ DecodeError::Newer { .. })) => {
+                    return Err(unreadable(path, &e));
                 }
                 Err(e) => self
                     .problems

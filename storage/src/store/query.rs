@@ -274,7 +274,7 @@ impl Store {
             .into_iter()
             .chain(oldest)
             .min();
-        if known.is_some() && known >= oldest {
+        if oldest.is_some() && known >= oldest {
             return Ok(known);
         }
         while let Some(file) = files.pop() {

@@ -152,12 +152,8 @@ impl Replayed {
             return false;
         };
         let stream = self.streams.restore(*series, *pod, row.at);
-        let open = self
-            .shared
-            .open
-            .entry(slot.start)
-            .or_insert_with(|| OpenSlot::new(slot.start));
-        open.push(*series, Row::new(slot, row.at, stream, row.cpu, row.memory));
+        let row_in_memory = Row::new(slot, row.at, stream, row.cpu, row.memory);
+        OpenSlot::add(&mut self.shared.open, slot, *series, row_in_memory);
         self.shared.note_last(*series, row.at);
         true
     }

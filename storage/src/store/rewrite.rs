@@ -81,16 +81,19 @@ impl Store {
 
     /// The open slots' rows, in frames of an epoch of their own.
     fn put_open_slots(&self, writer: &mut Writer, puts: &mut Vec<Pair>) {
-        let shared = self.shared();
+        let (open, last_tick) = {
+            let shared = self.shared();
+            (shared.open.clone(), shared.last_tick)
+        };
         let epoch = writer.streams.epoch() + 1;
         writer.streams.start_epoch(epoch + 1);
         writer.epoch_slot = None;
         let streams = writer.streams.by_number();
-        let now = shared.last_tick.unwrap_or_default();
+        let now = last_tick.unwrap_or_default();
         let mut named = Some(streams.values().copied().collect::<Vec<(SeriesId, u64)>>());
         // Numbers in the frames count on from zero in the order of the numbers in memory.
         let numbers: BTreeMap<u32, u32> = streams.into_keys().zip(0..).collect();
-        for (start, open) in &shared.open {
+        for (start, open) in &open {
             let slot = open.slot();
             let rows: Vec<FrameRow> = open
                 .iter()

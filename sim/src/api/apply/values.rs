@@ -4,6 +4,7 @@
 //! What it may not know: managers.
 //! Invariant: fields that the API server owns (`managedFields`, `resourceVersion`, …) are in no set.
 
+use crate::json::At as _;
 use serde_json::{Map, Value};
 
 use super::fieldset::FieldSet;
@@ -33,7 +34,7 @@ pub(crate) fn ownable(object: &Value) -> Value {
     for path in UNOWNED {
         crate::json::remove(&mut object, path);
     }
-    if object.pointer("/metadata") == Some(&Value::Object(Map::new())) {
+    if object.at("/metadata") == Some(&Value::Object(Map::new())) {
         crate::json::remove(&mut object, &["metadata"]);
     }
     object

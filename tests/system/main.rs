@@ -1,0 +1,11 @@
+//! The controller on a simulated cluster and a paused timeline, judged by what reached the API server double.
+//!
+//! Every test sets up its own cluster; none sleeps for real, none reads the controller's own logs.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
+
+mod changes;
+mod harness;
+mod order;
+mod restraint;
+mod trouble;
