@@ -84,11 +84,11 @@ fn insert(c: &mut Criterion) {
     let mut next = values.iter().cycle();
     let mut builder = TDigestBuilder::new(50.0);
     group.bench_function("t-digest", |b| {
-        b.iter(|| builder.insert(black_box(*next.next().unwrap())))
+        b.iter(|| builder.insert(black_box(*next.next().unwrap())));
     });
     let mut digest = tdigest::TDigest::new_with_size(100);
     group.bench_function("crate-tdigest", |b| {
-        b.iter(|| digest.push(black_box(*next.next().unwrap())))
+        b.iter(|| digest.push(black_box(*next.next().unwrap())));
     });
     let mut histogram = Histogram::<u32>::new(2).unwrap();
     group.bench_function("crate-hdrhistogram", |b| {
@@ -172,7 +172,7 @@ fn decode(c: &mut Criterion) {
     let bytes = encoded(&own_slots());
     let mut group = c.benchmark_group("decode");
     group.bench_function("t-digest", |b| {
-        b.iter(|| TDigest::decode(black_box(&bytes[0])).unwrap())
+        b.iter(|| TDigest::decode(black_box(&bytes[0])).unwrap());
     });
     group.finish();
 }

@@ -1,8 +1,13 @@
-//! Runs the demo's cluster alone for some hours (default 24) and says what it did and how long it took.
+//! Runs the demo's cluster for some hours (default 24) with a client that watches pods and lists
+//! metrics every 15 s, and says what happened and how long it took.
 
 use std::time::{Duration, Instant};
 
-use optipod_sim::{ClusterOptions, Scenario, SimApi, SimCluster, SimOptions};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::runtime::watcher;
+use optipod_sim::{ClusterOptions, Resource, Scenario, SimApi, SimCluster, SimOptions};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let hours: u64 = std::env::args()
@@ -13,41 +18,57 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .start_paused(true)
         .build()?;
     let wall = Instant::now();
-    runtime.block_on(async {
-        let api = SimApi::new(SimOptions::default());
-        let cluster = SimCluster::new(&api, ClusterOptions::default());
-        Scenario::demo(1).install(&cluster)?;
-        let running = cluster.clone();
-        tokio::spawn(async move { running.run().await });
-        tokio::time::sleep(Duration::from_secs(hours * 3600)).await;
-        let (from, to) = (api.clock().epoch(), api.clock().now());
-        let truth = cluster.truth();
-        println!("{:?}", truth.totals(to));
-        println!("{} OOM kills", truth.oom_kills(from, to).len());
-        for series in truth.series() {
-            let share = truth.throttled_share(&series, from, to);
-            let q = truth.quantiles(
-                &series,
-                optipod_sim::Resource::Cpu,
-                from,
-                to,
-                &[0.5, 0.9, 0.99, 1.0],
-            );
-            println!(
-                "{:3.0} % throttled, {} points, cpu {:.3?}: {}/{}/{}",
-                share * 100.0,
-                truth.count(&series, from, to),
-                q.unwrap_or_default(),
-                series.namespace,
-                series.workload,
-                series.container
-            );
-        }
-        Ok::<(), optipod_sim::StatusError>(())
-    })?;
+    runtime.block_on(day(hours))?;
     println!(
         "{hours} simulated hours in {:.1} s",
         wall.elapsed().as_secs_f64()
     );
     Ok(())
+}
+
+async fn day(hours: u64) -> Result<(), Box<dyn std::error::Error>> {
+    let api = SimApi::new(SimOptions {
+        journal_reads: false,
+        ..SimOptions::default()
+    });
+    let cluster = SimCluster::new(&api, ClusterOptions::default());
+    Scenario::demo(1).install(&cluster)?;
+    let running = cluster.clone();
+    tokio::spawn(async move { running.run().await });
+    let pods = Api::<Pod>::all(api.client());
+    tokio::spawn(async move {
+        let mut events = Box::pin(watcher(pods, watcher::Config::default()));
+        while events.next().await.is_some() {}
+    });
+    let client = api.client();
+    let mut items = 0;
+    for _ in 0..hours * 240 {
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        let request = http::Request::get("/apis/metrics.k8s.io/v1beta1/pods").body(Vec::new())?;
+        let list: serde_json::Value = client.request(request).await?;
+        items += list["items"].as_array().map_or(0, Vec::len);
+    }
+    report(&cluster);
+    println!("{items} pod metrics read");
+    Ok(())
+}
+
+fn report(cluster: &SimCluster) {
+    let clock = cluster.api().clock();
+    let (from, to) = (clock.epoch(), clock.now());
+    let truth = cluster.truth();
+    for series in truth.series() {
+        let throttled = 100.0 * truth.throttled_share(&series, from, to);
+        let cpu = truth.quantiles(&series, Resource::Cpu, from, to, &[0.5, 0.9, 0.99, 1.0]);
+        println!(
+            "{}/{}/{}: {} points, {throttled:.0} % throttled, cores {:.3?}",
+            series.namespace,
+            series.workload,
+            series.container,
+            truth.count(&series, from, to),
+            cpu.unwrap_or_default(),
+        );
+    }
+    println!("{:?}", truth.totals(to));
+    println!("{} OOM kills", truth.oom_kills(from, to).len());
 }

@@ -230,4 +230,16 @@ mod tests {
         assert_eq!(Quantity::parse("0.1n").unwrap().nanos(), 1);
         assert_eq!(Quantity::parse("128m").unwrap().units(), 1);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn the_canonical_spelling_says_the_same_amount(
+            number in 0_u32..5_000_000, suffix in "(|m|k|M|Mi|Gi|Ki|u)",
+        ) {
+            let given = Quantity::parse(&format!("{number}{suffix}")).unwrap();
+            let again = Quantity::parse(&given.canonical()).unwrap();
+            proptest::prop_assert_eq!(again.nanos(), given.nanos());
+            proptest::prop_assert_eq!(again.canonical(), given.canonical());
+        }
+    }
 }

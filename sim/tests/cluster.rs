@@ -505,3 +505,42 @@ async fn annotations_set_usage_as_on_the_test_clusters_kwok() {
     );
     assert!((max(Resource::Memory) / (40.0 * 1024.0 * 1024.0) - 1.0).abs() < 0.01);
 }
+
+#[tokio::test(start_paused = true)]
+async fn metrics_also_come_as_protobuf_and_not_at_all_while_switched_off() {
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+    let cluster = cluster(vec![web(WorkloadKind::StatefulSet, 1)]);
+    pass(90).await;
+    let ask = |path: &'static str| {
+        let request = http::Request::get(path)
+            .header(http::header::ACCEPT, "application/vnd.kubernetes.protobuf")
+            .body(kube::client::Body::empty())
+            .unwrap();
+        cluster.api().service("test").oneshot(request)
+    };
+    let answer = ask("/apis/metrics.k8s.io/v1beta1/pods").await.unwrap();
+    assert_eq!(
+        answer.headers()[http::header::CONTENT_TYPE],
+        "application/vnd.kubernetes.protobuf"
+    );
+    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+    assert!(bytes.starts_with(b"k8s\0"));
+    let holds = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+    assert!(holds(b"PodMetricsList") && holds(b"web-0") && holds(b"Ki"));
+    assert_eq!(
+        ask("/apis/metrics.k8s.io/v1beta1/pods?watch=true")
+            .await
+            .unwrap()
+            .status(),
+        405
+    );
+    cluster.api().serve_metrics(false);
+    assert_eq!(
+        ask("/apis/metrics.k8s.io/v1beta1/pods")
+            .await
+            .unwrap()
+            .status(),
+        503
+    );
+}

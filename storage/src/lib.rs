@@ -5,6 +5,39 @@
 //!
 //! Invariant: a tick that [`Store::append`] acknowledged is found again after any crash, and
 //! counts once.
+//!
+//! | where | what |
+//! |---|---|
+//! | `store/` | the store: appending, regular work, opening, answers |
+//! | `sketch/` | the t-digest: building, merging, bytes |
+//! | `slot`, `open_slot`, `entry` | slots, raw rows of open ones, what sealed ones keep |
+//! | `slot_file`, `slot_writer`, `rollup`, `catalog` | sealed slots as files, merging them, which there are |
+//! | `sled_part` | the only place that touches sled |
+//! | `frame`, `chunk`, `record`, `codec` | bytes: ticks, pieces of them, envelopes, primitives |
+//! | `table`, `snapshot`, `streams`, `witness` | series and their names, pods, the last tick |
+//!
+//! The bytes are described in `FORMAT.md`.
+//!
+//! ```
+//! use optipod_storage::{Sample, SeriesKey, Store, StoreOptions, Timestamp};
+//! use std::time::Duration;
+//!
+//! let dir = tempfile::tempdir()?;
+//! let now = Timestamp::from_secs(1_700_000_000);
+//! let store = Store::open(dir.path(), StoreOptions::default(), now)?;
+//! let key = SeriesKey {
+//!     namespace: "shop".into(),
+//!     kind: "Deployment".into(),
+//!     workload: "cart".into(),
+//!     container: "app".into(),
+//! };
+//! let sample = Sample { series: store.intern(&key), pod: 7, at: now, cpu: 0.25, memory: 3e8 };
+//! assert_eq!(store.append(now, &[sample])?.accepted, 1);
+//! store.maintain(now)?;
+//! let usage = store.usage(&key, Duration::from_secs(3600), now)?.expect("a sample was stored");
+//! assert_eq!(usage.cpu.quantile(0.9), 0.25);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod catalog;
 mod chunk;

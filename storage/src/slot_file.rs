@@ -80,8 +80,12 @@ pub(crate) fn header(slot: Slot) -> Vec<u8> {
 
 /// Makes a name in a folder durable.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent()
-        .map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+    match path.parent() {
+        // A relative path of one part.
+        Some(dir) if dir.as_os_str().is_empty() => File::open(".")?.sync_all(),
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 pub(crate) fn index_checksum(header: &[u8], index: &[u8]) -> u32 {
@@ -333,4 +337,16 @@ fn decode_footer(bytes: &[u8]) -> Result<(u32, u32), DecodeError> {
         return Err(DecodeError::Truncated("a slot file"));
     }
     Ok((len, crc))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_of_a_relative_path_of_one_part_is_the_current_one() {
+        assert!(sync_parent(Path::new("store")).is_ok());
+        assert!(sync_parent(Path::new("/")).is_ok());
+        assert!(sync_parent(Path::new("not-there/store")).is_err());
+    }
 }

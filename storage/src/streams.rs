@@ -132,7 +132,8 @@ impl Streams {
         })
     }
 
-    /// Takes back what was admitted but could not be stored: only what open slots hold counts.
+    /// Takes back what was admitted but could not be stored: only what open slots hold counts. The
+    /// rewrite that follows a failure starts an epoch of its own.
     pub(crate) fn forget_unstored(&mut self, open: &OpenSlots) {
         let mut last: HashMap<u32, Timestamp> = HashMap::new();
         for slot in open.values() {
@@ -147,8 +148,6 @@ impl Streams {
             stream.last = last.get(&stream.id).copied().unwrap_or(Timestamp(i64::MIN));
             stream.last > Timestamp(i64::MIN)
         });
-        // Numbers given out in this epoch may not be on disk.
-        self.start_epoch(self.epoch + 1);
     }
 
     /// Forgets streams without a sample at or after `oldest`, the start of the oldest open slot.

@@ -19,7 +19,8 @@ pub type SimBody = UnsyncBoxBody<Bytes, std::io::Error>;
 /// What the double answers.
 pub(crate) enum Answer {
     Json(u16, Value),
-    Protobuf(Vec<u8>),
+    /// Rendered already: the content type, and the body.
+    Bytes(&'static str, Vec<u8>),
     Watch(Box<Watch>),
 }
 
@@ -63,9 +64,7 @@ pub(crate) fn broken() -> std::io::Error {
 pub(crate) fn render(answer: Result<Answer, StatusError>) -> Response<SimBody> {
     match answer {
         Ok(Answer::Json(code, body)) => plain(code, "application/json", body.to_string().into()),
-        Ok(Answer::Protobuf(bytes)) => {
-            plain(200, "application/vnd.kubernetes.protobuf", bytes.into())
-        }
+        Ok(Answer::Bytes(content_type, bytes)) => plain(200, content_type, bytes.into()),
         Ok(Answer::Watch(watch)) => {
             let body = BodyExt::boxed_unsync(StreamBody::new(watch.into_frames()));
             response(200, "application/json", body)

@@ -8,15 +8,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 
+use super::metrics_protobuf;
 use super::route::Query;
 use super::selector::Selector;
 use super::state::State;
 use super::status::StatusError;
-use super::store::{Key, Store};
+use super::store::Key;
 use crate::clock::rfc3339;
-use crate::json::{list_at, map_at};
+use crate::json::map_at;
 
 /// Usage of one container over one window.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +67,65 @@ impl MetricsTable {
     }
 }
 
+/// What the client accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    Json,
+    Protobuf,
+}
+
+/// `PodMetrics`, ready to be written. Rendered without a `Value` between: a client that asks every
+/// 15 s makes this the most frequent large answer of a run.
+#[derive(Serialize)]
+pub(crate) struct Item<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    #[serde(rename = "apiVersion", skip_serializing_if = "Option::is_none")]
+    api_version: Option<&'static str>,
+    pub(crate) metadata: Meta<'a>,
+    pub(crate) timestamp: String,
+    pub(crate) window: String,
+    pub(crate) containers: Vec<Container<'a>>,
+    #[serde(skip)]
+    pub(crate) point: &'a PodPoint,
+}
+
+/// The metadata of an item.
+#[derive(Serialize)]
+pub(crate) struct Meta<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) namespace: &'a str,
+    #[serde(rename = "creationTimestamp")]
+    created: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) labels: Option<&'a Map<String, Value>>,
+}
+
+/// One container of an item.
+#[derive(Serialize)]
+pub(crate) struct Container<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) usage: Usage,
+}
+
+/// Usage as quantities.
+#[derive(Serialize)]
+pub(crate) struct Usage {
+    pub(crate) cpu: String,
+    pub(crate) memory: String,
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    kind: &'static str,
+    #[serde(rename = "apiVersion")]
+    api_version: &'static str,
+    metadata: Map<String, Value>,
+    items: &'a [Item<'a>],
+}
+
+const API_VERSION: &str = "metrics.k8s.io/v1beta1";
+
 impl State {
     /// GET of one pod's metrics, or a list; `limit` and `continue` are ignored.
     pub(crate) fn read_metrics(
@@ -73,7 +134,8 @@ impl State {
         name: Option<&str>,
         query: &Query,
         now: Timestamp,
-    ) -> Result<Value, StatusError> {
+        encoding: Encoding,
+    ) -> Result<Vec<u8>, StatusError> {
         if !self.metrics_served {
             let message = "the server is currently unable to handle the request";
             return Err(StatusError::new(503, "ServiceUnavailable", message));
@@ -81,37 +143,85 @@ impl State {
         if query.flag("watch") {
             return Err(StatusError::method_not_allowed());
         }
+        let created = rfc3339(now);
         if let (Some(namespace), Some(name)) = (namespace, name) {
             let point = self.metrics.get(namespace, name);
             let mut item = point
-                .map(|point| item_json(&self.store, point, now))
+                .map(|point| self.item(point, &created))
                 .ok_or_else(|| missing(namespace, name))?;
-            crate::json::set(&mut item, &["kind"], "PodMetrics");
-            crate::json::set(&mut item, &["apiVersion"], "metrics.k8s.io/v1beta1");
-            return Ok(item);
+            item.kind = Some("PodMetrics");
+            item.api_version = Some(API_VERSION);
+            return to_json(&item);
         }
+        let items = self.items(namespace, query, &created)?;
+        match encoding {
+            Encoding::Protobuf => Ok(metrics_protobuf::list(API_VERSION, &items, now)),
+            Encoding::Json => to_json(&List {
+                kind: "PodMetricsList",
+                api_version: API_VERSION,
+                metadata: Map::new(),
+                items: &items,
+            }),
+        }
+    }
+
+    fn items<'a>(
+        &'a self,
+        namespace: Option<&str>,
+        query: &Query,
+        created: &'a str,
+    ) -> Result<Vec<Item<'a>>, StatusError> {
         let pods = self
             .registry
             .find("", "v1", "pods")
             .ok_or_else(StatusError::no_such_path)?;
-        let selector = Selector::parse(
-            &pods,
-            query.get("labelSelector"),
-            query.get("fieldSelector"),
-        )?;
-        let items: Vec<Value> = self
-            .metrics
-            .points
-            .values()
-            .filter(|point| namespace.is_none_or(|wanted| wanted == point.namespace))
-            .map(|point| item_json(&self.store, point, now))
-            .filter(|item| selector.matches(item))
-            .collect();
-        Ok(
-            json!({"kind": "PodMetricsList", "apiVersion": "metrics.k8s.io/v1beta1",
-            "metadata": {}, "items": items}),
-        )
+        let (labels, fields) = (query.get("labelSelector"), query.get("fieldSelector"));
+        let selector = Selector::parse(&pods, labels, fields)?;
+        let inside = |point: &&PodPoint| namespace.is_none_or(|wanted| wanted == point.namespace);
+        let selected = |item: &Item<'_>| {
+            selector.is_empty() || selector.matches(&json!({ "metadata": item.metadata }))
+        };
+        let points = self.metrics.points.values().filter(inside);
+        let items = points.map(|point| self.item(point, created));
+        Ok(items.filter(selected).collect())
     }
+
+    fn item<'a>(&'a self, point: &'a PodPoint, created: &'a str) -> Item<'a> {
+        let key = Key::new(&point.namespace, &point.name);
+        let table = self.store.table_named("pods");
+        let pod = table.and_then(|table| table.objects.get(&key));
+        Item {
+            kind: None,
+            api_version: None,
+            metadata: Meta {
+                name: &point.name,
+                namespace: &point.namespace,
+                created,
+                labels: pod.and_then(|pod| map_at(pod, "/metadata/labels")),
+            },
+            timestamp: rfc3339(point.timestamp),
+            window: format!("{}s", point.window.as_secs_f64()),
+            containers: point.containers.iter().map(container).collect(),
+            point,
+        }
+    }
+}
+
+fn container(usage: &ContainerUsage) -> Container<'_> {
+    let cpu = match usage.cpu_nanos {
+        0 => "0".to_owned(),
+        nanos => format!("{nanos}n"),
+    };
+    let memory = format!("{}Ki", usage.memory_kib);
+    Container {
+        name: &usage.name,
+        usage: Usage { cpu, memory },
+    }
+}
+
+fn to_json(value: &impl Serialize) -> Result<Vec<u8>, StatusError> {
+    serde_json::to_vec(value)
+        .map_err(|error| StatusError::new(500, "InternalError", error.to_string()))
 }
 
 fn missing(namespace: &str, name: &str) -> StatusError {
@@ -121,138 +231,4 @@ fn missing(namespace: &str, name: &str) -> StatusError {
             "kind": "podmetrics"}),
         ..StatusError::new(404, "NotFound", message)
     }
-}
-
-fn item_json(store: &Store, point: &PodPoint, now: Timestamp) -> Value {
-    let containers: Vec<Value> = point.containers.iter().map(container_json).collect();
-    let mut item = json!({
-        "metadata": {"name": point.name, "namespace": point.namespace,
-            "creationTimestamp": rfc3339(now)},
-        "timestamp": rfc3339(point.timestamp),
-        "window": format!("{}s", point.window.as_secs_f64()),
-        "containers": containers,
-    });
-    let key = Key::new(&point.namespace, &point.name);
-    let pod = store
-        .table_named("pods")
-        .and_then(|table| table.objects.get(&key));
-    if let Some(labels) = pod.and_then(|pod| map_at(pod, "/metadata/labels")) {
-        crate::json::set(
-            &mut item,
-            &["metadata", "labels"],
-            Value::Object(labels.clone()),
-        );
-    }
-    item
-}
-
-fn container_json(usage: &ContainerUsage) -> Value {
-    let cpu = match usage.cpu_nanos {
-        0 => "0".to_owned(),
-        nanos => format!("{nanos}n"),
-    };
-    json!({"name": usage.name, "usage": {"cpu": cpu, "memory": format!("{}Ki", usage.memory_kib)}})
-}
-
-/// The list as Kubernetes protobuf, from its JSON form.
-pub(crate) fn to_protobuf(list: &Value) -> Vec<u8> {
-    let mut raw = Vec::new();
-    field(&mut raw, 1, &[]);
-    for item in list_at(list, "/items") {
-        field(&mut raw, 2, &pod_protobuf(item));
-    }
-    let mut type_meta = Vec::new();
-    field(&mut type_meta, 1, b"metrics.k8s.io/v1beta1");
-    field(&mut type_meta, 2, b"PodMetricsList");
-    let mut unknown = Vec::new();
-    field(&mut unknown, 1, &type_meta);
-    field(&mut unknown, 2, &raw);
-    field(&mut unknown, 3, &[]);
-    field(&mut unknown, 4, &[]);
-    [b"k8s\0".as_slice(), &unknown].concat()
-}
-
-fn pod_protobuf(item: &Value) -> Vec<u8> {
-    let text = |pointer: &str| crate::json::str_at(item, pointer).as_bytes();
-    let mut meta = Vec::new();
-    field(&mut meta, 1, text("/metadata/name"));
-    field(&mut meta, 3, text("/metadata/namespace"));
-    field(
-        &mut meta,
-        8,
-        &time_protobuf(crate::json::str_at(item, "/metadata/creationTimestamp")),
-    );
-    for (key, value) in map_at(item, "/metadata/labels").into_iter().flatten() {
-        let value = value.as_str().unwrap_or_default();
-        field(&mut meta, 11, &entry(key.as_bytes(), value.as_bytes()));
-    }
-    let mut pod = Vec::new();
-    field(&mut pod, 1, &meta);
-    field(
-        &mut pod,
-        2,
-        &time_protobuf(crate::json::str_at(item, "/timestamp")),
-    );
-    let seconds: f64 = crate::json::str_at(item, "/window")
-        .trim_end_matches('s')
-        .parse()
-        .unwrap_or(0.0);
-    let mut duration = Vec::new();
-    // Nanoseconds of a scrape window: far below 2^53, never negative.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    number(&mut duration, 1, (seconds * 1e9).round() as u64);
-    field(&mut pod, 3, &duration);
-    for container in list_at(item, "/containers") {
-        let mut bytes = Vec::new();
-        field(
-            &mut bytes,
-            1,
-            crate::json::str_at(container, "/name").as_bytes(),
-        );
-        for (key, value) in map_at(container, "/usage").into_iter().flatten() {
-            let mut quantity = Vec::new();
-            field(
-                &mut quantity,
-                1,
-                value.as_str().unwrap_or_default().as_bytes(),
-            );
-            field(&mut bytes, 2, &entry(key.as_bytes(), &quantity));
-        }
-        field(&mut pod, 4, &bytes);
-    }
-    pod
-}
-
-fn time_protobuf(text: &str) -> Vec<u8> {
-    let seconds = text.parse::<Timestamp>().map_or(0, Timestamp::as_second);
-    let mut out = Vec::new();
-    number(&mut out, 1, u64::try_from(seconds).unwrap_or(0));
-    number(&mut out, 2, 0);
-    out
-}
-
-fn entry(key: &[u8], value: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    field(&mut out, 1, key);
-    field(&mut out, 2, value);
-    out
-}
-
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(u8::try_from(value & 0x7f).unwrap_or(0) | 0x80);
-        value >>= 7;
-    }
-    out.push(u8::try_from(value).unwrap_or(0));
-}
-
-fn number(out: &mut Vec<u8>, tag: u64, value: u64) {
-    varint(out, tag << 3);
-    varint(out, value);
-}
-
-fn field(out: &mut Vec<u8>, tag: u64, bytes: &[u8]) {
-    varint(out, tag << 3 | 2);
-    varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
 }

@@ -21,6 +21,7 @@ pub(crate) mod faults;
 pub(crate) mod journal;
 pub(crate) mod kinds;
 pub(crate) mod metrics;
+mod metrics_protobuf;
 pub(crate) mod normal;
 pub(crate) mod pods;
 mod read;

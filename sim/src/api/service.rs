@@ -17,7 +17,7 @@ use super::access::Asked;
 use super::answer::{Answer, SimBody, broken, injected, plain, refusal, render};
 use super::faults::Fault;
 use super::journal::Entry;
-use super::metrics;
+use super::metrics::Encoding;
 use super::read::{View, selector};
 use super::route::{self, Query, Route, Target};
 use super::state::State;
@@ -209,16 +209,16 @@ impl SimService {
                 }
                 state.access.check(&self.user, &asked(entry))?;
                 let now = self.api.clock().now();
-                let body =
-                    state.read_metrics(namespace.as_deref(), name.as_deref(), &call.query, now)?;
-                let protobuf = call
-                    .accept
-                    .starts_with("application/vnd.kubernetes.protobuf");
-                Ok(if protobuf && name.is_none() {
-                    Answer::Protobuf(metrics::to_protobuf(&body))
-                } else {
-                    Answer::Json(200, body)
-                })
+                let protobuf = "application/vnd.kubernetes.protobuf";
+                let (encoding, content_type) =
+                    if call.accept.starts_with(protobuf) && name.is_none() {
+                        (Encoding::Protobuf, protobuf)
+                    } else {
+                        (Encoding::Json, "application/json")
+                    };
+                let (namespace, name) = (namespace.as_deref(), name.as_deref());
+                let body = state.read_metrics(namespace, name, &call.query, now, encoding)?;
+                Ok(Answer::Bytes(content_type, body))
             }
             Route::Object(target) => self.object(state, call, entry, &target, impairment),
         }

@@ -121,4 +121,24 @@ mod tests {
         assert_eq!(memory_victims(10.0, &holds), [1]);
         assert_eq!(memory_victims(8.0, &holds), [1, 2]);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn nobody_gets_more_than_asked_and_no_core_is_wasted(
+            claims in proptest::collection::vec(
+                (0.0_f64..8.0, 0.0_f64..4.0, proptest::option::of(0.1_f64..6.0)), 1..12),
+            capacity in 0.5_f64..16.0,
+        ) {
+            let claims: Vec<CpuClaim> = claims.into_iter().map(|(d, r, l)| claim(d, r, l)).collect();
+            let wanted: Vec<f64> =
+                claims.iter().map(|c| c.limit.map_or(c.demand, |l| c.demand.min(l))).collect();
+            let got = share_cpu(capacity, &claims);
+            for (got, wanted) in got.iter().zip(&wanted) {
+                proptest::prop_assert!(*got <= wanted + 1e-6);
+            }
+            let total: f64 = got.iter().sum();
+            let possible = wanted.iter().sum::<f64>().min(capacity);
+            proptest::prop_assert!((total - possible).abs() < 1e-4, "{total} of {possible}");
+        }
+    }
 }

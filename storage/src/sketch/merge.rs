@@ -22,7 +22,7 @@ pub(super) fn merge(parts: &[&TDigest], compression: f64) -> Vec<Centroid> {
     compress(sweep(&sorted_items(parts)), compression)
 }
 
-/// All centroids in ascending order. The sort is stable and finds the ascending runs, one a digest.
+/// All centroids in ascending order.
 fn sorted_items(parts: &[&TDigest]) -> Vec<Item> {
     let mut items = Vec::with_capacity(parts.iter().map(|p| p.centroid_count()).sum());
     for part in parts {
@@ -38,7 +38,8 @@ fn sorted_items(parts: &[&TDigest]) -> Vec<Item> {
             filled_before = filled;
         }
     }
-    items.sort_by(|a, b| a.mean.total_cmp(&b.mean));
+    // Means are not negative, so their bits sort as they do. A stable sort finds the runs.
+    items.sort_by_key(|item| item.mean.to_bits());
     items
 }
 
@@ -80,13 +81,15 @@ pub(super) fn compress(centroids: Vec<Centroid>, compression: f64) -> Vec<Centro
     out
 }
 
-/// One greedy pass with the weight limit of scale function k2: `q (1 - q) / normalizer`.
+/// One greedy pass with the weight limit of scale function k2, `total q (1 - q) / normalizer`,
+/// where `q` is the share of the weight left of a cluster's edge.
 fn joined(centroids: &[Centroid], compression: f64) -> Vec<Centroid> {
     let total = centroids.iter().map(|c| c.weight()).sum::<u64>() as f64;
     let normalizer = compression / (4.0 * (total / compression).ln() + 24.0).max(4.0);
-    let limit = |q: f64| total * q * (1.0 - q) / normalizer;
+    let scale = 1.0 / (total * normalizer);
+    let limit = |before: f64| before * (total - before) * scale;
     let mut out: Vec<Centroid> = Vec::with_capacity(centroids.len().min(MAX_CENTROIDS));
-    let mut before = 0.0; // weight left of the cluster that grows
+    let (mut before, mut limit_before) = (0.0, 0.0); // weight left of the cluster that grows
     for &next in centroids {
         let Some(cluster) = out.last_mut() else {
             out.push(next);
@@ -94,13 +97,13 @@ fn joined(centroids: &[Centroid], compression: f64) -> Vec<Centroid> {
         };
         let weight = cluster.weight() as f64;
         let both = weight + next.weight() as f64;
-        let allowed = limit(before / total).min(limit((before + both) / total));
-        if !cluster.gap() && both <= allowed {
+        if !cluster.gap() && both <= limit_before && both <= limit(before + both) {
             let mean = cluster.mean + (next.mean - cluster.mean) * (next.weight() as f64 / both);
             let mean = mean.clamp(cluster.mean, next.mean);
             *cluster = Centroid::new(mean, cluster.weight() + next.weight(), next.gap());
         } else {
             before += weight;
+            limit_before = limit(before);
             out.push(next);
         }
     }

@@ -20,7 +20,7 @@ use crate::chunk::RingSpace;
 use crate::codec::DecodeError;
 use crate::sled_part::{self, Pair, PartError, SledPart};
 use crate::slot::Slot;
-use crate::slot_file::{ReadError, SlotFile, file_name};
+use crate::slot_file::{ReadError, SlotFile, file_name, sync_parent};
 use crate::snapshot;
 use crate::table::{self, SeriesRecord, SeriesTable};
 use crate::witness::Witness;
@@ -83,7 +83,7 @@ impl Store {
     }
 }
 
-/// Creates the folders and takes the lock.
+/// Creates the folders, durably, and takes the lock.
 fn prepare(paths: &Paths) -> Result<File, OpenError> {
     for dir in [
         paths.dir.clone(),
@@ -91,7 +91,10 @@ fn prepare(paths: &Paths) -> Result<File, OpenError> {
         paths.snapshots(),
         paths.quarantine(),
     ] {
-        fs::create_dir_all(&dir).map_err(|e| failed("create", &dir, e))?;
+        if !dir.exists() {
+            fs::create_dir_all(&dir).map_err(|e| failed("create", &dir, e))?;
+            sync_parent(&dir).map_err(|e| failed("sync the folder of", &dir, e))?;
+        }
     }
     let path = paths.dir.join("lock");
     let lock = File::options()

@@ -173,6 +173,13 @@ fn a_frame_that_was_cut_off_before_it_was_acknowledged_is_left_out_quietly() {
         2,
         "the number of the torn tick is not used again"
     );
+    drop(store);
+    let (_part, pairs) = SledPart::open(&dir.path().join("sled")).unwrap();
+    let chunk = Key::Chunk(900).bytes();
+    assert!(
+        pairs.iter().all(|(key, _)| *key != chunk),
+        "its chunks are gone"
+    );
 }
 
 #[test]

@@ -283,3 +283,64 @@ fn shown(manager: &Manager, time: &str) -> String {
     }
     shown
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::kinds::Registry;
+    use proptest::prelude::*;
+
+    fn by(name: &str) -> Manager {
+        Manager {
+            name: name.to_owned(),
+            operation: "Apply",
+            subresource: String::new(),
+            api_version: "v1".to_owned(),
+        }
+    }
+
+    fn data(entries: &BTreeMap<String, String>) -> Value {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": entries})
+    }
+
+    fn entries() -> impl Strategy<Value = BTreeMap<String, String>> {
+        proptest::collection::btree_map("[a-e]", "[xyz]", 1..5)
+    }
+
+    proptest! {
+        /// Oracle: with one applier alone, the object holds exactly what it last applied.
+        #[test]
+        fn a_sole_applier_gets_exactly_what_it_lists(
+            first in entries(), second in entries(),
+        ) {
+            let kind = Registry::new().find("", "v1", "configmaps").unwrap();
+            let once = apply(&kind, &json!({}), &data(&first), &by("a"), false, "t1").unwrap();
+            let twice = apply(&kind, &once, &data(&second), &by("a"), false, "t2").unwrap();
+            prop_assert_eq!(&twice["data"], &json!(second));
+            let again = apply(&kind, &twice, &data(&second), &by("a"), false, "t3").unwrap();
+            prop_assert_eq!(again, twice);
+        }
+
+        /// Oracle: two appliers conflict exactly where they give the same key another value.
+        #[test]
+        fn two_appliers_conflict_exactly_where_they_disagree(
+            ours in entries(), theirs in entries(),
+        ) {
+            let kind = Registry::new().find("", "v1", "configmaps").unwrap();
+            let live = apply(&kind, &json!({}), &data(&theirs), &by("b"), false, "t1").unwrap();
+            let disputed = ours.iter().filter(|(k, v)| theirs.get(*k).is_some_and(|t| t != *v)).count();
+            match apply(&kind, &live, &data(&ours), &by("a"), false, "t2") {
+                Ok(merged) => {
+                    prop_assert_eq!(disputed, 0);
+                    let mut union = theirs.clone();
+                    union.extend(ours);
+                    prop_assert_eq!(&merged["data"], &json!(union));
+                }
+                Err(refused) => {
+                    let causes = list_at(&refused.details, "/causes").len();
+                    prop_assert_eq!((refused.code, causes), (409, disputed));
+                }
+            }
+        }
+    }
+}
