@@ -101,6 +101,11 @@ impl Prepared {
         self.dir.join("optipod.log")
     }
 
+    /// Starts it in another role, on the same store.
+    pub fn start_as(self, role: Role) -> Result<Optipod> {
+        Self { role, ..self }.start()
+    }
+
     pub fn start(self) -> Result<Optipod> {
         let log = File::options().create(true).append(true).open(self.log())?;
         let child = Command::new(env!("CARGO_BIN_EXE_optipod"))

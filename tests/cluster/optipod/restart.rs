@@ -61,16 +61,18 @@ pub async fn killed_in_the_middle_of_a_change_it_goes_on_and_decides_nothing_ane
     let killed = optipod.kill();
     let done = resized(&web, &wanted).await?;
     ensure!((1..4).contains(&done), "it was to be killed in the middle; {done} of 4 pods are resized");
-    use_more(&namespace, &web).await?;
-    let optipod = killed.start()?;
+    // While nobody decides, more is used: what is decided anew now is something else.
+    let recommender = killed.start_as(Role::Recommender)?;
+    ensure!(samples(&recommender, &web, 1).await? >= known, "fewer than {known} samples are left");
+    use_more(&recommender, &namespace, &web).await?;
+    let optipod = recommender.kill().start_as(Role::Run)?;
 
-    ensure!(samples(&optipod, &web, 1).await? >= known, "fewer than {known} samples are left");
     let goes_on = || async {
         let entry = policy.entry(&web).await?;
         ensure!(target(&entry, "app")? == wanted, "another target than {wanted:?}: {entry:?}");
         let done = resized(&web, &wanted).await?;
         ensure!(done == 4, "{done} of 4 pods have {wanted:?}");
-        // By now more is recommended; only the cooldown forbids it.
+        // More is recommended; only the cooldown forbids it.
         ensure!(entry.reason.as_deref() == Some("Cooldown"), "{entry:?}");
         Ok(entry)
     };
@@ -106,10 +108,16 @@ async fn resized(web: &Workload, wanted: &Requests) -> Result<usize> {
     Ok(pods.iter().filter(|pod| requests(pod, "app").is_ok_and(|now| now == *wanted)).count())
 }
 
-async fn use_more(namespace: &Namespace, web: &Workload) -> Result {
+/// Three times as much, until that shows in P90.
+async fn use_more(recommender: &Optipod, namespace: &Namespace, web: &Workload) -> Result {
     for pod in web.pods().await? {
         namespace.annotate_pod(&pod.name_any(), "usage/cpu.app", Some("600m")).await?;
         namespace.annotate_pod(&pod.name_any(), "usage/memory.app", Some("300Mi")).await?;
     }
-    Ok(())
+    let shows = || async {
+        let cpu = recommender.usage(web, "app").await?.cpu.unwrap_or_default();
+        ensure!(cpu.p90 > 0.5, "P90 is {} cores", cpu.p90);
+        Ok(())
+    };
+    recommender.wait_for("a higher P90", shows).await
 }
