@@ -13,7 +13,7 @@ use super::writer::{TemplateWrite, Writer, resource};
 use crate::decide::{PodFacts, PodResize};
 use crate::workload::{ContainerResources, WorkloadKind};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DynamicObject};
+use kube::api::{Api, DynamicObject, ListParams};
 use kube::{Client, ResourceExt};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -130,7 +130,9 @@ impl Executor {
         seen: &[ContainerResources],
     ) -> Result<String, WriteError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let now = self.read(api.get(&pod.pod)).await?;
+        // A list of one, for which the right to list that the watch needs is enough.
+        let one = ListParams::default().fields(&format!("metadata.name={}", pod.pod));
+        let now = self.read(api.list(&one)).await?.items.into_iter().next().ok_or(WriteError::Gone)?;
         let facts = ingest::pod(&now).filter(|pod| pod.running && !pod.held).and_then(|pod| pod.facts.ok());
         match facts {
             Some(facts) if facts.uid != pod.uid => Err(WriteError::Gone),

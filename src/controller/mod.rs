@@ -19,6 +19,7 @@ mod plan;
 mod providers;
 mod rate;
 mod report;
+mod restore;
 mod rights;
 mod schedule;
 mod select;
@@ -30,18 +31,16 @@ pub use providers::Providers;
 pub use watch::Readiness;
 
 use crate::clock::Clock;
-use crate::policy::types::OptimizationPolicyStatus;
-use crate::policy::{Mode, OptimizationPolicy, Policy, PolicyId, Scope};
+use crate::policy::{Mode, Policy, PolicyId, Scope};
 use crate::telemetry::Metrics;
 use crate::telemetry::events::{Events, Recorder};
 use cluster::PolicyObject;
 use jiff::Timestamp;
-use kube::api::{Api, ApiResource, DynamicObject};
-use report::{Conditions, Entry, PolicyState};
+use report::PolicyState;
 use schedule::{Focus, FollowUp};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// The field manager of everything that we apply.
@@ -352,59 +351,6 @@ impl Controller {
             self.policies.entry(object.id.clone()).or_default().observed_generation = Some(object.generation);
         }
         self.report_invalid(&object.id, object.generation, message).await;
-    }
-
-    /// The policy is gone: so are its figures, and what it wanted of workloads that no other policy covers.
-    fn forget(&mut self, id: &PolicyId) {
-        self.schedule.remove(id);
-        self.metrics.policy(id).remove();
-        let Some(state) = self.policies.remove(id) else { return };
-        self.shared.with(|cluster| self.selection.refresh(cluster, &self.options.scope));
-        let covered = self.selection.all();
-        self.history.retain(|workload| covered.contains(workload) || !state.entries.contains_key(workload));
-    }
-
-    /// Reads a policy's status once, for what an earlier process did. False when it could not be read.
-    async fn restore(&mut self, object: &PolicyObject) -> bool {
-        if self.policies.get(&object.id).is_some_and(|state| state.uid == object.uid) {
-            return true;
-        }
-        let resource = ApiResource::erase::<OptimizationPolicy>(&());
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &object.id.namespace, &resource);
-        let found = match timeout(self.options.call_timeout, api.get_opt(&object.id.name)).await {
-            Ok(Ok(Some(found))) => found,
-            Ok(Err(error)) => {
-                tracing::warn!(policy = %object.id, %error, "the policy's status could not be read; it is tried again");
-                return false;
-            }
-            // Deleted meanwhile, or no answer in time.
-            Ok(Ok(None)) | Err(_) => return false,
-        };
-        let status = found.data.get("status").cloned().unwrap_or_default();
-        let status: Option<OptimizationPolicyStatus> = serde_json::from_value(status).ok();
-        self.adopt(object, status.unwrap_or_default());
-        true
-    }
-
-    fn adopt(&mut self, object: &PolicyObject, status: OptimizationPolicyStatus) {
-        let mut state = PolicyState {
-            uid: object.uid.clone(),
-            conditions: Conditions::restored(status.conditions.clone()),
-            ..PolicyState::default()
-        };
-        for entry in &status.workloads {
-            if entry.reason.as_deref() == Some("OverriddenBy") {
-                continue;
-            }
-            self.history.restore(entry);
-            if let Ok(kind) = entry.kind.parse() {
-                let id =
-                    crate::workload::WorkloadId { namespace: entry.namespace.clone(), kind, name: entry.name.clone() };
-                state.entries.insert(id, Entry::restored(entry.clone()));
-            }
-        }
-        state.written = Some(status);
-        self.policies.insert(object.id.clone(), state);
     }
 }
 

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 /// On a namespace, workload or pod: leave it alone. Any value but `false` holds.
 pub const HOLD: &str = "optipod.io/hold";
-/// On a workload: the requests that we applied to its template, JSON.
+/// On a workload: the requests that we decided and applied to its template, JSON. Those that we left as they were are
+/// not in it.
 pub const REQUESTS: &str = "optipod.io/requests";
 /// On a workload: the requests before that, JSON.
 pub const PREVIOUS_REQUESTS: &str = "optipod.io/previous-requests";

@@ -159,7 +159,8 @@ fn verdict(facts: &Facts<'_>, observed: &Observed, memory: &Memory, now: Timesta
             (Method::Resize, target, resizes(facts, observed, pods), remaining)
         }
         Decision::Rollout { target, template } => {
-            (Method::Rollout, target, vec![apply(facts, observed, template, now)], 0)
+            let write = apply(facts, observed, &target, template, now);
+            (Method::Rollout, target, vec![write], 0)
         }
     };
     // Another method is another change too: a size that was given by resize is not yet the template's.
@@ -209,11 +210,11 @@ fn resizes(facts: &Facts<'_>, observed: &Observed, pods: Vec<PodResize>) -> Vec<
     pods.into_iter().map(write).collect()
 }
 
-fn apply(facts: &Facts<'_>, observed: &Observed, change: TemplateChange, now: Timestamp) -> Write {
+fn apply(facts: &Facts<'_>, observed: &Observed, target: &[Size], change: TemplateChange, now: Timestamp) -> Write {
     let workload = &observed.workload;
     let annotations = BTreeMap::from([
         (notes::PREVIOUS_REQUESTS, notes::requests_json(&facts.template)),
-        (notes::REQUESTS, notes::requests_json(&change.containers)),
+        (notes::REQUESTS, notes::requests_json(&sized(&change.containers, target))),
         (notes::CAUSE, "Recommend".to_owned()),
         (notes::CHANGED_AT, super::seconds(now).to_string()),
     ]);
@@ -225,6 +226,18 @@ fn apply(facts: &Facts<'_>, observed: &Observed, change: TemplateChange, now: Ti
         with_limits: change.with_limits,
         annotations,
     })
+}
+
+/// Only what was decided: everything else in the apply stays what it was, and is others' to change.
+fn sized(containers: &[ContainerResources], target: &[Size]) -> Vec<ContainerResources> {
+    let one = |container: &ContainerResources| {
+        let size = target.iter().find(|size| size.container == container.name)?.requests;
+        let mut noted = container.clone();
+        noted.requests.cpu = noted.requests.cpu.filter(|_| size.cpu.is_some());
+        noted.requests.memory = noted.requests.memory.filter(|_| size.memory.is_some());
+        Some(noted)
+    };
+    containers.iter().filter_map(one).collect()
 }
 
 /// What holds a decision that is right in itself.

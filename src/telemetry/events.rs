@@ -200,3 +200,87 @@ fn truncated(text: &str, bytes: usize) -> String {
     let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= bytes - 3).last().unwrap_or_default();
     format!("{}…", text.get(..end).unwrap_or_default())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    /// Keeps what was sent: `create NAME` or `repeat NAME COUNT`.
+    #[derive(Clone, Default)]
+    struct Sent(Arc<Mutex<Vec<String>>>);
+
+    #[async_trait]
+    impl EventWriter for Sent {
+        async fn create(&self, event: &Event) -> Result<(), String> {
+            let name = event.metadata.name.clone().unwrap();
+            assert!(name.len() <= 253 && event.note.as_ref().unwrap().len() <= NOTE_BYTES);
+            self.0.lock().unwrap().push(format!("create {name}"));
+            Ok(())
+        }
+
+        async fn repeat(&self, _: &str, name: &str, series: Value) -> Result<(), String> {
+            self.0.lock().unwrap().push(format!("repeat {name} {}", series["count"]));
+            Ok(())
+        }
+    }
+
+    fn notice(note: &str) -> Notice {
+        Notice {
+            regarding: ObjectReference {
+                namespace: Some("shop".into()),
+                name: Some("web".into()),
+                uid: Some("u".into()),
+                ..ObjectReference::default()
+            },
+            severity: Severity::Warning,
+            reason: "ResizeFailed",
+            action: "Resize",
+            note: note.to_owned(),
+        }
+    }
+
+    async fn told(events: &mut Events<Sent>, sent: &Sent, note: &str) -> Vec<String> {
+        events.write(notice(note)).await;
+        std::mem::take(&mut *sent.0.lock().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_repeated_notice_counts_up_in_one_event_and_is_written_at_most_once_a_minute() {
+        let sent = Sent::default();
+        let (_recorder, mut events) =
+            Events::new(sent.clone(), Clock::starting_at(jiff::Timestamp::UNIX_EPOCH), "me".into());
+        let first = told(&mut events, &sent, "no room").await.remove(0);
+        let name = first.strip_prefix("create ").unwrap().to_owned();
+        assert_eq!(told(&mut events, &sent, "no room").await, [format!("repeat {name} 2")]);
+        assert!(told(&mut events, &sent, "no room").await.is_empty(), "counted in memory");
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert_eq!(told(&mut events, &sent, "no room").await, [format!("repeat {name} 4")]);
+        assert!(told(&mut events, &sent, "another note").await[0].starts_with("create "));
+        tokio::time::advance(SERIES_LASTS).await;
+        let again = told(&mut events, &sent, "no room").await.remove(0);
+        assert!(again.starts_with("create ") && again != first, "a series that was silent is over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn publishing_never_waits_and_what_waits_at_the_end_is_written() {
+        let sent = Sent::default();
+        let (recorder, events) =
+            Events::new(sent.clone(), Clock::starting_at(jiff::Timestamp::UNIX_EPOCH), "me".into());
+        for i in 0..QUEUE + 10 {
+            recorder.publish(notice(&i.to_string()));
+        }
+        let stop = CancellationToken::new();
+        stop.cancel();
+        events.run(stop).await;
+        assert_eq!(sent.0.lock().unwrap().len(), QUEUE, "the rest was dropped");
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        assert_eq!(truncated("abc", 3), "abc");
+        let cut = truncated(&"é".repeat(1000), NOTE_BYTES);
+        assert!(cut.len() <= NOTE_BYTES && cut.ends_with('…'), "{}", cut.len());
+    }
+}

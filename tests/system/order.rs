@@ -2,7 +2,9 @@
 
 use crate::harness::{Harness, SHOP, container, minutes, seconds};
 use optipod_sim::{Fault, FaultRule};
-use serde_json::json;
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A run with several workloads and policies, faults and changes by others; its requests as text, with their instants.
@@ -51,6 +53,68 @@ fn the_same_timeline_gives_the_same_writes_in_the_same_order_and_the_same_reques
         assert_eq!(first, second, "request {number}");
     }
     assert_eq!(first.len(), second.len());
+}
+
+/// `verb group/resource`, with the subresource, as the controller's roles of `deploy/rbac.yaml` allow it.
+fn allowed() -> BTreeSet<(String, String)> {
+    let file = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rbac.yaml")).unwrap();
+    let mut allowed = BTreeSet::new();
+    for document in serde_yaml::Deserializer::from_str(&file) {
+        let object = Value::deserialize(document).unwrap();
+        if !object["metadata"]["name"].as_str().unwrap().starts_with("optipod-controller") {
+            continue;
+        }
+        let texts = |value: &Value| {
+            let all = value.as_array().cloned().unwrap_or_default();
+            all.into_iter().map(|text| text.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        for rule in object["rules"].as_array().into_iter().flatten() {
+            for verb in texts(&rule["verbs"]) {
+                for group in texts(&rule["apiGroups"]) {
+                    let named = texts(&rule["resources"]).into_iter().map(|resource| format!("{group}/{resource}"));
+                    allowed.extend(named.map(|resource| (verb.clone(), resource)));
+                }
+            }
+        }
+    }
+    allowed
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_request_is_one_that_the_installed_roles_allow() {
+    let mut harness = Harness::new().await;
+    harness.deployment("web", 3).await;
+    harness.deployment("api", 1).await;
+    harness.policy("p", json!({"selector": {"workloadSelector": {"matchLabels": {"app": "web"}}}}));
+    let rollout = json!({"allowInPlaceResize": false, "allowRecreate": true});
+    let selector = json!({"workloadSelector": {"matchLabels": {"app": "api"}}});
+    harness.policy("r", json!({"selector": selector, "updateStrategy": rollout}));
+    for resource in ["pods/resize", "deployments.apps"] {
+        harness.api.faults().add(FaultRule::new(Fault::Conflict).verb("patch").on(resource).times(1));
+    }
+    harness.api.clear_journal();
+    let mut options = Harness::options();
+    options.leader_election = true;
+    harness.start(options);
+    minutes(5).await;
+    harness.stop().await;
+    assert_eq!(
+        (harness.cpu("web", "web"), harness.cpu("api", "web")),
+        (vec!["250m".to_owned(); 3], vec!["250m".to_owned()])
+    );
+    let allowed = allowed();
+    let mut used = BTreeSet::new();
+    for entry in harness.api.journal().into_iter().filter(|entry| !entry.verb.is_empty() && !entry.resource.is_empty())
+    {
+        let slash = if entry.subresource.is_empty() { "" } else { "/" };
+        used.insert((entry.verb, format!("{}/{}{slash}{}", entry.group, entry.resource, entry.subresource)));
+    }
+    used.retain(|(_, resource)| !resource.starts_with("authorization.k8s.io/"));
+    assert!(used.is_subset(&allowed), "not allowed: {:?}", used.difference(&allowed).collect::<Vec<_>>());
+    // Series of events are patched only when something repeats; reading a workload again needs a conflict.
+    let rarely = ["events.k8s.io/events", "apps/statefulsets", "apps/daemonsets", "coordination.k8s.io/leases"];
+    let unused = allowed.difference(&used).filter(|(_, resource)| !rarely.contains(&resource.as_str()));
+    assert_eq!(unused.count(), 0, "rights that nobody uses: {:?}", allowed.difference(&used).collect::<Vec<_>>());
 }
 
 // Feature: k8s-workload-rightsizing, Property 32: API call efficiency

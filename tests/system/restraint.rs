@@ -1,6 +1,6 @@
 //! What the controller does not change, and what it says of it.
 
-use crate::harness::{Harness, SHOP, minutes, seconds};
+use crate::harness::{Harness, SHOP, container, minutes, seconds};
 use serde_json::json;
 
 // Feature: k8s-workload-rightsizing, Property 18: Recommend mode stores only
@@ -142,6 +142,33 @@ async fn of_two_policies_the_heavier_acts_and_the_other_says_so() {
     harness.api.delete("optipod.io/v1alpha1", "OptimizationPolicy", "optipod-system", "recommend").unwrap();
     minutes(3).await;
     assert_eq!(harness.cpu("web", "web"), ["250m"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_was_never_sized_is_its_owners_to_change() {
+    let mut harness = Harness::new().await;
+    harness
+        .deployment_with("web", 1, &json!([container("web", "500m", "512Mi"), container("side", "50m", "64Mi")]))
+        .await;
+    let recreate = json!({"allowInPlaceResize": false, "allowRecreate": true, "cooldown": "5m"});
+    harness.policy("p", json!({"updateStrategy": recreate, "containers": [{"name": "side", "exclude": true}]}));
+    harness.start(Harness::options());
+    minutes(3).await;
+    let requests = json!([{"name": "side", "resources": {"requests": {"cpu": "70m"}}}]);
+    harness
+        .api
+        .patch(
+            "apps/v1",
+            "Deployment",
+            SHOP,
+            "web",
+            "helm",
+            &json!({"spec": {"template": {"spec": {"containers": requests}}}}),
+        )
+        .unwrap();
+    minutes(10).await;
+    assert_eq!(harness.cpu("web", "web"), ["125m"], "the next step was made");
+    assert_eq!(harness.cpu("web", "side"), ["70m"]);
 }
 
 #[tokio::test(start_paused = true)]
