@@ -6,7 +6,7 @@ use crate::collector::{Collector, CollectorHealth, CollectorOptions};
 use crate::config::{PolicyScope, Settings};
 use crate::controller::{Controller, ControllerOptions, Deps, Providers};
 use crate::policy::Scope;
-use crate::provider::{GrpcProvider, Measured};
+use crate::provider::GrpcProvider;
 use crate::telemetry::Metrics;
 use crate::web::{self, Listen, Probe, Probes};
 use anyhow::Context as _;
@@ -153,8 +153,6 @@ pub fn controller_of(
     metrics: &Metrics,
     clock: Clock,
 ) -> anyhow::Result<Controller> {
-    let observer = metrics.clone();
-    let provider = Measured::new(Arc::new(provider), move |name, took| observer.observe_collection(name, took));
     let providers = Providers::new(settings.metrics_provider.as_str()).with(METRICS_SERVER, Arc::new(provider));
     let options = ControllerOptions {
         dry_run: settings.dry_run,

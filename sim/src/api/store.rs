@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::kinds::Kind;
 use crate::json::{set, str_at};
@@ -72,7 +72,7 @@ pub(crate) struct Store {
     uids: u64,
     tables: BTreeMap<String, Table>,
     history_limit: usize,
-    changed: watch::Sender<u64>,
+    changed: Arc<Notify>,
     dirty: Option<Vec<Dirty>>,
 }
 
@@ -86,7 +86,7 @@ impl Store {
             uids: 0,
             tables: BTreeMap::new(),
             history_limit,
-            changed: watch::Sender::new(FIRST_VERSION),
+            changed: Arc::default(),
             dirty: None,
         }
     }
@@ -96,9 +96,9 @@ impl Store {
         self.version
     }
 
-    /// Woken at every write.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    /// Wakes its waiters at every write, in the order in which they began to wait (`tokio::sync::watch` does not).
+    pub(crate) fn changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.changed)
     }
 
     /// Starts to note changed keys for [`Self::take_dirty`].
@@ -214,12 +214,12 @@ impl Store {
                 table.trimmed = oldest.version;
             }
         }
-        self.changed.send_replace(self.version);
+        self.changed.notify_waiters();
     }
 
     /// Wakes all watches without a change.
     pub(crate) fn wake(&self) {
-        self.changed.send_replace(self.version);
+        self.changed.notify_waiters();
     }
 
     /// Forgets the history, as compaction does: a watch from before now gets 410.
@@ -229,7 +229,7 @@ impl Store {
             table.history.clear();
             table.trimmed = self.version;
         }
-        self.changed.send_replace(self.version);
+        self.changed.notify_waiters();
     }
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::Stream;
 use http_body::Frame;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::SimApi;
@@ -50,7 +50,7 @@ pub(crate) struct Watch {
     bookmarks: bool,
     next_bookmark: Instant,
     end: Instant,
-    changed: watch::Receiver<u64>,
+    changed: Arc<Notify>,
     cut_epoch: u64,
     over: bool,
     lag: Duration,
@@ -81,7 +81,7 @@ impl Watch {
             bookmarks: query.flag("allowWatchBookmarks"),
             next_bookmark: now + BOOKMARK_EVERY,
             end: now + impairment.cut_after.map_or(timeout, |cut| cut.min(timeout)),
-            changed: state.store.subscribe(),
+            changed: state.store.changed(),
             cut_epoch: state.cut_epoch,
             over: false,
             lag: impairment.lag,
@@ -207,7 +207,9 @@ impl Watch {
             if self.over || Instant::now() >= self.end {
                 return None;
             }
-            self.changed.mark_unchanged();
+            // It hears of what happens from here on, also before it is awaited.
+            let signal = Arc::clone(&self.changed);
+            let changed = signal.notified();
             let (lines, cut) = {
                 let state = api.lock();
                 (self.drain(&state), state.cut_epoch > self.cut_epoch)
@@ -223,7 +225,7 @@ impl Watch {
             } else {
                 self.end
             };
-            let timed_out = tokio::time::timeout_at(wake, self.changed.changed())
+            let timed_out = tokio::time::timeout_at(wake, changed)
                 .await
                 .is_err();
             if timed_out && self.bookmarks && Instant::now() >= self.next_bookmark {
