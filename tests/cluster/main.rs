@@ -25,9 +25,13 @@
 
 mod contract;
 mod harness;
+mod optipod;
 
 fn main() -> std::process::ExitCode {
     harness::run(harness::tests![
+        // These take longest.
+        optipod::election::one_controller_acts_and_another_takes_over,
+        optipod::hands_off::a_dry_run_publishes_what_it_would_do_and_does_nothing,
         contract::workloads::nodes_are_ready,
         contract::workloads::a_deployments_pods_become_ready,
         contract::workloads::a_stateful_set_and_a_daemon_set_become_ready,
@@ -52,5 +56,29 @@ fn main() -> std::process::ExitCode {
         contract::api::a_custom_resource_is_served_after_its_definition,
         contract::lifetime::a_wait_that_fails_tells_what_it_saw,
         contract::lifetime::a_cluster_ends_with_the_process_that_started_it,
+        optipod::schema::the_crd_that_optipod_prints_is_established,
+        optipod::schema::good_policies_are_accepted,
+        optipod::schema::bad_policies_are_refused_with_the_field_and_the_reason,
+        optipod::learning::steady_usage_is_every_percentile,
+        optipod::learning::changed_usage_shows_in_the_peak_and_not_in_the_median,
+        optipod::in_place::pods_are_resized_and_nothing_else_is_touched,
+        optipod::in_place::the_status_says_what_was_done_and_why,
+        optipod::in_place::an_event_on_the_workload_tells_of_the_resize,
+        optipod::in_place::all_eight_metrics_speak_of_the_policy,
+        optipod::in_place::a_pod_that_comes_later_gets_the_size_too,
+        optipod::in_place::a_request_is_lowered_by_at_most_half_when_the_window_is_covered,
+        optipod::in_place::a_request_is_not_lowered_before_the_window_is_covered,
+        optipod::in_place::stateful_sets_and_daemon_sets_are_resized_too,
+        optipod::rollout::a_template_is_changed_in_one_complete_apply_and_never_again,
+        optipod::rollout::requests_that_somebody_takes_back_are_left_to_them,
+        optipod::hands_off::mode_recommend_publishes_and_writes_nothing_else,
+        optipod::restart::a_recommender_that_is_killed_again_and_again_loses_no_sample,
+        optipod::restart::killed_in_the_middle_of_a_change_it_goes_on_and_decides_nothing_anew,
+        optipod::rights::without_the_right_to_resize_it_says_so_and_serves_other_namespaces,
+        optipod::explain::explain_tells_why_a_workload_was_resized,
+        optipod::explain::explain_tells_why_a_workload_was_left_alone,
+        optipod::explain::top_lists_what_containers_use,
+        optipod::explain::recommend_says_what_to_request_and_why,
+        optipod::outage::without_metrics_server_the_recommender_answers_says_so_and_recovers,
     ])
 }

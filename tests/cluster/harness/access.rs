@@ -7,7 +7,7 @@ use kube::Client;
 use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
 
-use super::{Namespace, Result, objects};
+use super::{Cluster, Namespace, Result, objects};
 
 /// A ServiceAccount of a test, without any rights at first.
 pub struct ServiceAccount {
@@ -23,6 +23,13 @@ impl Namespace {
         let created = accounts.create(&PostParams::default(), &object).await;
         created.with_context(|| format!("create ServiceAccount {name}"))?;
         Ok(ServiceAccount { client: self.client(), namespace: self.name().to_owned(), name: name.to_owned() })
+    }
+}
+
+impl Cluster {
+    /// A ServiceAccount that exists already.
+    pub fn service_account(&self, namespace: &str, name: &str) -> ServiceAccount {
+        ServiceAccount { client: self.client(), namespace: namespace.to_owned(), name: name.to_owned() }
     }
 }
 
@@ -54,6 +61,11 @@ impl ServiceAccount {
         let status = answer.await.context("request a token")?.status;
         let token = status.and_then(|status| status.token);
         token.context("the answer has no token")
+    }
+
+    /// Binds it to a Role that exists in its namespace.
+    pub async fn bind_role(&self, role: &str) -> Result {
+        self.bind("RoleBinding", "Role", role).await
     }
 
     async fn create_role(&self, kind: &str, name: &str, rules: Value) -> Result {

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use kube::Client;
 use kube::api::DynamicObject;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 
-use super::component::{Component, Name};
+use super::component::{Component, Name, output};
 use super::identity::{Identities, base64, kubeconfig};
 use super::state::{Ports, StateDir};
 use super::{Namespace, Result, binary, flags, nodes, objects, wait_for};
@@ -143,6 +144,14 @@ impl Cluster {
     /// Server-side applies cluster-wide objects, as kubectl would.
     pub async fn apply(&self, yaml: &str) -> Result<Vec<DynamicObject>> {
         objects::apply(&self.client, "kubectl", None, yaml).await
+    }
+
+    /// What kubectl prints, as the administrator.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let binary = binary::find().map_err(anyhow::Error::msg)?;
+        let mut command = Command::new(binary);
+        command.arg("kubectl").args(arguments).env("KUBECONFIG", self.kubeconfig_path());
+        output(command).await
     }
 
     /// Starts a component that is not running. kwok takes over its old nodes

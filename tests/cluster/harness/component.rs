@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use super::Result;
 
@@ -79,13 +79,8 @@ impl Component {
         }
     }
 
-    /// The last lines of the log, and where all of it is.
     pub fn log_tail(&self) -> String {
-        let text = fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
-        let tail = &lines[lines.len().saturating_sub(TAIL_LINES)..];
-        format!("end of {}:\n{}", self.log.display(), tail.join("\n"))
+        log_tail(&self.log)
     }
 
     /// Kills the process and waits for its end. Nothing it holds is worth a
@@ -102,4 +97,25 @@ impl Drop for Component {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The last lines of a log, and where all of it is.
+pub fn log_tail(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let tail = &lines[lines.len().saturating_sub(TAIL_LINES)..];
+    format!("end of {}:\n{}", log.display(), tail.join("\n"))
+}
+
+/// What a command prints; its error output when it fails.
+pub async fn output(mut command: Command) -> Result<String> {
+    let finished = tokio::task::spawn_blocking(move || {
+        let output = command.stdin(Stdio::null()).output();
+        output.with_context(|| format!("start {}", command.get_program().display()))
+    });
+    let output = finished.await??;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "it ended with {}: {errors}", output.status);
+    Ok(String::from_utf8(output.stdout)?)
 }

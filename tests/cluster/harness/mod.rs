@@ -34,9 +34,10 @@ mod workload;
 
 pub use access::ServiceAccount;
 pub use cluster::Cluster;
-pub use component::Name as ComponentName;
+pub use component::{Name as ComponentName, log_tail, output};
 pub use namespace::{Namespace, Usage};
 pub use pods::{actual_requests, container_status, is_ready, requests, restart_count};
+pub use state::free_ports;
 pub(crate) use suite::tests;
 pub use suite::{Test, run};
 pub use wait::wait_for;

@@ -73,26 +73,31 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Five ports that are free now. They lie below 32768, where the kernel
-    /// takes no port for an outgoing connection between now and their use.
     pub fn choose() -> Result<Self> {
-        // Other runs begin their search elsewhere; clusters of this one go on from the last.
-        static NEXT: AtomicU16 = AtomicU16::new(0);
-        let span = LAST - FIRST;
-        let begin = u16::try_from(std::process::id() * 61 % u32::from(span)).unwrap_or(0);
-        let mut held = Vec::new();
-        for _ in 0..span {
-            let offset = NEXT.fetch_add(1, Ordering::Relaxed) % span;
-            let port = FIRST + (begin + offset) % span;
-            if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
-                held.push((port, listener));
-            }
-            if let [a, b, c, d, e] = held.as_slice() {
-                return Ok(Self { etcd: a.0, etcd_peer: b.0, api_server: c.0, kubelet: d.0, metrics_server: e.0 });
-            }
-        }
-        bail!("no five free loopback ports between {FIRST} and {LAST}")
+        let [etcd, etcd_peer, api_server, kubelet, metrics_server] = free_ports()?;
+        Ok(Self { etcd, etcd_peer, api_server, kubelet, metrics_server })
     }
+}
+
+/// Loopback ports that are free now. They lie below 32768, where the kernel
+/// takes no port for an outgoing connection between now and their use.
+pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    // Other runs begin their search elsewhere; later calls of this one go on from the last.
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let span = LAST - FIRST;
+    let begin = u16::try_from(std::process::id() * 61 % u32::from(span)).unwrap_or(0);
+    let mut held = Vec::new();
+    for _ in 0..span {
+        let offset = NEXT.fetch_add(1, Ordering::Relaxed) % span;
+        let port = FIRST + (begin + offset) % span;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            held.push((port, listener));
+        }
+        if held.len() == N {
+            return Ok(std::array::from_fn(|index| held[index].0));
+        }
+    }
+    bail!("no {N} free loopback ports between {FIRST} and {LAST}")
 }
 
 const FIRST: u16 = 20_000;
