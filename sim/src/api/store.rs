@@ -25,17 +25,11 @@ pub(crate) struct Key {
 
 impl Key {
     pub(crate) fn new(namespace: &str, name: &str) -> Self {
-        Self {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        }
+        Self { namespace: namespace.to_owned(), name: name.to_owned() }
     }
 
     pub(crate) fn of(object: &Value) -> Self {
-        Self::new(
-            str_at(object, "/metadata/namespace"),
-            str_at(object, "/metadata/name"),
-        )
+        Self::new(str_at(object, "/metadata/namespace"), str_at(object, "/metadata/name"))
     }
 }
 
@@ -158,21 +152,12 @@ impl Store {
     /// Stores the object under its own name and returns it with its new version.
     pub(crate) fn put(&mut self, kind: &Kind, mut object: Value) -> Obj {
         self.version += 1;
-        set(
-            &mut object,
-            &["metadata", "resourceVersion"],
-            self.version.to_string(),
-        );
+        set(&mut object, &["metadata", "resourceVersion"], self.version.to_string());
         let key = Key::of(&object);
         let object: Obj = Arc::new(object);
         let table = self.tables.entry(kind.table()).or_default();
         let previous = table.objects.insert(key.clone(), Arc::clone(&object));
-        let change = Change {
-            version: self.version,
-            previous,
-            object: Arc::clone(&object),
-            deleted: false,
-        };
+        let change = Change { version: self.version, previous, object: Arc::clone(&object), deleted: false };
         self.record(kind, key, change);
         object
     }
@@ -183,18 +168,10 @@ impl Store {
         let previous = table.objects.remove(key)?;
         self.version += 1;
         let mut last = Value::clone(&previous);
-        set(
-            &mut last,
-            &["metadata", "resourceVersion"],
-            self.version.to_string(),
-        );
+        set(&mut last, &["metadata", "resourceVersion"], self.version.to_string());
         let object: Obj = Arc::new(last);
-        let change = Change {
-            version: self.version,
-            previous: Some(previous),
-            object: Arc::clone(&object),
-            deleted: true,
-        };
+        let change =
+            Change { version: self.version, previous: Some(previous), object: Arc::clone(&object), deleted: true };
         self.record(kind, key.clone(), change);
         Some(object)
     }
@@ -202,10 +179,7 @@ impl Store {
     fn record(&mut self, kind: &Kind, key: Key, change: Change) {
         let name = kind.table();
         if let Some(dirty) = &mut self.dirty {
-            dirty.push(Dirty {
-                table: name.clone(),
-                key,
-            });
+            dirty.push(Dirty { table: name.clone(), key });
         }
         let table = self.tables.entry(name).or_default();
         table.history.push_back(change);
@@ -250,12 +224,7 @@ mod tests {
         for (namespace, name) in [("a", "x"), ("ab", "y"), ("b", "z")] {
             store.put(&pods, named(namespace, name));
         }
-        let names = |ns| {
-            store
-                .list(&pods, ns)
-                .map(|(k, _)| k.name.clone())
-                .collect::<Vec<_>>()
-        };
+        let names = |ns| store.list(&pods, ns).map(|(k, _)| k.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(Some("a")), ["x"]);
         assert_eq!(names(None), ["x", "y", "z"]);
     }
