@@ -6,10 +6,10 @@ Usage: check_demo.py DEMO.json
 import json
 import sys
 
-# The bound that the demo states: each of P50, P90 and P99 is within 5 % of the exact value or within 1 % of its rank (at a
+# The bound that the demo states: each of P50, P90 and P99 is within 5 % of the exact value or within 2 % of its rank (at a
 # cliff between two modes a tiny error of rank is a large one of value), and values are off by 2 % on average at most.
 MAX_ERROR = 0.05
-MAX_RANK_ERROR = 0.01
+MAX_RANK_ERROR = 0.02
 MEAN_ERROR = 0.02
 
 

@@ -17,31 +17,23 @@ const HDR_UNIT: f64 = 10_000.0;
 fn values(n: usize) -> Vec<f64> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut uniform = move || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((state >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
     };
     let normal = move |u: f64, v: f64| (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();
-    (0..n)
-        .map(|_| 0.05 * (0.6 * normal(uniform(), uniform())).exp())
-        .collect()
+    (0..n).map(|_| 0.05 * (0.6 * normal(uniform(), uniform())).exp()).collect()
 }
 
 fn own_slots() -> Vec<TDigest> {
     let values = values(SLOTS * SLOT_SAMPLES);
     let slots = values.chunks(SLOT_SAMPLES);
-    slots
-        .map(|slot| TDigest::from_values(&mut slot.to_vec(), 50.0).unwrap())
-        .collect()
+    slots.map(|slot| TDigest::from_values(&mut slot.to_vec(), 50.0).unwrap()).collect()
 }
 
 fn crate_slots() -> Vec<tdigest::TDigest> {
     let values = values(SLOTS * SLOT_SAMPLES);
     let slots = values.chunks(SLOT_SAMPLES);
-    slots
-        .map(|slot| tdigest::TDigest::new_with_size(100).merge_unsorted(slot.to_vec()))
-        .collect()
+    slots.map(|slot| tdigest::TDigest::new_with_size(100).merge_unsorted(slot.to_vec())).collect()
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // positive and small
@@ -58,10 +50,7 @@ fn hdr_of(values: &[f64]) -> Histogram<u32> {
 }
 
 fn hdr_slots() -> Vec<Histogram<u32>> {
-    values(SLOTS * SLOT_SAMPLES)
-        .chunks(SLOT_SAMPLES)
-        .map(hdr_of)
-        .collect()
+    values(SLOTS * SLOT_SAMPLES).chunks(SLOT_SAMPLES).map(hdr_of).collect()
 }
 
 fn encoded(slots: &[TDigest]) -> Vec<Vec<u8>> {
@@ -111,10 +100,7 @@ fn window_24h(c: &mut Criterion) {
     group.bench_function("t-digest", |b| b.iter(|| merged_quantiles(black_box(&own))));
     group.bench_function("t-digest-from-bytes", |b| {
         b.iter(|| {
-            let slots: Vec<TDigest> = bytes
-                .iter()
-                .map(|b| TDigest::decode(black_box(b)).unwrap())
-                .collect();
+            let slots: Vec<TDigest> = bytes.iter().map(|b| TDigest::decode(black_box(b)).unwrap()).collect();
             merged_quantiles(&slots)
         });
     });
@@ -147,9 +133,7 @@ fn merge(c: &mut Criterion) {
     let theirs = crate_slots();
     let window = tdigest::TDigest::merge_digests(theirs.clone());
     group.bench_function("crate-tdigest", |b| {
-        b.iter(|| {
-            tdigest::TDigest::merge_digests(vec![black_box(&window).clone(), theirs[0].clone()])
-        });
+        b.iter(|| tdigest::TDigest::merge_digests(vec![black_box(&window).clone(), theirs[0].clone()]));
     });
     group.finish();
 }

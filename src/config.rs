@@ -320,7 +320,7 @@ mod tests {
         let settings = load(text, flags).unwrap();
         assert!(settings.dry_run);
         assert_eq!(settings.metrics_addr, "127.0.0.1:2");
-        assert_eq!(settings.reconciliation_interval().unwrap(), Duration::from_secs(60));
+        assert_eq!(settings.reconciliation_interval().unwrap(), Duration::from_mins(1));
         assert_eq!(settings.max_updates_per_minute, 20);
     }
 

@@ -6,7 +6,7 @@ use crate::collector::{Collector, CollectorHealth, CollectorOptions};
 use crate::config::{PolicyScope, Settings};
 use crate::controller::{Controller, ControllerOptions, Deps, Providers};
 use crate::policy::Scope;
-use crate::provider::{GrpcProvider, Measured};
+use crate::provider::GrpcProvider;
 use crate::telemetry::Metrics;
 use crate::web::{self, Listen, Probe, Probes};
 use anyhow::Context as _;
@@ -94,9 +94,9 @@ pub async fn recommender(settings: &Settings, client: kube::Client, shutdown: Ca
     let listener = api::bind(settings.grpc_listen()?).await?;
     tracing::info!(grpc = %listener.local_addr()?, data = %settings.data_dir.display(), "recommender started");
     let web = serve_web(settings, &metrics, recommender.probes(), &shutdown).await?;
-    let serving = api::serve(listener, recommender.api.clone(), shutdown.clone());
+    let serving = Box::pin(api::serve(listener, recommender.api.clone(), shutdown.clone()));
     let work = async {
-        let collecting = finishing(recommender.collect(shutdown.clone()));
+        let collecting = finishing(Box::pin(recommender.collect(shutdown.clone())));
         tokio::try_join!(collecting, async { Ok(serving.await?) }, web).map(|_| ())
     };
     until_finished(work, &shutdown).await
@@ -109,7 +109,7 @@ pub async fn controller(settings: &Settings, client: kube::Client, shutdown: Can
     let controller = controller_of(settings, client, provider, &metrics, Clock::system())?;
     tracing::info!(recommender = settings.recommender_addr, dry_run = settings.dry_run, "controller started");
     let web = serve_web(settings, &metrics, controller_probes(&controller), &shutdown).await?;
-    let work = async { tokio::try_join!(finishing(controller.run(shutdown.clone())), web).map(|_| ()) };
+    let work = async { tokio::try_join!(finishing(Box::pin(controller.run(shutdown.clone()))), web).map(|_| ()) };
     until_finished(work, &shutdown).await
 }
 
@@ -125,10 +125,10 @@ pub async fn both(settings: &Settings, client: kube::Client, shutdown: Cancellat
         "recommender and controller started"
     );
     let web = serve_web(settings, &metrics, both_probes(&recommender, &controller), &shutdown).await?;
-    let serving = api::serve(listener, recommender.api.clone(), shutdown.clone());
+    let serving = Box::pin(api::serve(listener, recommender.api.clone(), shutdown.clone()));
     let work = async {
-        let collecting = finishing(recommender.collect(shutdown.clone()));
-        let reconciling = finishing(controller.run(shutdown.clone()));
+        let collecting = finishing(Box::pin(recommender.collect(shutdown.clone())));
+        let reconciling = finishing(Box::pin(controller.run(shutdown.clone())));
         tokio::try_join!(collecting, reconciling, async { Ok(serving.await?) }, web).map(|_| ())
     };
     until_finished(work, &shutdown).await
@@ -153,8 +153,6 @@ pub fn controller_of(
     metrics: &Metrics,
     clock: Clock,
 ) -> anyhow::Result<Controller> {
-    let observer = metrics.clone();
-    let provider = Measured::new(Arc::new(provider), move |name, took| observer.observe_collection(name, took));
     let providers = Providers::new(settings.metrics_provider.as_str()).with(METRICS_SERVER, Arc::new(provider));
     let options = ControllerOptions {
         dry_run: settings.dry_run,
@@ -193,9 +191,9 @@ fn controller_probes(controller: &Controller) -> Probes {
 /// Live as the recommender is; ready when both are.
 fn both_probes(recommender: &Recommender, controller: &Controller) -> Probes {
     let (one, other) = (recommender.probes(), controller_probes(controller));
-    let ready = move || match ((one.ready)(), (other.ready)()) {
-        (probe, Probe { ok: true, .. }) => probe,
-        (_, probe) => probe,
+    let ready = move || {
+        let of_controller = (other.ready)();
+        if of_controller.ok { (one.ready)() } else { of_controller }
     };
     Probes { live: recommender.probes().live, ready: Arc::new(ready) }
 }

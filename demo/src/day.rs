@@ -39,7 +39,7 @@ pub struct Outcome {
 }
 
 /// How often the display is given a frame.
-const FRAME: Duration = Duration::from_secs(600);
+const FRAME: Duration = Duration::from_mins(10);
 
 /// Simulates `until` from midnight on; `store` is the recommender's folder, `None` leaves OptiPod out.
 pub fn simulate(
@@ -62,7 +62,7 @@ pub fn simulate(
             if optipod.is_some() {
                 show(&Frame::read(&cluster, begin, &before));
             }
-            let step = FRAME.min(until - passed);
+            let step = FRAME.min(until.saturating_sub(passed));
             tokio::time::sleep(step).await;
             passed += step;
             cluster.api().clear_journal();

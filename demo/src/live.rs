@@ -15,7 +15,7 @@ pub struct Screen {
     began: Instant,
 }
 
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 const GIB: f64 = (1u64 << 30) as f64;
 
 impl Screen {

@@ -41,7 +41,7 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let until: Duration = args.until.into();
     anyhow::ensure!(
-        (Duration::from_secs(3600)..=Duration::from_secs(7 * 86_400)).contains(&until),
+        (Duration::from_hours(1)..=Duration::from_hours(7 * 24)).contains(&until),
         "--until must be from 1h to 7d, got {}",
         args.until
     );

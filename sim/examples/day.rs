@@ -10,27 +10,16 @@ use kube::runtime::watcher;
 use optipod_sim::{ClusterOptions, Resource, Scenario, SimApi, SimCluster, SimOptions};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let hours: u64 = std::env::args()
-        .nth(1)
-        .map_or(Ok(24), |hours| hours.parse())?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()?;
+    let hours: u64 = std::env::args().nth(1).map_or(Ok(24), |hours| hours.parse())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
     let wall = Instant::now();
     runtime.block_on(day(hours))?;
-    println!(
-        "{hours} simulated hours in {:.1} s",
-        wall.elapsed().as_secs_f64()
-    );
+    println!("{hours} simulated hours in {:.1} s", wall.elapsed().as_secs_f64());
     Ok(())
 }
 
 async fn day(hours: u64) -> Result<(), Box<dyn std::error::Error>> {
-    let api = SimApi::new(SimOptions {
-        journal_reads: false,
-        ..SimOptions::default()
-    });
+    let api = SimApi::new(SimOptions { journal_reads: false, ..SimOptions::default() });
     let cluster = SimCluster::new(&api, ClusterOptions::default());
     Scenario::demo(1).install(&cluster)?;
     let running = cluster.clone();

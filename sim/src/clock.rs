@@ -18,10 +18,7 @@ pub struct SimClock {
 impl SimClock {
     /// A clock that reads `epoch` now.
     pub fn starting_at(epoch: Timestamp) -> Self {
-        Self {
-            epoch,
-            start: Instant::now(),
-        }
+        Self { epoch, start: Instant::now() }
     }
 
     /// The simulated wall-clock time.
@@ -41,10 +38,7 @@ impl SimClock {
 
     /// The wall-clock time `elapsed` after the start (the epoch itself if that is not representable).
     pub fn at(&self, elapsed: Duration) -> Timestamp {
-        SignedDuration::try_from(elapsed)
-            .ok()
-            .and_then(|span| self.epoch.checked_add(span).ok())
-            .unwrap_or(self.epoch)
+        SignedDuration::try_from(elapsed).ok().and_then(|span| self.epoch.checked_add(span).ok()).unwrap_or(self.epoch)
     }
 }
 

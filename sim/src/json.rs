@@ -14,23 +14,17 @@ pub(crate) trait At {
 
 impl At for Value {
     fn at(&self, pointer: &str) -> Option<&Value> {
-        pointer
-            .split('/')
-            .skip(1)
-            .try_fold(self, |here, token| match here {
-                Value::Object(map) => map.get(token),
-                Value::Array(items) => items.get(token.parse::<usize>().ok()?),
-                _ => None,
-            })
+        pointer.split('/').skip(1).try_fold(self, |here, token| match here {
+            Value::Object(map) => map.get(token),
+            Value::Array(items) => items.get(token.parse::<usize>().ok()?),
+            _ => None,
+        })
     }
 }
 
 /// The string at a JSON pointer, or `""`.
 pub(crate) fn str_at<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value
-        .at(pointer)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    value.at(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The integer at a JSON pointer, or `default`.
@@ -40,11 +34,7 @@ pub(crate) fn int_at(value: &Value, pointer: &str, default: i64) -> i64 {
 
 /// The list at a JSON pointer, or an empty one.
 pub(crate) fn list_at<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
-    value
-        .at(pointer)
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default()
+    value.at(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// The list at a JSON pointer for changing, where there is one.
@@ -61,10 +51,7 @@ pub(crate) fn map_at<'a>(value: &'a Value, pointer: &str) -> Option<&'a Map<Stri
 pub(crate) fn object_mut<'a>(value: &'a mut Value, path: &[&str]) -> &'a mut Map<String, Value> {
     let mut here = as_object_mut(value);
     for key in path {
-        here = as_object_mut(
-            here.entry(*key)
-                .or_insert_with(|| Value::Object(Map::new())),
-        );
+        here = as_object_mut(here.entry(*key).or_insert_with(|| Value::Object(Map::new())));
     }
     here
 }

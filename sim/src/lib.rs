@@ -34,15 +34,7 @@
 //! real cluster.
 //! Invariant: on a current-thread runtime with paused time, the same seed gives the same bytes.
 
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::float_cmp
-    )
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp))]
 
 mod api;
 mod clock;

@@ -5,26 +5,9 @@
 //! Invariant: values are exact in units of 10⁻⁹; anything finer is rounded up, as in Go.
 
 const NANO: i128 = 1_000_000_000;
-const BINARY: [(&str, u32); 6] = [
-    ("Ei", 60),
-    ("Pi", 50),
-    ("Ti", 40),
-    ("Gi", 30),
-    ("Mi", 20),
-    ("Ki", 10),
-];
-const DECIMAL: [(&str, i32); 10] = [
-    ("E", 18),
-    ("P", 15),
-    ("T", 12),
-    ("G", 9),
-    ("M", 6),
-    ("k", 3),
-    ("", 0),
-    ("m", -3),
-    ("u", -6),
-    ("n", -9),
-];
+const BINARY: [(&str, u32); 6] = [("Ei", 60), ("Pi", 50), ("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
+const DECIMAL: [(&str, i32); 10] =
+    [("E", 18), ("P", 15), ("T", 12), ("G", 9), ("M", 6), ("k", 3), ("", 0), ("m", -3), ("u", -6), ("n", -9)];
 
 /// How a quantity was spelled, which decides how it is spelled back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,10 +52,7 @@ impl Quantity {
 
     /// A whole number of bytes or cores.
     pub(crate) fn whole(value: i64) -> Self {
-        Self {
-            nanos: i128::from(value) * NANO,
-            format: Format::Decimal,
-        }
+        Self { nanos: i128::from(value) * NANO, format: Format::Decimal }
     }
 
     /// The amount in units of 10⁻⁹.
@@ -97,18 +77,12 @@ impl Quantity {
 
     /// The sum, spelled like the first.
     pub(crate) fn plus(self, other: Self) -> Self {
-        Self {
-            nanos: self.nanos + other.nanos,
-            ..self
-        }
+        Self { nanos: self.nanos + other.nanos, ..self }
     }
 
     /// The difference, spelled like the first.
     pub(crate) fn minus(self, other: Self) -> Self {
-        Self {
-            nanos: self.nanos - other.nanos,
-            ..self
-        }
+        Self { nanos: self.nanos - other.nanos, ..self }
     }
 
     /// The spelling that the real server stores and answers.
@@ -143,11 +117,7 @@ fn suffix_scale(suffix: &str) -> Option<(i128, i32, Format)> {
 
 fn scale_rounding_up(value: i128, power: i32) -> Option<i128> {
     let factor = 10_i128.checked_pow(power.unsigned_abs())?;
-    if power >= 0 {
-        value.checked_mul(factor)
-    } else {
-        Some(div_up(value, factor))
-    }
+    if power >= 0 { value.checked_mul(factor) } else { Some(div_up(value, factor)) }
 }
 
 fn div_up(value: i128, by: i128) -> i128 {
@@ -158,10 +128,7 @@ fn binary(units: i128) -> String {
     BINARY
         .iter()
         .find(|(_, bits)| units != 0 && units % (1_i128 << bits) == 0)
-        .map_or_else(
-            || units.to_string(),
-            |(name, bits)| format!("{}{name}", units >> bits),
-        )
+        .map_or_else(|| units.to_string(), |(name, bits)| format!("{}{name}", units >> bits))
 }
 
 fn decimal(nanos: i128) -> String {
@@ -183,11 +150,7 @@ fn exponent(nanos: i128) -> String {
         power -= 3;
     }
     let value = nanos / 10_i128.pow((power + 9).unsigned_abs());
-    if power == 0 {
-        value.to_string()
-    } else {
-        format!("{value}e{power}")
-    }
+    if power == 0 { value.to_string() } else { format!("{value}e{power}") }
 }
 
 #[cfg(test)]

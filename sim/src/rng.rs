@@ -13,9 +13,7 @@ pub(crate) struct Rng {
 impl Rng {
     /// The stream of `seed` for the concern called `name`.
     pub(crate) fn named(seed: u64, name: &str) -> Self {
-        let mut rng = Self {
-            state: seed ^ fnv1a(name.as_bytes()),
-        };
+        let mut rng = Self { state: seed ^ fnv1a(name.as_bytes()) };
         rng.next();
         rng
     }
@@ -53,9 +51,7 @@ impl Rng {
 
 /// FNV-1a, 64 bit.
 pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Letters that Kubernetes uses in generated names (no vowels, nothing that looks alike).

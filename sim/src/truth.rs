@@ -139,13 +139,7 @@ impl Truth {
     }
 
     /// The values in `[from, to]` in ascending order: cores or bytes.
-    pub fn values(
-        &self,
-        series: &Series,
-        resource: Resource,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> Vec<f64> {
+    pub fn values(&self, series: &Series, resource: Resource, from: Timestamp, to: Timestamp) -> Vec<f64> {
         let ledger = self.lock();
         let row = ledger.row(series);
         let points = row.map(|row| row.points.as_slice()).unwrap_or_default();
@@ -183,23 +177,14 @@ impl Truth {
     }
 
     /// The largest value in `[from, to]`.
-    pub fn max(
-        &self,
-        series: &Series,
-        resource: Resource,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> Option<f64> {
+    pub fn max(&self, series: &Series, resource: Resource, from: Timestamp, to: Timestamp) -> Option<f64> {
         self.values(series, resource, from, to).last().copied()
     }
 
     /// Kills for memory in `[from, to]`.
     pub fn oom_kills(&self, from: Timestamp, to: Timestamp) -> Vec<OomKill> {
         let ledger = self.lock();
-        let inside = ledger
-            .kills
-            .iter()
-            .filter(|kill| (from..=to).contains(&kill.at));
+        let inside = ledger.kills.iter().filter(|kill| (from..=to).contains(&kill.at));
         inside.cloned().collect()
     }
 
@@ -211,27 +196,17 @@ impl Truth {
         let row = ledger.index.get(series).copied().unwrap_or(usize::MAX);
         let at = |time: Timestamp| {
             let mark = ledger.marks.range(..=time.as_second()).next_back();
-            mark.and_then(|(_, times)| times.get(row))
-                .copied()
-                .unwrap_or_default()
+            mark.and_then(|(_, times)| times.get(row)).copied().unwrap_or_default()
         };
         let (start, end) = (at(from), at(to));
         let demanded = end.demanded - start.demanded;
-        if demanded > 0.0 {
-            1.0 - (end.received - start.received) / demanded
-        } else {
-            0.0
-        }
+        if demanded > 0.0 { 1.0 - (end.received - start.received) / demanded } else { 0.0 }
     }
 
     /// The cluster's totals at the last scrape not after `at`.
     pub fn totals(&self, at: Timestamp) -> Option<ClusterTotals> {
         let ledger = self.lock();
-        ledger
-            .totals
-            .range(..=at.as_second())
-            .next_back()
-            .map(|(_, totals)| *totals)
+        ledger.totals.range(..=at.as_second()).next_back().map(|(_, totals)| *totals)
     }
 
     /// The whole ledger as text, for comparing two runs byte for byte.
@@ -239,11 +214,7 @@ impl Truth {
         use std::fmt::Write as _;
         let ledger = self.lock();
         let mut out = String::new();
-        for row in ledger
-            .index
-            .values()
-            .filter_map(|row| ledger.rows.get(*row))
-        {
+        for row in ledger.index.values().filter_map(|row| ledger.rows.get(*row)) {
             // Writing to a String cannot fail.
             let _ = writeln!(out, "{:?}", row.series);
             for point in &row.points {
@@ -265,22 +236,14 @@ impl Truth {
         }
         let row = ledger.rows.len();
         ledger.index.insert(series.clone(), row);
-        ledger.rows.push(Row {
-            series: series.clone(),
-            points: Vec::new(),
-            cpu_time: CpuTime::default(),
-        });
+        ledger.rows.push(Row { series: series.clone(), points: Vec::new(), cpu_time: CpuTime::default() });
         RowId(row)
     }
 
     /// Notes a published point: cores and bytes.
     pub(crate) fn record(&self, row: RowId, at: Timestamp, cpu: f64, memory: f64) {
         if let Some(row) = self.lock().rows.get_mut(row.0) {
-            row.points.push(Point {
-                at: at.as_second(),
-                cpu,
-                memory,
-            });
+            row.points.push(Point { at: at.as_second(), cpu, memory });
         }
     }
 
@@ -320,20 +283,11 @@ mod tests {
         for n in 1..=100 {
             truth.record(row, at(n), f64::from(u8::try_from(n).unwrap()), 0.0);
         }
-        let all = truth.quantiles(
-            &series,
-            Resource::Cpu,
-            at(0),
-            at(200),
-            &[0.5, 0.9, 0.99, 1.0],
-        );
+        let all = truth.quantiles(&series, Resource::Cpu, at(0), at(200), &[0.5, 0.9, 0.99, 1.0]);
         assert_eq!(all, Some(vec![50.0, 90.0, 99.0, 100.0]));
         let some = truth.quantiles(&series, Resource::Cpu, at(91), at(100), &[0.5]);
         assert_eq!(some, Some(vec![95.0]));
-        assert_eq!(
-            truth.quantiles(&series, Resource::Cpu, at(300), at(400), &[0.5]),
-            None
-        );
+        assert_eq!(truth.quantiles(&series, Resource::Cpu, at(300), at(400), &[0.5]), None);
         assert_eq!(truth.count(&series, at(91), at(100)), 10);
     }
 }

@@ -12,31 +12,13 @@ use serde_json::Value;
 fn the_demo_has_all_kinds_of_workload_in_several_namespaces() {
     let scenario = Scenario::demo(1);
     assert_eq!((scenario.workloads.len(), scenario.nodes.len()), (51, 12));
-    for kind in [
-        WorkloadKind::Deployment,
-        WorkloadKind::StatefulSet,
-        WorkloadKind::DaemonSet,
-    ] {
-        assert!(
-            scenario.workloads.iter().filter(|w| w.kind == kind).count() >= 2,
-            "{kind:?}"
-        );
+    for kind in [WorkloadKind::Deployment, WorkloadKind::StatefulSet, WorkloadKind::DaemonSet] {
+        assert!(scenario.workloads.iter().filter(|w| w.kind == kind).count() >= 2, "{kind:?}");
     }
-    let namespaces: BTreeSet<&str> = scenario
-        .workloads
-        .iter()
-        .map(|w| w.namespace.as_str())
-        .collect();
+    let namespaces: BTreeSet<&str> = scenario.workloads.iter().map(|w| w.namespace.as_str()).collect();
     assert!(namespaces.len() >= 6);
-    let containers: Vec<usize> = scenario
-        .workloads
-        .iter()
-        .map(|w| w.containers.len())
-        .collect();
-    assert_eq!(
-        (containers.iter().min(), containers.iter().max()),
-        (Some(&1), Some(&3))
-    );
+    let containers: Vec<usize> = scenario.workloads.iter().map(|w| w.containers.len()).collect();
+    assert_eq!((containers.iter().min(), containers.iter().max()), (Some(&1), Some(&3)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -46,15 +28,10 @@ async fn every_pod_of_the_demo_gets_ready_and_all_three_qos_classes_are_there() 
     Scenario::demo(1).install(&cluster).unwrap();
     assert!(cluster.settle(Duration::from_mins(5)).await);
     let pods = api.list("v1", "Pod");
-    let classes: BTreeSet<String> = pods
-        .iter()
-        .map(|pod| pod["status"]["qosClass"].as_str().unwrap().to_owned())
-        .collect();
+    let classes: BTreeSet<String> =
+        pods.iter().map(|pod| pod["status"]["qosClass"].as_str().unwrap().to_owned()).collect();
     assert_eq!(classes.len(), 3);
     assert!((140..=170).contains(&pods.len()), "{}", pods.len());
-    let unready: Vec<&Value> = pods
-        .iter()
-        .filter(|pod| pod["status"]["phase"] != "Running")
-        .collect();
+    let unready: Vec<&Value> = pods.iter().filter(|pod| pod["status"]["phase"] != "Running").collect();
     assert!(unready.is_empty());
 }

@@ -13,11 +13,7 @@ use optipod_sim::{ClusterOptions, Fault, FaultRule, Scenario, SimApi, SimCluster
 use serde_json::json;
 
 fn run(seed: u64) -> (String, String) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let api = SimApi::new(SimOptions { seed, ..SimOptions::default() });
         let options = ClusterOptions { seed, ..ClusterOptions::default() };

@@ -133,7 +133,7 @@ fn requests(before: &ContainerRequests) -> String {
 mod tests {
     use super::*;
 
-    fn policies(workloads: serde_json::Value, omitted: i32) -> Vec<OptimizationPolicy> {
+    fn policies(workloads: &serde_json::Value, omitted: i32) -> Vec<OptimizationPolicy> {
         let policy = serde_json::json!({
             "apiVersion": "optipod.io/v1alpha1", "kind": "OptimizationPolicy",
             "metadata": {"namespace": "optipod-system", "name": "production"},
@@ -160,7 +160,7 @@ mod tests {
             "previous": [{"container": "app", "cpu": "2"}]
         }]);
         assert_eq!(
-            render(&policies(workloads, 0), "shop", &arg()),
+            render(&policies(&workloads, 0), "shop", &arg()),
             "Deployment shop/checkout, policy optipod-system/production (mode Auto)\n\n\
              \x20 container app\n\
              \x20   requests     cpu 1, memory 1Gi\n\
@@ -174,9 +174,9 @@ mod tests {
 
     #[test]
     fn an_unknown_workload_is_said_to_be_unknown_and_where_to_look() {
-        let text = render(&policies(serde_json::json!([]), 0), "shop", &arg());
+        let text = render(&policies(&serde_json::json!([]), 0), "shop", &arg());
         assert!(text.contains("No policy's status speaks of Deployment shop/checkout"), "{text}");
         assert!(text.contains("Check that a policy selects it"), "{text}");
-        assert!(render(&policies(serde_json::json!([]), 3), "shop", &arg()).contains("3 workloads are left out"));
+        assert!(render(&policies(&serde_json::json!([]), 3), "shop", &arg()).contains("3 workloads are left out"));
     }
 }

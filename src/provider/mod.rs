@@ -3,14 +3,12 @@
 //! Invariant: the controller reads usage only through [`UsageProvider`]; it knows no store and no PromQL.
 
 mod grpc;
-mod measured;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests;
 
 pub use grpc::GrpcProvider;
-pub use measured::Measured;
 
 use crate::usage::{SeriesKey, WindowUsage};
 use std::time::Duration;

@@ -254,16 +254,3 @@ async fn a_wrong_endpoint_is_told_with_a_right_one() {
     let error = GrpcProvider::connect_lazy("custom", "not an address", TIMEOUT).unwrap_err();
     assert!(error.to_string().contains("write for example http://127.0.0.1:9090"), "{error}");
 }
-
-#[tokio::test(start_paused = true)]
-async fn a_measured_provider_tells_how_long_each_question_took() {
-    let (provider, _) = custom(Manner::Hangs).await;
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let log = seen.clone();
-    let measured = Measured::new(Arc::new(provider), move |name: &str, took| {
-        log.lock().unwrap().push((name.to_owned(), took));
-    });
-    assert_eq!(measured.name(), "custom");
-    measured.usage(&[query(0, HOUR)]).await.unwrap_err();
-    assert_eq!(*seen.lock().unwrap(), [("custom".to_owned(), TIMEOUT)]);
-}

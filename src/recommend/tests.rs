@@ -3,7 +3,7 @@ use crate::policy::{Bounds, MemoryFloor, Percentile, ResourcePlan};
 use crate::usage::ResourceUsage;
 use proptest::prelude::*;
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 fn usage(cpu: [f64; 4], memory_mib: [f64; 4], samples: u64, covered: Duration) -> WindowUsage {
     let of = |[p50, p90, p99, peak]: [f64; 4], unit: f64| ResourceUsage {

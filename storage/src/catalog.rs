@@ -65,9 +65,7 @@ impl Catalog {
     /// Whether a slot, or a longer one around it, is sealed.
     pub(crate) fn covers(&self, slot: Slot) -> bool {
         let kinds = SlotKind::ALL.into_iter().filter(|kind| *kind >= slot.kind);
-        kinds
-            .into_iter()
-            .any(|kind| self.contains(slot.within(kind)))
+        kinds.into_iter().any(|kind| self.contains(slot.within(kind)))
     }
 
     /// Files of slots that end after `from` and start at or before `to`, by time.
@@ -78,11 +76,7 @@ impl Catalog {
             let upper = Slot { kind, start: to };
             if lower <= upper {
                 let range = self.files.range(lower..=upper);
-                found.extend(
-                    range
-                        .filter(|(s, _)| s.end() > from)
-                        .map(|(_, file)| file.clone()),
-                );
+                found.extend(range.filter(|(s, _)| s.end() > from).map(|(_, file)| file.clone()));
             }
         }
         found.sort_by_key(|file| file.slot().start);
@@ -106,18 +100,9 @@ impl Catalog {
 
     /// The oldest roll-up that is due: hours before days, and none while a slot within it may
     /// still be sealed.
-    pub(crate) fn choose_roll_up(
-        &self,
-        open: &BTreeSet<Timestamp>,
-        now: Timestamp,
-    ) -> Option<RollUpChoice> {
-        self.choose(
-            SlotKind::FiveMinutes,
-            SlotKind::Hour,
-            now - HOUR_AFTER,
-            open,
-        )
-        .or_else(|| self.choose(SlotKind::Hour, SlotKind::Day, now - DAY_AFTER, open))
+    pub(crate) fn choose_roll_up(&self, open: &BTreeSet<Timestamp>, now: Timestamp) -> Option<RollUpChoice> {
+        self.choose(SlotKind::FiveMinutes, SlotKind::Hour, now - HOUR_AFTER, open)
+            .or_else(|| self.choose(SlotKind::Hour, SlotKind::Day, now - DAY_AFTER, open))
     }
 
     fn choose(
@@ -129,19 +114,12 @@ impl Catalog {
     ) -> Option<RollUpChoice> {
         let within = |slot: Slot, target: Slot| slot.within(to) == target;
         let is_settled = |target: &Slot| {
-            let five_minutes = open
-                .iter()
-                .map(|start| SlotKind::FiveMinutes.slot_at(*start));
+            let five_minutes = open.iter().map(|start| SlotKind::FiveMinutes.slot_at(*start));
             let shorter = self.slots().filter(|slot| slot.kind < from);
-            !five_minutes
-                .chain(shorter)
-                .any(|slot| within(slot, *target))
+            !five_minutes.chain(shorter).any(|slot| within(slot, *target))
         };
         let inputs = self.slots().filter(|slot| slot.kind == from);
-        let due = inputs
-            .clone()
-            .map(|slot| slot.within(to))
-            .filter(|t| t.end() <= ended_by);
+        let due = inputs.clone().map(|slot| slot.within(to)).filter(|t| t.end() <= ended_by);
         let target = due.into_iter().find(is_settled)?;
         let inputs = inputs.filter(|slot| within(*slot, target)).collect();
         Some(RollUpChoice { target, inputs })

@@ -41,10 +41,7 @@ pub(crate) fn split((seq, part): FrameId, bytes: &[u8]) -> Vec<Vec<u8>> {
         out.extend(body);
         out
     };
-    (0..)
-        .zip(bytes.chunks(BODY).chain(empty))
-        .map(cut)
-        .collect()
+    (0..).zip(bytes.chunks(BODY).chain(empty)).map(cut).collect()
 }
 
 /// A frame that was put together, or what is left of one.
@@ -104,10 +101,7 @@ impl Pieces {
     fn assemble(self) -> Assembled {
         let complete = !self.mixed && self.bodies.len() as u64 == u64::from(self.count);
         let bytes = complete.then(|| self.bodies.into_values().flatten().collect::<Vec<u8>>());
-        Assembled {
-            positions: self.positions,
-            bytes: bytes.filter(|bytes| crc32fast::hash(bytes) == self.crc),
-        }
+        Assembled { positions: self.positions, bytes: bytes.filter(|bytes| crc32fast::hash(bytes) == self.crc) }
     }
 }
 
@@ -157,19 +151,12 @@ mod tests {
         for len in [0, 1, BODY - 1, BODY, BODY + 1, 5 * BODY + 17] {
             let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
             let mut chunks = split((7, Part::Rows), &bytes);
-            assert!(
-                chunks
-                    .iter()
-                    .all(|c| c.len() + record::OVERHEAD <= MAX_VALUE)
-            );
+            assert!(chunks.iter().all(|c| c.len() + record::OVERHEAD <= MAX_VALUE));
             chunks.reverse();
             chunks.extend(split((8, Part::Streams), b"x"));
             let frames = assembled(&chunks);
             assert_eq!(frames[&(7, Part::Rows)].bytes.as_ref(), Some(&bytes));
-            assert_eq!(
-                frames[&(8, Part::Streams)].bytes.as_deref(),
-                Some(&b"x"[..])
-            );
+            assert_eq!(frames[&(8, Part::Streams)].bytes.as_deref(), Some(&b"x"[..]));
         }
     }
 

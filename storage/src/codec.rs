@@ -17,9 +17,7 @@ pub enum DecodeError {
     #[error("the checksum of {0} does not match; the record is damaged")]
     Checksum(&'static str),
     /// A newer program wrote it.
-    #[error(
-        "{what} has format version {found}, this program reads up to {supported}; use a newer program"
-    )]
+    #[error("{what} has format version {found}, this program reads up to {supported}; use a newer program")]
     Newer {
         /// What carries the version.
         what: &'static str,
@@ -46,22 +44,13 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn bytes(&mut self, n: usize, what: &'static str) -> Result<&'a [u8], DecodeError> {
-        let (head, rest) = self
-            .rest
-            .split_at_checked(n)
-            .ok_or(DecodeError::Truncated(what))?;
+        let (head, rest) = self.rest.split_at_checked(n).ok_or(DecodeError::Truncated(what))?;
         self.rest = rest;
         Ok(head)
     }
 
-    pub(crate) fn array<const N: usize>(
-        &mut self,
-        what: &'static str,
-    ) -> Result<[u8; N], DecodeError> {
-        let (head, rest) = self
-            .rest
-            .split_first_chunk()
-            .ok_or(DecodeError::Truncated(what))?;
+    pub(crate) fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], DecodeError> {
+        let (head, rest) = self.rest.split_first_chunk().ok_or(DecodeError::Truncated(what))?;
         self.rest = rest;
         Ok(*head)
     }
@@ -75,8 +64,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn u24(&mut self, what: &'static str) -> Result<u32, DecodeError> {
-        self.array(what)
-            .map(|[a, b, c]| u32::from_le_bytes([a, b, c, 0]))
+        self.array(what).map(|[a, b, c]| u32::from_le_bytes([a, b, c, 0]))
     }
 
     pub(crate) fn u32(&mut self, what: &'static str) -> Result<u32, DecodeError> {
@@ -136,11 +124,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn end(&self, what: &'static str) -> Result<(), DecodeError> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(DecodeError::Invalid(what))
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::Invalid(what)) }
     }
 }
 
@@ -199,11 +183,7 @@ pub(crate) fn value18(code: u32) -> Option<f64> {
 #[allow(clippy::cast_possible_truncation)] // rounding is the point
 fn f32_up(value: f64) -> f32 {
     let near = value.abs() as f32;
-    if f64::from(near) < value {
-        near.next_up()
-    } else {
-        near
-    }
+    if f64::from(near) < value { near.next_up() } else { near }
 }
 
 #[cfg(test)]

@@ -29,16 +29,8 @@ impl SlotEntry {
         let cpu: Vec<&TDigest> = parts.iter().map(|p| &p.cpu).collect();
         let memory: Vec<&TDigest> = parts.iter().map(|p| &p.memory).collect();
         Ok(Self {
-            first: parts
-                .iter()
-                .map(|p| p.first)
-                .min()
-                .ok_or(SketchError::Empty)?,
-            last: parts
-                .iter()
-                .map(|p| p.last)
-                .max()
-                .ok_or(SketchError::Empty)?,
+            first: parts.iter().map(|p| p.first).min().ok_or(SketchError::Empty)?,
+            last: parts.iter().map(|p| p.last).max().ok_or(SketchError::Empty)?,
             filled: parts.iter().map(|p| p.filled).sum(),
             cpu: TDigest::merged_with(&cpu, compression)?,
             memory: TDigest::merged_with(&memory, compression)?,
@@ -81,11 +73,8 @@ fn millis_between(from: Timestamp, to: Timestamp) -> u64 {
 }
 
 fn offset(from: Timestamp, millis: u64) -> Result<Timestamp, DecodeError> {
-    let at = i64::try_from(millis)
-        .ok()
-        .and_then(|m| from.0.checked_add(m));
-    at.map(Timestamp)
-        .ok_or(DecodeError::Invalid("a sample's time"))
+    let at = i64::try_from(millis).ok().and_then(|m| from.0.checked_add(m));
+    at.map(Timestamp).ok_or(DecodeError::Invalid("a sample's time"))
 }
 
 /// `count | (id step, length) of each | entries`
@@ -113,9 +102,7 @@ fn directory(block: &[u8]) -> Result<Vec<(SeriesId, &[u8])>, DecodeError> {
     let mut id = 0_u32;
     for _ in 0..count {
         let step = reader.varint32("a series' number")?;
-        id = id
-            .checked_add(step)
-            .ok_or(DecodeError::Invalid("a series' number"))?;
+        id = id.checked_add(step).ok_or(DecodeError::Invalid("a series' number"))?;
         heads.push((SeriesId(id), reader.varint32("an entry's length")? as usize));
     }
     let mut out = Vec::with_capacity(count);
@@ -127,26 +114,15 @@ fn directory(block: &[u8]) -> Result<Vec<(SeriesId, &[u8])>, DecodeError> {
 }
 
 /// All entries of a block.
-pub(crate) fn decode_block(
-    slot: Slot,
-    block: &[u8],
-) -> Result<Vec<(SeriesId, SlotEntry)>, DecodeError> {
+pub(crate) fn decode_block(slot: Slot, block: &[u8]) -> Result<Vec<(SeriesId, SlotEntry)>, DecodeError> {
     let entries = directory(block)?.into_iter();
-    entries
-        .map(|(id, bytes)| Ok((id, SlotEntry::decode(slot, bytes)?)))
-        .collect()
+    entries.map(|(id, bytes)| Ok((id, SlotEntry::decode(slot, bytes)?))).collect()
 }
 
 /// One series' entry of a block, without decoding the others.
-pub(crate) fn find_in_block(
-    slot: Slot,
-    block: &[u8],
-    series: SeriesId,
-) -> Result<Option<SlotEntry>, DecodeError> {
+pub(crate) fn find_in_block(slot: Slot, block: &[u8], series: SeriesId) -> Result<Option<SlotEntry>, DecodeError> {
     let found = directory(block)?.into_iter().find(|(id, _)| *id == series);
-    found
-        .map(|(_, bytes)| SlotEntry::decode(slot, bytes))
-        .transpose()
+    found.map(|(_, bytes)| SlotEntry::decode(slot, bytes)).transpose()
 }
 
 #[cfg(test)]
@@ -156,27 +132,15 @@ mod tests {
     use crate::slot::SlotKind;
     use proptest::prelude::*;
 
-    const SLOT: Slot = Slot {
-        kind: SlotKind::Hour,
-        start: Timestamp(3_600_000),
-    };
+    const SLOT: Slot = Slot { kind: SlotKind::Hour, start: Timestamp(3_600_000) };
 
     fn entry(values: &[f64], first: i64) -> SlotEntry {
         let digest = TDigest::from_values(&mut values.to_vec(), 50.0).unwrap();
         let mut bytes = Vec::new();
         digest.encode(&mut bytes);
         let digest = TDigest::decode(&bytes).unwrap(); // rounded as it will be stored
-        let (first, last) = (
-            Timestamp(3_600_000 + first),
-            Timestamp(3_600_000 + 2 * first),
-        );
-        SlotEntry {
-            first,
-            last,
-            filled: 3,
-            cpu: digest.clone(),
-            memory: digest,
-        }
+        let (first, last) = (Timestamp(3_600_000 + first), Timestamp(3_600_000 + 2 * first));
+        SlotEntry { first, last, filled: 3, cpu: digest.clone(), memory: digest }
     }
 
     proptest! {

@@ -88,8 +88,6 @@ pub enum StoreError {
         reason: String,
     },
     /// A query's step is zero.
-    #[error(
-        "cannot divide a range into steps of zero length; give a step of at least a millisecond"
-    )]
+    #[error("cannot divide a range into steps of zero length; give a step of at least a millisecond")]
     ZeroStep,
 }

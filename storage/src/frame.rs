@@ -72,8 +72,7 @@ impl TickFrame {
             at = at.wrapping_add(reader.signed("a sample's time")?);
             let millis = at.checked_mul(unit);
             rows.push(FrameRow {
-                stream: u32::try_from(stream)
-                    .map_err(|_| DecodeError::Invalid("a stream's number"))?,
+                stream: u32::try_from(stream).map_err(|_| DecodeError::Invalid("a stream's number"))?,
                 at: Timestamp(millis.ok_or(DecodeError::Invalid("a sample's time"))?),
                 cpu: read_code(&mut reader)?,
                 memory: read_code(&mut reader)?,
@@ -120,11 +119,7 @@ impl StreamFrame {
             streams.push((SeriesId(id), reader.u64("a pod")?));
         }
         reader.end("the end of the streams")?;
-        Ok(Self {
-            epoch,
-            first,
-            streams,
-        })
+        Ok(Self { epoch, first, streams })
     }
 }
 
@@ -135,18 +130,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn rows() -> impl Strategy<Value = Vec<FrameRow>> {
-        let row = (
-            any::<u32>(),
-            -1_000_000_000_i64..1_000_000_000,
-            0_u32..1 << 23,
-            0_u32..1 << 23,
-        );
-        let row = row.prop_map(|(stream, at, cpu, memory)| FrameRow {
-            stream,
-            at: Timestamp(at),
-            cpu,
-            memory,
-        });
+        let row = (any::<u32>(), -1_000_000_000_i64..1_000_000_000, 0_u32..1 << 23, 0_u32..1 << 23);
+        let row = row.prop_map(|(stream, at, cpu, memory)| FrameRow { stream, at: Timestamp(at), cpu, memory });
         prop::collection::vec(row, 0..40)
     }
 

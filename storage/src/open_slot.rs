@@ -30,11 +30,7 @@ pub(crate) struct Row([u32; 3]);
 impl Row {
     pub(crate) fn new(slot: Slot, at: Timestamp, stream: u32, cpu: u32, memory: u32) -> Self {
         let millis = u32::try_from(at.since(slot.start).as_millis()).unwrap_or(0) & 0x7_ffff;
-        Self([
-            millis << 13 | (stream >> 16) & 0x1fff,
-            cpu << 8 | (stream >> 8) & 0xff,
-            memory << 8 | stream & 0xff,
-        ])
+        Self([millis << 13 | (stream >> 16) & 0x1fff, cpu << 8 | (stream >> 8) & 0xff, memory << 8 | stream & 0xff])
     }
 
     pub(crate) fn at(self, slot: Slot) -> Timestamp {
@@ -68,10 +64,7 @@ pub(crate) struct OpenSlot {
 impl OpenSlot {
     fn new(start: Timestamp) -> Self {
         let kind = SlotKind::FiveMinutes;
-        Self {
-            slot: Slot { kind, start },
-            series: Vec::new(),
-        }
+        Self { slot: Slot { kind, start }, series: Vec::new() }
     }
 
     pub(crate) fn slot(&self) -> Slot {
@@ -101,9 +94,7 @@ impl OpenSlot {
     }
 
     pub(crate) fn rows(&self, series: SeriesId) -> &[Row] {
-        self.series
-            .get(series.0 as usize)
-            .map_or(&[], Vec::as_slice)
+        self.series.get(series.0 as usize).map_or(&[], Vec::as_slice)
     }
 
     /// All series with samples, by number.

@@ -41,11 +41,7 @@ pub(crate) fn check_version(what: &'static str, found: u16) -> Result<(), Decode
     match found {
         0 => Err(DecodeError::Invalid(what)),
         FORMAT_VERSION => Ok(()),
-        _ => Err(DecodeError::Newer {
-            what,
-            found,
-            supported: FORMAT_VERSION,
-        }),
+        _ => Err(DecodeError::Newer { what, found, supported: FORMAT_VERSION }),
     }
 }
 
@@ -80,9 +76,6 @@ mod tests {
         value[4] = 9;
         let crc = checksum(b"k", &value[4..]);
         value[..4].copy_from_slice(&crc.to_le_bytes());
-        assert!(matches!(
-            open(b"k", &value),
-            Err(DecodeError::Newer { found: 9, .. })
-        ));
+        assert!(matches!(open(b"k", &value), Err(DecodeError::Newer { found: 9, .. })));
     }
 }

@@ -40,18 +40,13 @@ impl Cursor {
     }
 
     fn take(&mut self, series: SeriesId) -> Option<SlotEntry> {
-        self.entries
-            .pop_front_if(|(id, _)| *id == series)
-            .map(|(_, entry)| entry)
+        self.entries.pop_front_if(|(id, _)| *id == series).map(|(_, entry)| entry)
     }
 }
 
 /// The sentence that reports a damaged block.
 pub(crate) fn block_damage(file: &SlotFile, error: DecodeError) -> String {
-    format!(
-        "{}: {error}; up to {BLOCK_SERIES} series lack this slot, the rest is served",
-        file.path().display()
-    )
+    format!("{}: {error}; up to {BLOCK_SERIES} series lack this slot, the rest is served", file.path().display())
 }
 
 /// A roll-up that has begun.
@@ -64,15 +59,8 @@ pub(crate) struct RollUp {
 impl RollUp {
     /// Begins merging `inputs` into a new file of `target` in `dir`.
     pub(crate) fn start(dir: &Path, target: Slot, inputs: Vec<Arc<SlotFile>>) -> io::Result<Self> {
-        let cursor = |file| Cursor {
-            file,
-            next_block: 0,
-            entries: VecDeque::new(),
-        };
-        Ok(Self {
-            writer: SlotFileWriter::create(dir, target)?,
-            cursors: inputs.into_iter().map(cursor).collect(),
-        })
+        let cursor = |file| Cursor { file, next_block: 0, entries: VecDeque::new() };
+        Ok(Self { writer: SlotFileWriter::create(dir, target)?, cursors: inputs.into_iter().map(cursor).collect() })
     }
 
     pub(crate) fn target(&self) -> Slot {
@@ -85,10 +73,7 @@ impl RollUp {
 
     /// Blocks that the result will have, about.
     pub(crate) fn expected_blocks(&self) -> usize {
-        self.inputs()
-            .map(|file| file.block_count())
-            .max()
-            .unwrap_or(0)
+        self.inputs().map(|file| file.block_count()).max().unwrap_or(0)
     }
 
     /// Writes at most `blocks` blocks; how many it wrote. Fewer than asked means done.
@@ -112,10 +97,7 @@ impl RollUp {
                 next = id.into_iter().chain(next).min();
             }
             let Some(series) = next else { break };
-            let taken = self
-                .cursors
-                .iter_mut()
-                .filter_map(|cursor| cursor.take(series));
+            let taken = self.cursors.iter_mut().filter_map(|cursor| cursor.take(series));
             let parts: Vec<SlotEntry> = taken.collect();
             if let Ok(entry) = SlotEntry::merged(&parts, SLOT_COMPRESSION) {
                 block.push((series, entry));

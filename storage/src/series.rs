@@ -22,12 +22,7 @@ pub struct SeriesKey {
 impl fmt::Display for SeriesKey {
     /// `namespace/kind/workload/container`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            namespace,
-            kind,
-            workload,
-            container,
-        } = self;
+        let Self { namespace, kind, workload, container } = self;
         write!(f, "{namespace}/{kind}/{workload}/{container}")
     }
 }

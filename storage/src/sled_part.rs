@@ -51,20 +51,14 @@ impl SledPart {
         let dir = dir.to_owned();
         on_guarded_thread(move || {
             let created = !dir.join("db").exists();
-            let config = sled::Config::new()
-                .path(&dir)
-                .cache_capacity(CACHE_BYTES)
-                .flush_every_ms(None);
+            let config = sled::Config::new().path(&dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
             let db = open_when_free(&config)?;
             let mut pairs = Vec::new();
             for pair in db.iter() {
                 let (key, value) = pair.map_err(text)?;
                 pairs.push((key.to_vec(), value.to_vec()));
             }
-            let file = File::options()
-                .write(true)
-                .open(dir.join("db"))
-                .map_err(text)?;
+            let file = File::options().write(true).open(dir.join("db")).map_err(text)?;
             let part = Self { db: Some(db), file };
             if created {
                 part.sync_new(&dir)?;
@@ -90,11 +84,7 @@ impl SledPart {
     }
 
     /// Applies all changes at once; they become durable with the next [`SledPart::apply`].
-    pub(crate) fn apply_lazily(
-        &self,
-        puts: Vec<Pair>,
-        removes: Vec<Vec<u8>>,
-    ) -> Result<(), PartError> {
+    pub(crate) fn apply_lazily(&self, puts: Vec<Pair>, removes: Vec<Vec<u8>>) -> Result<(), PartError> {
         let mut batch = sled::Batch::default();
         for (key, value) in puts {
             batch.insert(key, value);
@@ -111,14 +101,8 @@ impl SledPart {
         self.file.sync_data().map_err(text)
     }
 
-    fn guarded<T>(
-        &self,
-        work: impl FnOnce(&sled::Db) -> Result<T, PartError>,
-    ) -> Result<T, PartError> {
-        let db = self
-            .db
-            .as_ref()
-            .ok_or_else(|| text("the database is closed"))?;
+    fn guarded<T>(&self, work: impl FnOnce(&sled::Db) -> Result<T, PartError>) -> Result<T, PartError> {
+        let db = self.db.as_ref().ok_or_else(|| text("the database is closed"))?;
         catch_unwind(AssertUnwindSafe(|| work(db))).unwrap_or_else(|panic| Err(panicked(&*panic)))
     }
 }
@@ -152,13 +136,7 @@ fn open_when_free(config: &sled::Config) -> Result<sled::Db, PartError> {
 
 /// Bytes of all files in the database's folder.
 pub(crate) fn disk_bytes(dir: &Path) -> u64 {
-    let sizes = |entries: fs::ReadDir| {
-        entries
-            .flatten()
-            .filter_map(|e| e.metadata().ok())
-            .map(|m| m.len())
-            .sum()
-    };
+    let sizes = |entries: fs::ReadDir| entries.flatten().filter_map(|e| e.metadata().ok()).map(|m| m.len()).sum();
     fs::read_dir(dir).map_or(0, sizes)
 }
 
@@ -171,11 +149,7 @@ fn is_locked(error: &sled::Error) -> bool {
 /// `keep_old_as`.
 ///
 /// A crash at any point leaves the old or the new one to [`finish_swap`].
-pub(crate) fn rewrite(
-    dir: &Path,
-    pairs: Vec<Pair>,
-    keep_old_as: Option<&Path>,
-) -> Result<SledPart, PartError> {
+pub(crate) fn rewrite(dir: &Path, pairs: Vec<Pair>, keep_old_as: Option<&Path>) -> Result<SledPart, PartError> {
     let (new, old) = (beside(dir, "new"), beside(dir, "old"));
     remove_dir(&new)?;
     remove_dir(&old)?;
@@ -249,10 +223,7 @@ fn on_guarded_thread<T: Send + 'static>(
 fn panicked(panic: &(dyn Any + Send)) -> PartError {
     let message = panic.downcast_ref::<String>().map(String::as_str);
     let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
-    text(format!(
-        "sled panicked: {}",
-        message.unwrap_or("no message")
-    ))
+    text(format!("sled panicked: {}", message.unwrap_or("no message")))
 }
 
 #[allow(clippy::needless_pass_by_value)] // so that it fits `map_err`

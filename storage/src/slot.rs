@@ -40,10 +40,7 @@ impl SlotKind {
     pub(crate) fn slot_at(self, at: Timestamp) -> Slot {
         let length = millis(self.length());
         let start = at.0.div_euclid(length).saturating_mul(length);
-        Slot {
-            kind: self,
-            start: Timestamp(start),
-        }
+        Slot { kind: self, start: Timestamp(start) }
     }
 }
 

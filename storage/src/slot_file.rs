@@ -64,9 +64,7 @@ pub(crate) fn kind_code(kind: SlotKind) -> u8 {
 }
 
 pub(crate) fn kind_from_code(code: u8) -> Option<SlotKind> {
-    SlotKind::ALL
-        .into_iter()
-        .find(|kind| kind_code(*kind) == code)
+    SlotKind::ALL.into_iter().find(|kind| kind_code(*kind) == code)
 }
 
 pub(crate) fn header(slot: Slot) -> Vec<u8> {
@@ -102,10 +100,7 @@ pub(crate) fn encode_index(blocks: &[BlockMeta], names: BlockMeta) -> Vec<u8> {
     let mut before = 0;
     for block in blocks {
         put_varint(&mut out, u64::from(block.first.0.saturating_sub(before)));
-        put_varint(
-            &mut out,
-            u64::from(block.last.0.saturating_sub(block.first.0)),
-        );
+        put_varint(&mut out, u64::from(block.last.0.saturating_sub(block.first.0)));
         put_varint(&mut out, u64::from(block.len));
         out.extend(block.crc.to_le_bytes());
         before = block.last.0;
@@ -124,35 +119,18 @@ fn decode_index(bytes: &[u8]) -> Result<(Vec<BlockMeta>, BlockMeta), DecodeError
     for _ in 0..count {
         let first = before.checked_add(reader.varint32(what)?);
         let first = first.ok_or(DecodeError::Invalid(what))?;
-        let last = first
-            .checked_add(reader.varint32(what)?)
-            .filter(|id| *id <= MAX_ID);
+        let last = first.checked_add(reader.varint32(what)?).filter(|id| *id <= MAX_ID);
         let last = last.ok_or(DecodeError::Invalid(what))?;
         let (len, crc) = (reader.varint32(what)?, reader.u32(what)?);
         let (first, last) = (SeriesId(first), SeriesId(last));
-        blocks.push(BlockMeta {
-            first,
-            last,
-            offset,
-            len,
-            crc,
-        });
+        blocks.push(BlockMeta { first, last, offset, len, crc });
         offset = offset.saturating_add(u64::from(len));
         before = last.0;
     }
     let (len, crc) = (reader.varint32(what)?, reader.u32(what)?);
     let (first, last) = (SeriesId(0), SeriesId(0));
     reader.end(what)?;
-    Ok((
-        blocks,
-        BlockMeta {
-            first,
-            last,
-            offset,
-            len,
-            crc,
-        },
-    ))
+    Ok((blocks, BlockMeta { first, last, offset, len, crc }))
 }
 
 /// A complete slot file, open for reading.
@@ -176,14 +154,10 @@ impl SlotFile {
         let mut head = [0; HEADER];
         read_at(&file, &mut head, 0)?;
         let mut footer = [0; FOOTER];
-        let end = size
-            .checked_sub(FOOTER as u64)
-            .ok_or(DecodeError::Truncated("a slot file"))?;
+        let end = size.checked_sub(FOOTER as u64).ok_or(DecodeError::Truncated("a slot file"))?;
         read_at(&file, &mut footer, end)?;
         let (len, crc) = decode_footer(&footer)?;
-        let start = end
-            .checked_sub(u64::from(len))
-            .ok_or(DecodeError::Truncated("a slot file"))?;
+        let start = end.checked_sub(u64::from(len)).ok_or(DecodeError::Truncated("a slot file"))?;
         let mut index = vec![0; len as usize]; // not longer than the file
         read_at(&file, &mut index, start)?;
         if index_checksum(&head, &index) != crc {
@@ -198,15 +172,7 @@ impl SlotFile {
         }
         let path = path.to_owned();
         let damaged = Mutex::default();
-        Ok(Self {
-            slot,
-            path,
-            file,
-            size,
-            blocks,
-            names,
-            damaged,
-        })
+        Ok(Self { slot, path, file, size, blocks, names, damaged })
     }
 
     pub(crate) fn slot(&self) -> Slot {
@@ -253,10 +219,7 @@ impl SlotFile {
     }
 
     fn read(&self, index: usize) -> Result<Vec<u8>, ReadError> {
-        let meta = self
-            .blocks
-            .get(index)
-            .ok_or(DecodeError::Invalid("a block's number"))?;
+        let meta = self.blocks.get(index).ok_or(DecodeError::Invalid("a block's number"))?;
         match self.read_meta(*meta) {
             Err(ReadError::Damaged(e)) => Ok(self.noting_damage(index, Err(e))?),
             other => other,
@@ -277,11 +240,7 @@ impl SlotFile {
         Ok(bytes)
     }
 
-    fn noting_damage<T>(
-        &self,
-        index: usize,
-        result: Result<T, DecodeError>,
-    ) -> Result<T, DecodeError> {
+    fn noting_damage<T>(&self, index: usize, result: Result<T, DecodeError>) -> Result<T, DecodeError> {
         if result.is_err() {
             self.damaged_set().insert(index);
         }
@@ -304,11 +263,10 @@ impl SlotFile {
 
 /// A file that ends early is damaged, not out of reach.
 fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> Result<(), ReadError> {
-    file.read_exact_at(bytes, offset)
-        .map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => DecodeError::Truncated("a slot file").into(),
-            _ => e.into(),
-        })
+    file.read_exact_at(bytes, offset).map_err(|e| match e.kind() {
+        io::ErrorKind::UnexpectedEof => DecodeError::Truncated("a slot file").into(),
+        _ => e.into(),
+    })
 }
 
 fn decode_header(bytes: &[u8]) -> Result<Slot, DecodeError> {
@@ -319,10 +277,7 @@ fn decode_header(bytes: &[u8]) -> Result<Slot, DecodeError> {
     }
     check_version(what, reader.u16(what)?)?;
     let kind = kind_from_code(reader.u8(what)?).ok_or(DecodeError::Invalid(what))?;
-    let slot = Slot {
-        kind,
-        start: Timestamp(reader.i64(what)?),
-    };
+    let slot = Slot { kind, start: Timestamp(reader.i64(what)?) };
     if slot.within(kind) != slot {
         return Err(DecodeError::Invalid("the start of a slot file"));
     }

@@ -11,8 +11,7 @@ use crate::SeriesId;
 use crate::entry::{self, SlotEntry};
 use crate::slot::Slot;
 use crate::slot_file::{
-    BlockMeta, HEADER, MAGIC, ReadError, SlotFile, encode_index, file_name, header, index_checksum,
-    sync_parent,
+    BlockMeta, HEADER, MAGIC, ReadError, SlotFile, encode_index, file_name, header, index_checksum, sync_parent,
 };
 use crate::table::{self, SeriesRecord};
 
@@ -32,13 +31,7 @@ impl SlotFileWriter {
         let path = dir.join(file_name(slot));
         let mut file = BufWriter::with_capacity(1 << 16, File::create(temporary(&path))?);
         file.write_all(&header(slot))?;
-        Ok(Self {
-            slot,
-            path,
-            file,
-            offset: HEADER as u64,
-            blocks: Vec::new(),
-        })
+        Ok(Self { slot, path, file, offset: HEADER as u64, blocks: Vec::new() })
     }
 
     pub(crate) fn slot(&self) -> Slot {
@@ -56,23 +49,13 @@ impl SlotFileWriter {
         Ok(())
     }
 
-    fn write(
-        &mut self,
-        bytes: &[u8],
-        (first, last): (SeriesId, SeriesId),
-    ) -> io::Result<BlockMeta> {
+    fn write(&mut self, bytes: &[u8], (first, last): (SeriesId, SeriesId)) -> io::Result<BlockMeta> {
         let len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
         self.file.write_all(bytes)?;
         let offset = self.offset;
         self.offset += u64::from(len);
         let crc = crc32fast::hash(bytes);
-        Ok(BlockMeta {
-            first,
-            last,
-            offset,
-            len,
-            crc,
-        })
+        Ok(BlockMeta { first, last, offset, len, crc })
     }
 
     /// Completes the file with the names of series that no older file or snapshot tells: index,
@@ -84,13 +67,9 @@ impl SlotFileWriter {
         let len = u32::try_from(index.len()).map_err(io::Error::other)?;
         self.file.write_all(&index)?;
         self.file.write_all(&len.to_le_bytes())?;
-        self.file
-            .write_all(&index_checksum(&header(self.slot), &index).to_le_bytes())?;
+        self.file.write_all(&index_checksum(&header(self.slot), &index).to_le_bytes())?;
         self.file.write_all(&MAGIC)?;
-        let file = self
-            .file
-            .into_inner()
-            .map_err(io::IntoInnerError::into_error)?;
+        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.sync_all()?;
         fs::rename(temporary(&self.path), &self.path)?;
         sync_parent(&self.path)?;

@@ -33,9 +33,7 @@ pub(crate) fn write(dir: &Path, next_id: u32, records: &[SeriesRecord]) -> io::R
         file.write_all(&crc32fast::hash(&bytes).to_le_bytes())?;
         file.write_all(&bytes)?;
     }
-    file.into_inner()
-        .map_err(io::IntoInnerError::into_error)?
-        .sync_all()?;
+    file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
     fs::rename(&temporary, &path)?;
     sync_parent(&path)?;
     for (_, old) in list(dir)?.into_iter().rev().skip(KEPT) {
@@ -53,10 +51,7 @@ pub(crate) fn list(dir: &Path) -> io::Result<BTreeMap<u32, PathBuf>> {
             Some("tmp") => fs::remove_file(path)?,
             Some("table") => {
                 let stem = path.file_stem().and_then(|s| s.to_str());
-                found.extend(
-                    stem.and_then(|s| s.parse().ok())
-                        .map(|id: u32| (id, path.clone())),
-                );
+                found.extend(stem.and_then(|s| s.parse().ok()).map(|id: u32| (id, path.clone())));
             }
             _ => {}
         }

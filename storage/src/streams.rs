@@ -40,9 +40,7 @@ pub(crate) struct TickMemory {
 impl TickMemory {
     fn contains(&mut self, key: (u32, Timestamp)) -> bool {
         let admitted = &self.admitted;
-        self.set
-            .get_or_insert_with(|| admitted.iter().copied().collect())
-            .contains(&key)
+        self.set.get_or_insert_with(|| admitted.iter().copied().collect()).contains(&key)
     }
 
     fn insert(&mut self, key: (u32, Timestamp)) {
@@ -92,9 +90,7 @@ impl Streams {
         if sample.at == stream.last {
             return None;
         }
-        if sample.at < stream.last
-            && (tick.contains(key) || is_stored(open, slot, sample, stream.id))
-        {
+        if sample.at < stream.last && (tick.contains(key) || is_stored(open, slot, sample, stream.id)) {
             return None;
         }
         tick.insert(key);
@@ -103,11 +99,7 @@ impl Streams {
         if is_new {
             (stream.epoch, stream.index) = (epoch, next_index);
         }
-        let admitted = Admitted {
-            stream: stream.id,
-            index: stream.index,
-            is_new,
-        };
+        let admitted = Admitted { stream: stream.id, index: stream.index, is_new };
         self.next_index += u32::from(is_new);
         Some(admitted)
     }
@@ -123,12 +115,7 @@ impl Streams {
         self.map.entry((series, pod)).or_insert_with(|| {
             let id = self.next;
             self.next = (self.next + 1) % STREAM_NUMBERS;
-            Stream {
-                id,
-                last: Timestamp(i64::MIN),
-                epoch: u64::MAX,
-                index: 0,
-            }
+            Stream { id, last: Timestamp(i64::MIN), epoch: u64::MAX, index: 0 }
         })
     }
 
@@ -139,9 +126,7 @@ impl Streams {
         for slot in open.values() {
             for row in slot.iter().flat_map(|(_, rows)| rows) {
                 let at = row.at(slot.slot());
-                last.entry(row.stream())
-                    .and_modify(|l| *l = at.max(*l))
-                    .or_insert(at);
+                last.entry(row.stream()).and_modify(|l| *l = at.max(*l)).or_insert(at);
             }
         }
         self.map.retain(|_, stream| {
@@ -157,17 +142,11 @@ impl Streams {
 
     /// Every stream's series and pod by its number in memory.
     pub(crate) fn by_number(&self) -> BTreeMap<u32, (SeriesId, u64)> {
-        self.map
-            .iter()
-            .map(|(key, stream)| (stream.id, *key))
-            .collect()
+        self.map.iter().map(|(key, stream)| (stream.id, *key)).collect()
     }
 }
 
 fn is_stored(open: &OpenSlots, slot: Slot, sample: &Sample, stream: u32) -> bool {
-    let rows = open
-        .get(&slot.start)
-        .map_or(&[][..], |open| open.rows(sample.series));
-    rows.iter()
-        .any(|row| row.stream() == stream && row.at(slot) == sample.at)
+    let rows = open.get(&slot.start).map_or(&[][..], |open| open.rows(sample.series));
+    rows.iter().any(|row| row.stream() == stream && row.at(slot) == sample.at)
 }

@@ -60,12 +60,7 @@ pub(crate) fn pack(key: &SeriesKey) -> String {
 pub(crate) fn unpack(packed: &str) -> SeriesKey {
     let mut parts = packed.split('\0').map(str::to_owned);
     let mut part = || parts.next().unwrap_or_default();
-    SeriesKey {
-        namespace: part(),
-        kind: part(),
-        workload: part(),
-        container: part(),
-    }
+    SeriesKey { namespace: part(), kind: part(), workload: part(), container: part() }
 }
 
 impl SeriesTable {
@@ -88,12 +83,7 @@ impl SeriesTable {
         let id = SeriesId(self.next_id());
         let key: Arc<str> = pack(key).into();
         self.ids.insert(key.clone(), id);
-        self.entries.push(Some(Entry {
-            key,
-            first: None,
-            wanted: AtomicBool::new(true),
-            named: Named::Nowhere,
-        }));
+        self.entries.push(Some(Entry { key, first: None, wanted: AtomicBool::new(true), named: Named::Nowhere }));
         id
     }
 
@@ -169,11 +159,7 @@ impl SeriesTable {
     pub(crate) fn records(&self, at_most: Named) -> Vec<SeriesRecord> {
         let record = |(id, entry): (u32, &Option<Entry>)| {
             let entry = entry.as_ref().filter(|e| e.named <= at_most)?;
-            Some(SeriesRecord {
-                id: SeriesId(id),
-                first: entry.first?,
-                key: entry.key.clone(),
-            })
+            Some(SeriesRecord { id: SeriesId(id), first: entry.first?, key: entry.key.clone() })
         };
         (0..).zip(&self.entries).filter_map(record).collect()
     }
@@ -194,11 +180,7 @@ impl SeriesTable {
         let range = self.ids.range::<str, _>((lower, Bound::Unbounded));
         range.filter_map(|(key, id)| {
             let first = self.first(*id)?;
-            Some(SeriesRecord {
-                id: *id,
-                first,
-                key: key.clone(),
-            })
+            Some(SeriesRecord { id: *id, first, key: key.clone() })
         })
     }
 
@@ -242,19 +224,13 @@ pub(crate) fn decode_records(bytes: &[u8]) -> Result<Vec<SeriesRecord>, DecodeEr
     let mut id = 0_u32;
     for _ in 0..count {
         let step = reader.varint32("a series' number")?;
-        id = id
-            .checked_add(step)
-            .ok_or(DecodeError::Invalid("a series' number"))?;
+        id = id.checked_add(step).ok_or(DecodeError::Invalid("a series' number"))?;
         let first = Timestamp(reader.signed("a series' first sample")?);
         let key = reader.text("a series' key")?;
         if id > MAX_ID || key.matches('\0').count() != 3 {
             return Err(DecodeError::Invalid("a series' key"));
         }
-        records.push(SeriesRecord {
-            id: SeriesId(id),
-            first,
-            key: key.into(),
-        });
+        records.push(SeriesRecord { id: SeriesId(id), first, key: key.into() });
     }
     reader.end("the end of the series")?;
     Ok(records)
@@ -280,13 +256,7 @@ mod tests {
 
     #[test]
     fn the_order_of_packed_keys_is_the_order_of_keys() {
-        let keys = [
-            key("a", "z"),
-            key("a-b", "a"),
-            key("a.b", "a"),
-            key("ab", "a"),
-            key("", ""),
-        ];
+        let keys = [key("a", "z"), key("a-b", "a"), key("a.b", "a"), key("ab", "a"), key("", "")];
         for a in &keys {
             for b in &keys {
                 assert_eq!(pack(a).cmp(&pack(b)), a.cmp(b), "{a} {b}");

@@ -70,16 +70,10 @@ mod tests {
 
     #[test]
     fn arithmetic_saturates_at_both_ends() {
-        assert_eq!(
-            Timestamp(i64::MAX) + Duration::from_secs(1),
-            Timestamp(i64::MAX)
-        );
+        assert_eq!(Timestamp(i64::MAX) + Duration::from_secs(1), Timestamp(i64::MAX));
         assert_eq!(Timestamp(i64::MIN) - Duration::MAX, Timestamp(i64::MIN));
         assert_eq!(Timestamp(5).since(Timestamp(9)), Duration::ZERO);
-        assert_eq!(
-            Timestamp(i64::MAX).since(Timestamp(i64::MIN)),
-            Duration::from_millis(u64::MAX)
-        );
+        assert_eq!(Timestamp(i64::MAX).since(Timestamp(i64::MIN)), Duration::from_millis(u64::MAX));
     }
 
     #[test]

@@ -19,12 +19,7 @@ pub(crate) struct Witness {
 impl Witness {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let mut options = File::options();
-        let file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
+        let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
         let name = path.display().to_string();
         Ok(Self { file, name })
     }

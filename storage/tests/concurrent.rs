@@ -20,8 +20,7 @@ fn readers_see_every_acknowledged_sample_once_while_slots_are_sealed_and_rolled_
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), START);
     tick(&store, 3, START, 1.0);
-    let (acknowledged, begun, done) =
-        (AtomicU64::new(1), AtomicU64::new(1), AtomicBool::new(false));
+    let (acknowledged, begun, done) = (AtomicU64::new(1), AtomicU64::new(1), AtomicBool::new(false));
     let end = START + hours(30);
     thread::scope(|scope| {
         for series in 0..3 {
@@ -31,10 +30,7 @@ fn readers_see_every_acknowledged_sample_once_while_slots_are_sealed_and_rolled_
                     let before = acknowledged.load(Ordering::SeqCst);
                     let found = count(store, series, hours(48), end);
                     let after = begun.load(Ordering::SeqCst);
-                    assert!(
-                        (before..=after).contains(&found),
-                        "{found} not in {before}..={after}"
-                    );
+                    assert!((before..=after).contains(&found), "{found} not in {before}..={after}");
                 }
             });
         }
@@ -47,8 +43,5 @@ fn readers_see_every_acknowledged_sample_once_while_slots_are_sealed_and_rolled_
         }
         done.store(true, Ordering::SeqCst);
     });
-    assert!(
-        store.status(end).sealed_slots.len() == 2,
-        "hours were rolled up meanwhile"
-    );
+    assert!(store.status(end).sealed_slots.len() == 2, "hours were rolled up meanwhile");
 }

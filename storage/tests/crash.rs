@@ -73,11 +73,7 @@ fn a_killed_process_loses_no_acknowledged_tick() {
         for series in 0..3 {
             // The tick after the last acknowledged one may have become durable too.
             let found = count(&store, series, hours(24 * 20), now);
-            assert!(
-                found == last + 1 || found == last + 2,
-                "round {round}: {found} of {}",
-                last + 1
-            );
+            assert!(found == last + 1 || found == last + 2, "round {round}: {found} of {}", last + 1);
         }
         from = count(&store, 0, hours(24 * 20), now);
     }
@@ -118,10 +114,7 @@ fn a_sealed_file_that_the_manifest_does_not_know_is_adopted_and_counts_once() {
 
     let back = open(&crashed, minute(7));
     assert_eq!(back.status(minute(7)).problems, Vec::<String>::new());
-    assert_eq!(
-        back.status(minute(7)).sealed_slots[&SlotKind::FiveMinutes],
-        1
-    );
+    assert_eq!(back.status(minute(7)).sealed_slots[&SlotKind::FiveMinutes], 1);
     assert_eq!(count(&back, 299, hours(1), minute(7)), 8);
     drop(back);
     assert_eq!(count(&open(&crashed, minute(7)), 0, hours(1), minute(7)), 8);
@@ -142,20 +135,11 @@ fn a_damaged_file_that_the_manifest_does_not_know_yields_to_the_frames() {
 
     let back = open(&crashed, minute(7));
     assert_eq!(back.status(minute(7)).problems.len(), 1);
-    assert!(
-        crashed
-            .join("quarantine")
-            .join(path.file_name().unwrap())
-            .exists()
-    );
+    assert!(crashed.join("quarantine").join(path.file_name().unwrap()).exists());
     for series in 0..300 {
         assert_eq!(count(&back, series, hours(1), minute(7)), 8);
     }
-    assert_eq!(
-        back.maintain(minute(7)).unwrap().sealed,
-        1,
-        "the frames are sealed again"
-    );
+    assert_eq!(back.maintain(minute(7)).unwrap().sealed, 1, "the frames are sealed again");
     assert_eq!(count(&back, 299, hours(1), minute(7)), 8);
 }
 
@@ -181,14 +165,7 @@ fn leftovers_of_unfinished_files_are_removed() {
     let store = open(dir.path(), minute(7));
     assert_eq!(store.status(minute(7)).problems, Vec::<String>::new());
     maintain_all(&store, minute(200));
-    assert!(
-        fs::read_dir(dir.path().join("slots")).unwrap().all(|e| e
-            .unwrap()
-            .path()
-            .extension()
-            .unwrap()
-            == "slot")
-    );
+    assert!(fs::read_dir(dir.path().join("slots")).unwrap().all(|e| e.unwrap().path().extension().unwrap() == "slot"));
 }
 
 /// Three hours of ticks; the first hour is rolled up only when `maintain` is called again.
@@ -215,12 +192,7 @@ fn a_roll_up_interrupted_anywhere_counts_every_sample_once() {
 
     for dir in [&before_manifest, &before_unlink] {
         let back = open(dir, now);
-        assert_eq!(
-            back.status(now).problems,
-            Vec::<String>::new(),
-            "{}",
-            dir.display()
-        );
+        assert_eq!(back.status(now).problems, Vec::<String>::new(), "{}", dir.display());
         assert_eq!(back.status(now).sealed_slots[&SlotKind::Hour], 1);
         assert_eq!(count(&back, 1, hours(24), now), 180);
         assert_eq!(slot_files(dir, "5m").len(), slot_files(&a, "5m").len());
@@ -232,12 +204,9 @@ fn a_swap_of_the_sled_part_interrupted_anywhere_is_completed() {
     let root = tempfile::tempdir().unwrap();
     let original = root.path().join("a");
     drop(before_seal(&original));
-    for (n, sled, old, new) in [
-        (0, false, true, true),
-        (1, false, true, false),
-        (2, true, true, false),
-        (3, true, false, true),
-    ] {
+    for (n, sled, old, new) in
+        [(0, false, true, true), (1, false, true, false), (2, true, true, false), (3, true, false, true)]
+    {
         let dir = root.path().join(n.to_string());
         copy_dir(&original, &dir);
         if old {
@@ -252,11 +221,7 @@ fn a_swap_of_the_sled_part_interrupted_anywhere_is_completed() {
             fs::remove_dir_all(dir.join("sled")).unwrap();
         }
         let back = open(&dir, minute(7));
-        assert_eq!(
-            back.status(minute(7)).problems,
-            Vec::<String>::new(),
-            "case {n}"
-        );
+        assert_eq!(back.status(minute(7)).problems, Vec::<String>::new(), "case {n}");
         assert_eq!(count(&back, 7, hours(1), minute(7)), 8, "case {n}");
         assert!(!dir.join("sled.old").exists() && !dir.join("sled.new").exists());
     }
@@ -267,9 +232,8 @@ fn duplicates_are_recognised_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let now = minute(1);
     let store = open(dir.path(), now);
-    let samples = |store: &Store| {
-        [(1, 0), (1, 5), (2, 0)].map(|(pod, age)| sample(store, 0, pod, now - secs(age), 1.0))
-    };
+    let samples =
+        |store: &Store| [(1, 0), (1, 5), (2, 0)].map(|(pod, age)| sample(store, 0, pod, now - secs(age), 1.0));
     assert_eq!(store.append(now, &samples(&store)).unwrap().accepted, 3);
     drop(store);
     let store = open(dir.path(), now);
@@ -282,13 +246,7 @@ fn duplicates_are_recognised_after_reopening() {
 fn a_second_opener_is_told_the_folder_and_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let _store = open(dir.path(), START);
-    let error =
-        Store::open(dir.path(), optipod_storage::StoreOptions::default(), START).unwrap_err();
+    let error = Store::open(dir.path(), optipod_storage::StoreOptions::default(), START).unwrap_err();
     assert!(matches!(error, OpenError::InUse { .. }));
-    assert!(
-        error
-            .to_string()
-            .contains(&dir.path().display().to_string())
-            && error.to_string().contains("stop")
-    );
+    assert!(error.to_string().contains(&dir.path().display().to_string()) && error.to_string().contains("stop"));
 }

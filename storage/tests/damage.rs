@@ -31,9 +31,7 @@ fn build(dir: &Path) -> Timestamp {
     let store = open(dir, minute(0));
     for n in 0..TICKS {
         let at = minute(n * EVERY);
-        let samples: Vec<_> = (0..SERIES)
-            .map(|s| sample(&store, s, 1, at, value(s)))
-            .collect();
+        let samples: Vec<_> = (0..SERIES).map(|s| sample(&store, s, 1, at, value(s))).collect();
         assert_eq!(store.append(at, &samples).unwrap().accepted, SERIES as u64);
         store.maintain(at).unwrap();
     }
@@ -51,10 +49,7 @@ fn check_answers(store: &Store, now: Timestamp) -> u64 {
         let found = usage.as_ref().map_or(0, |u| u.cpu.count());
         assert!(found <= TICKS, "series {series}: {found}");
         missing += TICKS - found;
-        for value_found in usage
-            .iter()
-            .flat_map(|u| [u.cpu.min(), u.cpu.quantile(0.5), u.cpu.max()])
-        {
+        for value_found in usage.iter().flat_map(|u| [u.cpu.min(), u.cpu.quantile(0.5), u.cpu.max()]) {
             let off = (value_found - value(series)).abs() / value(series);
             assert!(off < 1e-3, "series {series}: {value_found}");
         }
@@ -85,10 +80,7 @@ fn flip(path: &Path, rng: &mut SmallRng) {
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = fs::read_dir(dir)
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .collect();
+    let mut files: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
     files.retain(|path| path.is_file());
     files.sort();
     files
@@ -106,10 +98,7 @@ fn trials(times: u64, mut damage: impl FnMut(&Path, &mut SmallRng)) -> (u64, u64
         copy_dir(&original, &dir);
         damage(&dir, &mut rng);
         let (problems, missing) = survive(&dir, now);
-        assert!(
-            missing == 0 || !problems.is_empty(),
-            "trial {n}: {missing} samples vanished without a word"
-        );
+        assert!(missing == 0 || !problems.is_empty(), "trial {n}: {missing} samples vanished without a word");
         reported += u64::from(!problems.is_empty());
         lossy += u64::from(missing > 0);
         fs::remove_dir_all(&dir).unwrap();
@@ -154,11 +143,7 @@ fn a_lost_or_cut_sled_part_is_rebuilt_from_the_slot_files() {
         }
         kind += 1;
     });
-    assert_eq!(
-        (reported, lossy),
-        (4, 4),
-        "only the open slots are lost, and it is said"
-    );
+    assert_eq!((reported, lossy), (4, 4), "only the open slots are lost, and it is said");
 }
 
 #[test]
@@ -169,19 +154,10 @@ fn series_keep_their_names_and_new_ones_get_new_numbers_without_sled() {
     let store = open(dir.path(), now);
     assert_eq!(store.series(None, 1000).len(), SERIES);
     let fresh = store.intern(&key(SERIES + 1));
-    let sample = optipod_storage::Sample {
-        series: fresh,
-        pod: 1,
-        at: now,
-        cpu: 9.0,
-        memory: 9.0,
-    };
+    let sample = optipod_storage::Sample { series: fresh, pod: 1, at: now, cpu: 9.0, memory: 9.0 };
     assert_eq!(store.append(now, &[sample]).unwrap().accepted, 1);
     assert_eq!(count(&store, SERIES + 1, hours(24), now), 1);
-    assert!(
-        count(&store, SERIES - 1, hours(24), now) >= TICKS - 5,
-        "only the open slots are lost"
-    );
+    assert!(count(&store, SERIES - 1, hours(24), now) >= TICKS - 5, "only the open slots are lost");
     let problems = store.status(now).problems;
     assert!(problems.iter().any(|p| p.contains("lost")), "{problems:?}");
 }
@@ -221,10 +197,7 @@ fn a_slot_file_of_a_newer_format_is_refused_and_left_alone() {
     fs::write(&path, &bytes).unwrap();
 
     let error = Store::open(dir.path(), StoreOptions::default(), now).unwrap_err();
-    assert!(
-        matches!(error, OpenError::NewerFormat { found: 7, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, OpenError::NewerFormat { found: 7, .. }), "{error}");
     assert!(error.to_string().contains("newer OptiPod"));
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }

@@ -1,11 +1,7 @@
 //! The t-digest against exact quantiles of the same values, which are the only oracle here.
 #![allow(clippy::unwrap_used, missing_docs)]
 // Ranks are small, and what must be exact is compared exactly.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::float_cmp
-)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::float_cmp)]
 
 use optipod_storage::{Sketch, SketchError, TDigest, TDigestBuilder};
 use proptest::prelude::*;
@@ -33,10 +29,7 @@ fn sorted(values: &[f64]) -> Vec<f64> {
 fn exact_range(sorted: &[f64], q: f64, slack: f64) -> (f64, f64) {
     let n = sorted.len() as f64;
     let at = |rank: f64| sorted[(rank.clamp(0.0, n - 1.0)) as usize];
-    (
-        at((q * n - slack).floor() - 1.0),
-        at((q * n + slack).ceil()),
-    )
+    (at((q * n - slack).floor() - 1.0), at((q * n + slack).ceil()))
 }
 
 /// Relative to the nearest value.
@@ -45,8 +38,7 @@ fn distance_to_nearest(sorted: &[f64], value: f64) -> f64 {
     let near = [at.checked_sub(1), Some(at)];
     let near = near.iter().flatten().filter_map(|i| sorted.get(*i));
     // Below a millionth of a core there is no gap.
-    near.map(|v| ((v - value).abs() - 1e-6).max(0.0) / v.max(1e-12))
-        .fold(f64::INFINITY, f64::min)
+    near.map(|v| ((v - value).abs() - 1e-6).max(0.0) / v.max(1e-12)).fold(f64::INFINITY, f64::min)
 }
 
 fn build(values: &[f64], compression: f64) -> TDigest {
@@ -63,9 +55,7 @@ fn through_slots(values: &[f64], slots: usize) -> TDigest {
         .chunks(values.len().div_ceil(slots))
         .map(|chunk| {
             let mut bytes = Vec::new();
-            TDigest::from_values(&mut chunk.to_vec(), 50.0)
-                .unwrap()
-                .encode(&mut bytes);
+            TDigest::from_values(&mut chunk.to_vec(), 50.0).unwrap().encode(&mut bytes);
             TDigest::decode(&bytes).unwrap()
         })
         .collect();
@@ -74,22 +64,14 @@ fn through_slots(values: &[f64], slots: usize) -> TDigest {
 
 fn shapes(n: usize, seed: u64) -> Vec<(&'static str, Vec<f64>)> {
     let mut rng = SmallRng::seed_from_u64(seed);
-    let mut make = |f: &dyn Fn(&mut SmallRng, usize) -> f64| -> Vec<f64> {
-        (0..n).map(|i| f(&mut rng, i)).collect()
-    };
+    let mut make = |f: &dyn Fn(&mut SmallRng, usize) -> f64| -> Vec<f64> { (0..n).map(|i| f(&mut rng, i)).collect() };
     vec![
         ("uniform", make(&|r, _| uniform(r))),
         ("lognormal", make(&|r, _| normal(r).exp())),
         ("pareto", make(&|r, _| (1.0 - uniform(r)).powf(-1.0 / 1.5))),
-        (
-            "bimodal",
-            make(&|r, i| if i % 3 == 0 { 8.0 } else { 1.0 } * (0.1 * normal(r)).exp()),
-        ),
+        ("bimodal", make(&|r, i| if i % 3 == 0 { 8.0 } else { 1.0 } * (0.1 * normal(r)).exp())),
         ("constant", make(&|_, _| 0.25)),
-        (
-            "two-valued",
-            make(&|_, i| if i % 10 == 0 { 2.0 } else { 0.1 }),
-        ),
+        ("two-valued", make(&|_, i| if i % 10 == 0 { 2.0 } else { 0.1 })),
         ("ascending", make(&|_, i| 1.0 + i as f64)),
         ("descending", make(&|_, i| (n - i) as f64)),
     ]
@@ -106,10 +88,7 @@ fn quantiles_are_near_the_exact_ones_on_every_shape() {
                 let slack = 5760.0 * (0.04 * q * (1.0 - q)).max(0.001);
                 let (low, high) = exact_range(&exact, q, slack);
                 let got = digest.quantile(q);
-                assert!(
-                    got >= low * 0.996 && got <= high * 1.004,
-                    "{name} q={q}: {got} is not in [{low}, {high}]"
-                );
+                assert!(got >= low * 0.996 && got <= high * 1.004, "{name} q={q}: {got} is not in [{low}, {high}]");
             }
         }
     }
@@ -131,31 +110,18 @@ fn constants_and_two_values_are_answered_exactly() {
 }
 
 /// Idle with bursts, the share of bursts swept around each quantile.
-fn burst_sweep(
-    mut burst: impl FnMut(&mut SmallRng) -> f64,
-    mut check: impl FnMut(&[f64], f64, f64),
-) {
+fn burst_sweep(mut burst: impl FnMut(&mut SmallRng) -> f64, mut check: impl FnMut(&[f64], f64, f64)) {
     let mut rng = SmallRng::seed_from_u64(11);
     for q in [0.5, 0.9, 0.99] {
         for step in 0..120 {
             let share = (1.0 - q) * (0.5 + f64::from(step) / 120.0);
             let n = 24 * 240;
-            let values: Vec<f64> = (0..n)
-                .map(|_| {
-                    if uniform(&mut rng) < share {
-                        burst(&mut rng)
-                    } else {
-                        0.002
-                    }
-                })
-                .collect();
+            let values: Vec<f64> =
+                (0..n).map(|_| if uniform(&mut rng) < share { burst(&mut rng) } else { 0.002 }).collect();
             let exact = sorted(&values);
             let hour = &values[..240];
             for (values, digest) in [
-                (
-                    sorted(hour),
-                    TDigest::from_values(&mut hour.to_vec(), 50.0).unwrap(),
-                ),
+                (sorted(hour), TDigest::from_values(&mut hour.to_vec(), 50.0).unwrap()),
                 (exact, through_slots(&values, 24)),
             ] {
                 check(&values, q, digest.quantile(q));
@@ -171,10 +137,7 @@ fn no_value_is_invented_on_the_burst_sweep() {
         |_| 1.0,
         |_, q, got| {
             answers += 1;
-            assert!(
-                (got - 0.002).abs() < 2e-6 || (got - 1.0).abs() < 1e-3,
-                "q={q}: {got}"
-            );
+            assert!((got - 0.002).abs() < 2e-6 || (got - 1.0).abs() < 1e-3, "q={q}: {got}");
         },
     );
     assert_eq!(answers, 3 * 120 * 2);
@@ -196,10 +159,7 @@ fn what_is_not_a_usage_is_refused_and_changes_nothing() {
     let mut builder = TDigestBuilder::default();
     builder.insert(1.0).unwrap();
     for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.1, 1e38] {
-        assert!(
-            matches!(builder.insert(bad), Err(SketchError::InvalidValue(_))),
-            "{bad}"
-        );
+        assert!(matches!(builder.insert(bad), Err(SketchError::InvalidValue(_))), "{bad}");
         assert!(TDigest::from_values(&mut [1.0, bad], 50.0).is_err());
     }
     assert_eq!(builder.build().unwrap().count(), 1);
@@ -211,11 +171,7 @@ fn what_is_not_a_usage_is_refused_and_changes_nothing() {
 fn centroids_are_capped_however_many_gaps_there_are() {
     let mut values: Vec<f64> = (0..600).map(|i| 1e-6 * 1.15_f64.powi(i % 500)).collect();
     let digest = TDigest::from_values(&mut values, 50.0).unwrap();
-    assert!(
-        digest.centroid_count() <= 384,
-        "{}",
-        digest.centroid_count()
-    );
+    assert!(digest.centroid_count() <= 384, "{}", digest.centroid_count());
     assert_eq!(digest.count(), 600);
 }
 
@@ -225,19 +181,11 @@ fn an_hour_of_four_samples_a_minute_is_small() {
     let digest = TDigest::from_values(&mut values.clone(), 50.0).unwrap();
     let mut bytes = Vec::new();
     digest.encode(&mut bytes);
-    assert!(
-        bytes.len() <= 130,
-        "{} bytes, {} centroids",
-        bytes.len(),
-        digest.centroid_count()
-    );
+    assert!(bytes.len() <= 130, "{} bytes, {} centroids", bytes.len(), digest.centroid_count());
 }
 
 fn usage_values(max: usize) -> impl Strategy<Value = Vec<f64>> {
-    prop::collection::vec(
-        prop_oneof![Just(0.0), Just(0.25), 1e-7..1e-5, 0.0..4.0, 1e6..1e11],
-        1..max,
-    )
+    prop::collection::vec(prop_oneof![Just(0.0), Just(0.25), 1e-7..1e-5, 0.0..4.0, 1e6..1e11], 1..max)
 }
 
 proptest! {

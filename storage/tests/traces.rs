@@ -29,10 +29,7 @@ fn columns(path: &Path) -> Option<[BTreeMap<String, Vec<f64>>; 2]> {
         let fields: Vec<&str> = line.split(',').collect();
         for (column, field) in columns.iter_mut().zip(fields.get(2..)?) {
             if let Ok(value) = field.parse::<f64>() {
-                column
-                    .entry(fields[0].to_owned())
-                    .or_default()
-                    .push(value.max(0.0));
+                column.entry(fields[0].to_owned()).or_default().push(value.max(0.0));
             }
         }
     }
@@ -41,9 +38,7 @@ fn columns(path: &Path) -> Option<[BTreeMap<String, Vec<f64>>; 2]> {
 
 fn stored(slot: &[f64]) -> TDigest {
     let mut bytes = Vec::new();
-    TDigest::from_values(&mut slot.to_vec(), 50.0)
-        .unwrap()
-        .encode(&mut bytes);
+    TDigest::from_values(&mut slot.to_vec(), 50.0).unwrap().encode(&mut bytes);
     TDigest::decode(&bytes).unwrap()
 }
 
@@ -69,10 +64,7 @@ fn errors(window: &[f64]) -> Vec<f64> {
 fn quantiles_of_real_windows_are_within_the_bar() {
     let folder = folder();
     let Ok(entries) = std::fs::read_dir(&folder) else {
-        println!(
-            "skipped: no traces in {} (set OPTIPOD_TRACES)",
-            folder.display()
-        );
+        println!("skipped: no traces in {} (set OPTIPOD_TRACES)", folder.display());
         return;
     };
     let mut all = Vec::new();
@@ -90,35 +82,19 @@ fn quantiles_of_real_windows_are_within_the_bar() {
                 .filter(|window| window.len() >= 2 * SLOT)
                 .collect();
             let step = (windows.len() / WINDOWS).max(1);
-            let found: Vec<f64> = windows
-                .iter()
-                .step_by(step)
-                .flat_map(|w| errors(w))
-                .collect();
+            let found: Vec<f64> = windows.iter().step_by(step).flat_map(|w| errors(w)).collect();
             if !found.is_empty() {
                 let mean = found.iter().sum::<f64>() / found.len() as f64;
-                println!(
-                    "{} {resource}: mean {:.2} % of {}",
-                    path.display(),
-                    mean * 100.0,
-                    found.len()
-                );
+                println!("{} {resource}: mean {:.2} % of {}", path.display(), mean * 100.0, found.len());
                 all.extend(found);
             }
         }
     }
     if all.is_empty() {
-        println!(
-            "skipped: nothing could be read from {} (is gzip there?)",
-            folder.display()
-        );
+        println!("skipped: nothing could be read from {} (is gzip there?)", folder.display());
         return;
     }
     let mean = all.iter().sum::<f64>() / all.len() as f64;
-    println!(
-        "mean error {:.3} % of {} ({SLOTS} slots at most)",
-        mean * 100.0,
-        all.len()
-    );
+    println!("mean error {:.3} % of {} ({SLOTS} slots at most)", mean * 100.0, all.len());
     assert!(mean <= 0.008, "mean error {mean}");
 }

@@ -70,10 +70,7 @@ impl Deny {
             && fits(&self.verb, asked.verb)
             && self.group.as_ref().is_none_or(|group| group == asked.group)
             && fits(&self.resource, asked.resource)
-            && self
-                .subresource
-                .as_ref()
-                .is_none_or(|s| s == asked.subresource)
+            && self.subresource.as_ref().is_none_or(|s| s == asked.subresource)
             && fits(&self.namespace, asked.namespace)
             && !self.except_namespaces.iter().any(|n| n == asked.namespace)
     }
@@ -120,25 +117,13 @@ impl Access {
             "User \"{user}\" cannot {} resource \"{resource}\" in API group \"{}\" {place}",
             asked.verb, asked.group
         );
-        Err(StatusError::forbidden(
-            &anonymous_kind(asked),
-            asked.name,
-            &why,
-        ))
+        Err(StatusError::forbidden(&anonymous_kind(asked), asked.name, &why))
     }
 
     /// Answers a SelfSubjectAccessReview.
     pub(crate) fn review(&self, user: &str, mut body: Value) -> Value {
-        let attribute =
-            |name: &str| str_at(&body, &format!("/spec/resourceAttributes/{name}")).to_owned();
-        let names = [
-            "verb",
-            "group",
-            "resource",
-            "subresource",
-            "namespace",
-            "name",
-        ];
+        let attribute = |name: &str| str_at(&body, &format!("/spec/resourceAttributes/{name}")).to_owned();
+        let names = ["verb", "group", "resource", "subresource", "namespace", "name"];
         let [verb, group, resource, subresource, namespace, name] = names.map(attribute);
         let asked = Asked {
             verb: &verb,
@@ -149,32 +134,15 @@ impl Access {
             name: &name,
         };
         let allowed = self.allows(user, &asked);
-        let reason = if allowed {
-            "RBAC: allowed by ClusterRoleBinding \"sim\""
-        } else {
-            ""
-        };
-        crate::json::set(
-            &mut body,
-            &["status"],
-            json!({"allowed": allowed, "reason": reason}),
-        );
+        let reason = if allowed { "RBAC: allowed by ClusterRoleBinding \"sim\"" } else { "" };
+        crate::json::set(&mut body, &["status"], json!({"allowed": allowed, "reason": reason}));
         body
     }
 
     /// Answers a SelfSubjectRulesReview: one rule for each resource, with the verbs left.
     pub(crate) fn rules(&self, user: &str, registry: &Registry, mut body: Value) -> Value {
         let namespace = str_at(&body, "/spec/namespace").to_owned();
-        let verbs = [
-            "create",
-            "delete",
-            "deletecollection",
-            "get",
-            "list",
-            "patch",
-            "update",
-            "watch",
-        ];
+        let verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
         let mut rules = Vec::new();
         for kind in registry.iter() {
             for subresource in subresources(kind) {

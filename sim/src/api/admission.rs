@@ -22,10 +22,7 @@ pub(crate) fn apply_limit_ranges(store: &Store, pod: &mut Value) {
     for container in list_at_mut(pod, "/spec/containers").into_iter().flatten() {
         let name = str_at(container, "/name").to_owned();
         for limit in &ranges {
-            for (part, which, word) in [
-                ("defaultRequest", "requests", "request"),
-                ("default", "limits", "limit"),
-            ] {
+            for (part, which, word) in [("defaultRequest", "requests", "request"), ("default", "limits", "limit")] {
                 let added = add_defaults(container, limit, part, which);
                 if !added.is_empty() {
                     notes.push(format!("{} {word} for container {name}", added.join(", ")));
@@ -35,11 +32,7 @@ pub(crate) fn apply_limit_ranges(store: &Store, pod: &mut Value) {
     }
     if !notes.is_empty() {
         let note = format!("LimitRanger plugin set: {}", notes.join("; "));
-        set(
-            pod,
-            &["metadata", "annotations", "kubernetes.io/limit-ranger"],
-            note,
-        );
+        set(pod, &["metadata", "annotations", "kubernetes.io/limit-ranger"], note);
     }
 }
 
@@ -47,10 +40,7 @@ fn add_defaults(container: &mut Value, limit: &Value, part: &str, which: &str) -
     let mut added = Vec::new();
     for (name, value) in map_at(limit, &format!("/{part}")).into_iter().flatten() {
         let path = ["resources", which, name.as_str()];
-        if container
-            .at(&format!("/resources/{which}/{name}"))
-            .is_none()
-        {
+        if container.at(&format!("/resources/{which}/{name}")).is_none() {
             set_default(container, &path, value.clone());
             added.push(name.clone());
         }
@@ -67,11 +57,7 @@ fn container_limits(store: &Store, namespace: &str) -> Vec<Value> {
 }
 
 /// Refuses a pod outside a LimitRange.
-pub(crate) fn check_limit_ranges(
-    store: &Store,
-    kind: &Kind,
-    pod: &Value,
-) -> Result<(), StatusError> {
+pub(crate) fn check_limit_ranges(store: &Store, kind: &Kind, pod: &Value) -> Result<(), StatusError> {
     let namespace = str_at(pod, "/metadata/namespace");
     let mut errors = Vec::new();
     for limit in container_limits(store, namespace) {
@@ -82,18 +68,10 @@ pub(crate) fn check_limit_ranges(
     }
     match errors.as_slice() {
         [] => Ok(()),
-        [one] => Err(StatusError::forbidden(
-            kind,
-            str_at(pod, "/metadata/name"),
-            one,
-        )),
+        [one] => Err(StatusError::forbidden(kind, str_at(pod, "/metadata/name"), one)),
         many => {
             let all = format!("[{}]", many.join(", "));
-            Err(StatusError::forbidden(
-                kind,
-                str_at(pod, "/metadata/name"),
-                &all,
-            ))
+            Err(StatusError::forbidden(kind, str_at(pod, "/metadata/name"), &all))
         }
     }
 }
@@ -101,11 +79,7 @@ pub(crate) fn check_limit_ranges(
 fn check_bound(limit: &Value, bound: &str, container: &Value, errors: &mut Vec<String>) {
     let is_min = bound == "min";
     let outside = |have: Quantity, wanted: Quantity| {
-        if is_min {
-            have.nanos() < wanted.nanos()
-        } else {
-            have.nanos() > wanted.nanos()
-        }
+        if is_min { have.nanos() < wanted.nanos() } else { have.nanos() > wanted.nanos() }
     };
     for (name, value) in map_at(limit, &format!("/{bound}")).into_iter().flatten() {
         let Some(wanted) = Quantity::from_json(value) else {
@@ -113,20 +87,9 @@ fn check_bound(limit: &Value, bound: &str, container: &Value, errors: &mut Vec<S
         };
         let request = pods::resource(container, "requests", name);
         let max = pods::resource(container, "limits", name);
-        let rule = format!(
-            "{bound}imum {name} usage per Container is {}",
-            wanted.canonical()
-        );
-        let (must, must_word) = if is_min {
-            (request, "request")
-        } else {
-            (max, "limit")
-        };
-        let (may, may_word) = if is_min {
-            (max, "limit")
-        } else {
-            (request, "request")
-        };
+        let rule = format!("{bound}imum {name} usage per Container is {}", wanted.canonical());
+        let (must, must_word) = if is_min { (request, "request") } else { (max, "limit") };
+        let (may, may_word) = if is_min { (max, "limit") } else { (request, "request") };
         match must {
             None => errors.push(format!("{rule}.  No {must_word} is specified")),
             Some(have) if outside(have, wanted) => {
@@ -144,10 +107,8 @@ fn check_bound(limit: &Value, bound: &str, container: &Value, errors: &mut Vec<S
 /// What a pod counts for in quotas, by resource name.
 fn quota_usage(pod: &Value) -> BTreeMap<String, Quantity> {
     let spec = pod.get("spec").unwrap_or(&Value::Null);
-    let mut usage = BTreeMap::from([
-        ("pods".to_owned(), Quantity::whole(1)),
-        ("count/pods".to_owned(), Quantity::whole(1)),
-    ]);
+    let mut usage =
+        BTreeMap::from([("pods".to_owned(), Quantity::whole(1)), ("count/pods".to_owned(), Quantity::whole(1))]);
     for name in RESIZABLE {
         let request = pods::total(spec, "requests", name);
         usage.insert(name.to_owned(), request);
@@ -160,14 +121,10 @@ fn quota_usage(pod: &Value) -> BTreeMap<String, Quantity> {
 /// What all living pods of the namespace count for.
 fn namespace_usage(store: &Store, namespace: &str) -> BTreeMap<String, Quantity> {
     let mut total: BTreeMap<String, Quantity> = BTreeMap::new();
-    let living = store
-        .list_named("pods", Some(namespace))
-        .filter(|(_, pod)| !pods::is_terminal(pod));
+    let living = store.list_named("pods", Some(namespace)).filter(|(_, pod)| !pods::is_terminal(pod));
     for (_, pod) in living {
         for (name, quantity) in quota_usage(pod) {
-            let sum = total
-                .get(&name)
-                .map_or(quantity, |have| have.plus(quantity));
+            let sum = total.get(&name).map_or(quantity, |have| have.plus(quantity));
             total.insert(name, sum);
         }
     }
@@ -175,21 +132,13 @@ fn namespace_usage(store: &Store, namespace: &str) -> BTreeMap<String, Quantity>
 }
 
 /// Refuses what would exceed a quota; `old` is there for a resize.
-pub(crate) fn check_quotas(
-    store: &Store,
-    kind: &Kind,
-    old: Option<&Value>,
-    pod: &Value,
-) -> Result<(), StatusError> {
+pub(crate) fn check_quotas(store: &Store, kind: &Kind, old: Option<&Value>, pod: &Value) -> Result<(), StatusError> {
     let namespace = str_at(pod, "/metadata/namespace");
     let refuse = |why: &str| StatusError::forbidden(kind, str_at(pod, "/metadata/name"), why);
     for (key, quota) in store.list_named("resourcequotas", Some(namespace)) {
         let hard = map_at(quota, "/spec/hard").cloned().unwrap_or_default();
         if let Some(missing) = unset_resources(&hard, pod) {
-            return Err(refuse(&format!(
-                "failed quota: {}: must specify {missing}",
-                key.name
-            )));
+            return Err(refuse(&format!("failed quota: {}: must specify {missing}", key.name)));
         }
         let used = namespace_usage(store, namespace);
         let before = old.map(quota_usage).unwrap_or_default();
@@ -216,10 +165,8 @@ fn unset_resources(hard: &serde_json::Map<String, Value>, pod: &Value) -> Option
             }
         }
     }
-    let parts: Vec<String> = missing
-        .into_iter()
-        .map(|(resource, names)| format!("{resource} for: {}", names.join(",")))
-        .collect();
+    let parts: Vec<String> =
+        missing.into_iter().map(|(resource, names)| format!("{resource} for: {}", names.join(","))).collect();
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
@@ -244,12 +191,7 @@ fn exceeded(
         }
     }
     (!requested.is_empty()).then(|| {
-        format!(
-            "requested: {}, used: {}, limited: {}",
-            requested.join(","),
-            using.join(","),
-            limited.join(",")
-        )
+        format!("requested: {}, used: {}, limited: {}", requested.join(","), using.join(","), limited.join(","))
     })
 }
 
@@ -286,11 +228,7 @@ pub(crate) fn check_node(store: &Store, kind: &Kind, pod: &Value) -> Result<(), 
         None => Ok(()),
         Some(why) => {
             let mut error = StatusError::forbidden(kind, name, &why);
-            set(
-                &mut error.details,
-                &["causes"],
-                json!([{"reason": "NodeCapacity"}]),
-            );
+            set(&mut error.details, &["causes"], json!([{"reason": "NodeCapacity"}]));
             Err(error)
         }
     }
@@ -299,29 +237,18 @@ pub(crate) fn check_node(store: &Store, kind: &Kind, pod: &Value) -> Result<(), 
 fn beyond_allocatable(pod: &Value, node: &Value) -> Option<String> {
     let spec = pod.get("spec").unwrap_or(&Value::Null);
     let zero = Quantity::whole(0);
-    let allocatable = |name: &str| {
-        node.at(&format!("/status/allocatable/{name}"))
-            .and_then(Quantity::from_json)
-            .unwrap_or(zero)
-    };
+    let allocatable =
+        |name: &str| node.at(&format!("/status/allocatable/{name}")).and_then(Quantity::from_json).unwrap_or(zero);
     let mut parts = Vec::new();
     let (cpu, cpu_max) = (pods::total(spec, "requests", "cpu"), allocatable("cpu"));
     if cpu.nanos() > cpu_max.nanos() {
         let (a, b) = (cpu.millis(), cpu_max.millis());
         parts.push(format!("cpu, requested: {a}, allocatable: {b}"));
     }
-    let (memory, memory_max) = (
-        pods::total(spec, "requests", "memory"),
-        allocatable("memory"),
-    );
+    let (memory, memory_max) = (pods::total(spec, "requests", "memory"), allocatable("memory"));
     if memory.nanos() > memory_max.nanos() {
         let (a, b) = (memory.units(), memory_max.units());
         parts.push(format!("memory, requested: {a}, allocatable: {b}"));
     }
-    (!parts.is_empty()).then(|| {
-        format!(
-            "node didn't have enough allocatable resources: {}",
-            parts.join("; ")
-        )
-    })
+    (!parts.is_empty()).then(|| format!("node didn't have enough allocatable resources: {}", parts.join("; ")))
 }

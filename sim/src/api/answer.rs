@@ -34,31 +34,22 @@ pub(crate) fn injected(fault: &Fault) -> StatusError {
              changes to the latest version and try again",
         ),
         Fault::Expired => StatusError::expired("too old resource version: 1 (2)"),
-        Fault::Status(503) => StatusError::new(
-            503,
-            "ServiceUnavailable",
-            "the server is currently unable to handle the request",
-        ),
+        Fault::Status(503) => {
+            StatusError::new(503, "ServiceUnavailable", "the server is currently unable to handle the request")
+        }
         Fault::Status(401) => StatusError::new(401, "Unauthorized", "Unauthorized"),
-        Fault::Status(504) => StatusError::new(
-            504,
-            "Timeout",
-            "Timeout: request did not complete within the allotted timeout",
-        ),
-        Fault::Status(code) => StatusError::new(
-            *code,
-            "InternalError",
-            "Internal error occurred: etcdserver: leader changed",
-        ),
+        Fault::Status(504) => {
+            StatusError::new(504, "Timeout", "Timeout: request did not complete within the allotted timeout")
+        }
+        Fault::Status(code) => {
+            StatusError::new(*code, "InternalError", "Internal error occurred: etcdserver: leader changed")
+        }
         _ => StatusError::new(500, "InternalError", "Internal error occurred"),
     }
 }
 
 pub(crate) fn broken() -> std::io::Error {
-    std::io::Error::new(
-        std::io::ErrorKind::ConnectionReset,
-        "connection reset by peer",
-    )
+    std::io::Error::new(std::io::ErrorKind::ConnectionReset, "connection reset by peer")
 }
 
 pub(crate) fn render(answer: Result<Answer, StatusError>) -> Response<SimBody> {
@@ -77,30 +68,18 @@ pub(crate) fn refusal(error: &StatusError) -> Response<SimBody> {
     let body = error.to_json().to_string();
     let mut response = plain(error.code, "application/json", body.into());
     if let Some(seconds) = error.retry_after() {
-        response
-            .headers_mut()
-            .insert(http::header::RETRY_AFTER, http::HeaderValue::from(seconds));
+        response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from(seconds));
     }
     response
 }
 
 pub(crate) fn plain(code: u16, content_type: &'static str, body: Bytes) -> Response<SimBody> {
-    response(
-        code,
-        content_type,
-        Full::new(body)
-            .map_err(|never| match never {})
-            .boxed_unsync(),
-    )
+    response(code, content_type, Full::new(body).map_err(|never| match never {}).boxed_unsync())
 }
 
 pub(crate) fn response(code: u16, content_type: &'static str, body: SimBody) -> Response<SimBody> {
     let mut response = Response::new(body);
-    *response.status_mut() =
-        http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(
-        http::header::CONTENT_TYPE,
-        http::HeaderValue::from_static(content_type),
-    );
+    *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
     response
 }

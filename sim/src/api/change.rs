@@ -21,12 +21,7 @@ pub(crate) enum How {
     Apply,
 }
 
-pub(crate) fn manager(
-    kind: &Kind,
-    writer: &Writer,
-    operation: &'static str,
-    subresource: &str,
-) -> Option<Manager> {
+pub(crate) fn manager(kind: &Kind, writer: &Writer, operation: &'static str, subresource: &str) -> Option<Manager> {
     Some(Manager {
         name: writer.manager.clone().filter(|name| !name.is_empty())?,
         operation,
@@ -37,9 +32,7 @@ pub(crate) fn manager(
 
 pub(crate) fn check_type(kind: &Kind, object: &Value) -> Result<(), StatusError> {
     if !object.is_object() {
-        return Err(StatusError::bad_request(
-            "the object provided is unrecognized (must be of type object)",
-        ));
+        return Err(StatusError::bad_request("the object provided is unrecognized (must be of type object)"));
     }
     let (version, name) = (str_at(object, "/apiVersion"), str_at(object, "/kind"));
     if version == kind.api_version() && name == kind.kind {
@@ -61,12 +54,7 @@ pub(crate) fn name_mismatch(object: &Value, target: &Target) -> StatusError {
 }
 
 /// Computes the patched object.
-pub(crate) fn patched(
-    kind: &Kind,
-    old: &Value,
-    media: &str,
-    body: &Value,
-) -> Result<Value, StatusError> {
+pub(crate) fn patched(kind: &Kind, old: &Value, media: &str, body: &Value) -> Result<Value, StatusError> {
     let mut new = old.clone();
     match media {
         "application/merge-patch+json" => json_patch::merge(&mut new, body),
@@ -82,10 +70,7 @@ pub(crate) fn patched(
             })?;
         }
         _ => {
-            let mut accepted = vec![
-                "application/json-patch+json",
-                "application/merge-patch+json",
-            ];
+            let mut accepted = vec!["application/json-patch+json", "application/merge-patch+json"];
             if !kind.custom {
                 accepted.push("application/strategic-merge-patch+json");
             }
@@ -99,22 +84,15 @@ pub(crate) fn patched(
 /// The part of an applied configuration that its subresource takes.
 pub(crate) fn appliable(kind: &Kind, target: &Target, body: &Value) -> Result<Value, StatusError> {
     check_type(kind, body)?;
-    if body
-        .at("/metadata/managedFields")
-        .is_some_and(|fields| !fields.is_null())
-    {
-        return Err(StatusError::bad_request(
-            "metadata.managedFields must be nil",
-        ));
+    if body.at("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
+        return Err(StatusError::bad_request("metadata.managedFields must be nil"));
     }
     let mut config = body.clone();
     set(&mut config, &["metadata", "name"], target.name());
     match target.subresource() {
         "status" => {
             if let Some(map) = config.as_object_mut() {
-                map.retain(|key, _| {
-                    ["apiVersion", "kind", "metadata", "status"].contains(&key.as_str())
-                });
+                map.retain(|key, _| ["apiVersion", "kind", "metadata", "status"].contains(&key.as_str()));
             }
         }
         _ if kind.status => drop(crate::json::remove(&mut config, &["status"])),
@@ -125,12 +103,7 @@ pub(crate) fn appliable(kind: &Kind, target: &Target, body: &Value) -> Result<Va
 }
 
 /// Refuses another name, a stale version and (for PUT) another uid.
-pub(crate) fn check_identity(
-    target: &Target,
-    old: &Value,
-    new: &Value,
-    how: How,
-) -> Result<(), StatusError> {
+pub(crate) fn check_identity(target: &Target, old: &Value, new: &Value, how: How) -> Result<(), StatusError> {
     let kind = &target.kind;
     let version = |object| str_at(object, "/metadata/resourceVersion");
     if str_at(new, "/metadata/name") != target.name() {
@@ -141,21 +114,14 @@ pub(crate) fn check_identity(
     }
     let (uid, given) = (str_at(old, "/metadata/uid"), str_at(new, "/metadata/uid"));
     if how == How::Put && !given.is_empty() && given != uid {
-        let why =
-            format!("Precondition failed: UID in precondition: {given}, UID in object meta: {uid}");
+        let why = format!("Precondition failed: UID in precondition: {given}, UID in object meta: {uid}");
         return Err(StatusError::conflict(kind, target.name(), &why));
     }
     Ok(())
 }
 
 /// Keeps from `new` only what may change through this subresource.
-pub(crate) fn scoped(
-    kind: &Kind,
-    subresource: &str,
-    old: &Value,
-    mut new: Value,
-    how: How,
-) -> Value {
+pub(crate) fn scoped(kind: &Kind, subresource: &str, old: &Value, mut new: Value, how: How) -> Value {
     let mut out = match subresource {
         "status" => {
             let mut out = old.clone();
@@ -170,13 +136,7 @@ pub(crate) fn scoped(
             new.clone()
         }
     };
-    for field in [
-        "namespace",
-        "creationTimestamp",
-        "generation",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-    ] {
+    for field in ["namespace", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         carry(old, &mut out, &["metadata", field]);
     }
     if how == How::Apply {

@@ -12,23 +12,14 @@ use crate::json::{At as _, list_at, map_at, str_at};
 
 /// Reads the served version of a CRD manifest.
 pub(crate) fn kind_of(crd: &Value) -> Option<Kind> {
-    let version = list_at(crd, "/spec/versions")
-        .iter()
-        .find(|v| v.get("served") == Some(&Value::Bool(true)))?;
+    let version = list_at(crd, "/spec/versions").iter().find(|v| v.get("served") == Some(&Value::Bool(true)))?;
     let text = |pointer: &str| str_at(crd, pointer).to_owned();
     let names = |pointer: &str| -> Vec<String> {
-        list_at(crd, pointer)
-            .iter()
-            .filter_map(|name| name.as_str().map(str::to_owned))
-            .collect()
+        list_at(crd, pointer).iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
     };
     let selectable = list_at(version, "/selectableFields")
         .iter()
-        .map(|field| {
-            str_at(field, "/jsonPath")
-                .trim_start_matches('.')
-                .to_owned()
-        })
+        .map(|field| str_at(field, "/jsonPath").trim_start_matches('.').to_owned())
         .collect();
     Some(Kind {
         group: text("/spec/group"),
@@ -40,10 +31,7 @@ pub(crate) fn kind_of(crd: &Value) -> Option<Kind> {
         status: version.at("/subresources/status").is_some(),
         generation: true,
         short: names("/spec/names/shortNames"),
-        schema: version
-            .at("/schema/openAPIV3Schema")
-            .cloned()
-            .unwrap_or_default(),
+        schema: version.at("/schema/openAPIV3Schema").cloned().unwrap_or_default(),
         custom: true,
         selectable,
     })
@@ -63,8 +51,7 @@ pub(crate) fn default_and_prune(kind: &Kind, object: &mut Value) {
         }
     }
     let known = |key: &str| {
-        ["apiVersion", "kind", "metadata"].contains(&key)
-            || kind.schema.at(&format!("/properties/{key}")).is_some()
+        ["apiVersion", "kind", "metadata"].contains(&key) || kind.schema.at(&format!("/properties/{key}")).is_some()
     };
     if let Some(map) = object.as_object_mut() {
         map.retain(|key, _| known(key));
@@ -77,8 +64,7 @@ fn fill_and_prune(schema: &Value, value: &mut Value) {
             if let Some(properties) = map_at(schema, "/properties") {
                 fill_object(schema, properties, map);
             } else if let Some(items) = schema.get("additionalProperties") {
-                map.values_mut()
-                    .for_each(|item| fill_and_prune(items, item));
+                map.values_mut().for_each(|item| fill_and_prune(items, item));
             }
         }
         Value::Array(items) => {
@@ -112,11 +98,7 @@ fn fill_object(schema: &Value, properties: &Map<String, Value>, map: &mut Map<St
 
 /// Refuses what the schema refuses. A value that an update does not touch is left alone
 /// (ratcheting), down to the first list.
-pub(crate) fn validate(
-    kind: &Kind,
-    old: Option<&Value>,
-    object: &Value,
-) -> Result<(), StatusError> {
+pub(crate) fn validate(kind: &Kind, old: Option<&Value>, object: &Value) -> Result<(), StatusError> {
     if kind.schema.is_null() {
         return Ok(());
     }
@@ -124,24 +106,10 @@ pub(crate) fn validate(
     let mut schema = kind.schema.clone();
     crate::json::remove(&mut schema, &["properties", "metadata"]);
     check(&schema, old, object, "", &mut errors);
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(StatusError::invalid(
-            kind,
-            str_at(object, "/metadata/name"),
-            &errors,
-        ))
-    }
+    if errors.is_empty() { Ok(()) } else { Err(StatusError::invalid(kind, str_at(object, "/metadata/name"), &errors)) }
 }
 
-fn check(
-    schema: &Value,
-    old: Option<&Value>,
-    value: &Value,
-    at: &str,
-    errors: &mut Vec<FieldError>,
-) {
+fn check(schema: &Value, old: Option<&Value>, value: &Value, at: &str, errors: &mut Vec<FieldError>) {
     if old == Some(value) {
         return;
     }
@@ -214,48 +182,27 @@ fn check_scalar(schema: &Value, value: &Value, at: &str, errors: &mut Vec<FieldE
         }
         let length = text.chars().count() as f64;
         if bound("minLength").is_some_and(|least| length < least) {
-            let rule = format!(
-                "{at} in body should be at least {} chars long",
-                bound("minLength").unwrap_or(0.0)
-            );
+            let rule = format!("{at} in body should be at least {} chars long", bound("minLength").unwrap_or(0.0));
             errors.push(FieldError::invalid(at, value, &rule));
         }
         if bound("maxLength").is_some_and(|most| length > most) {
-            let rule = format!(
-                "may not be more than {} bytes",
-                bound("maxLength").unwrap_or(0.0)
-            );
+            let rule = format!("may not be more than {} bytes", bound("maxLength").unwrap_or(0.0));
             errors.push(FieldError::invalid(at, value, &rule));
         }
     }
 }
 
-fn check_object(
-    schema: &Value,
-    old: Option<&Value>,
-    map: &Map<String, Value>,
-    at: &str,
-    errors: &mut Vec<FieldError>,
-) {
+fn check_object(schema: &Value, old: Option<&Value>, map: &Map<String, Value>, at: &str, errors: &mut Vec<FieldError>) {
     let below = |name: &str| {
-        if at.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{at}.{name}")
-        }
+        if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") }
     };
-    for name in list_at(schema, "/required")
-        .iter()
-        .filter_map(Value::as_str)
-    {
+    for name in list_at(schema, "/required").iter().filter_map(Value::as_str) {
         if !map.contains_key(name) {
             errors.push(FieldError::required(below(name), ""));
         }
     }
     for (name, value) in map {
-        let known = schema
-            .get("properties")
-            .and_then(|properties| properties.get(name));
+        let known = schema.get("properties").and_then(|properties| properties.get(name));
         let field = known.or_else(|| schema.get("additionalProperties"));
         if let Some(field) = field.filter(|field| field.is_object()) {
             let before = old.and_then(|old| old.get(name));
@@ -295,17 +242,10 @@ fn check_array(schema: &Value, items: &[Value], at: &str, errors: &mut Vec<Field
 }
 
 fn duplicates(schema: &Value, items: &[Value], at: &str, errors: &mut Vec<FieldError>) {
-    let keys: Vec<&str> = list_at(schema, "/x-kubernetes-list-map-keys")
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
+    let keys: Vec<&str> = list_at(schema, "/x-kubernetes-list-map-keys").iter().filter_map(Value::as_str).collect();
     let identity = |item: &Value| match str_at(schema, "/x-kubernetes-list-type") {
         "set" => Some(item.clone()),
-        "map" => Some(
-            keys.iter()
-                .map(|k| item.get(*k).cloned().unwrap_or_default())
-                .collect(),
-        ),
+        "map" => Some(keys.iter().map(|k| item.get(*k).cloned().unwrap_or_default()).collect()),
         _ => None,
     };
     let mut seen = Vec::new();

@@ -18,16 +18,9 @@ use crate::json::{list_at, set, str_at};
 
 impl State {
     /// DELETE of one object; `body` holds the `DeleteOptions`.
-    pub(crate) fn delete(
-        &mut self,
-        target: &Target,
-        body: &Value,
-        writer: &Writer,
-    ) -> Result<Written, StatusError> {
+    pub(crate) fn delete(&mut self, target: &Target, body: &Value, writer: &Writer) -> Result<Written, StatusError> {
         let kind = Arc::clone(&target.kind);
-        let old = self
-            .lookup(target)
-            .ok_or_else(|| StatusError::not_found(&kind, target.name()))?;
+        let old = self.lookup(target).ok_or_else(|| StatusError::not_found(&kind, target.name()))?;
         check_preconditions(&kind, target.name(), &old, body)?;
         let dry_run = writer.dry_run || !list_at(body, "/dryRun").is_empty();
         let changed = !dry_run && self.delete_object(&kind, &old, body, &writer.now);
@@ -37,12 +30,7 @@ impl State {
         } else {
             self.lookup(target).unwrap_or_else(|| Arc::clone(&old))
         };
-        Ok(Written {
-            code: 200,
-            answer,
-            before: Some(old),
-            changed,
-        })
+        Ok(Written { code: 200, answer, before: Some(old), changed })
     }
 
     /// DELETE of a collection.
@@ -74,11 +62,7 @@ impl State {
         if waits {
             let mut object = Value::clone(old);
             set(&mut object, &["metadata", "deletionTimestamp"], now);
-            set(
-                &mut object,
-                &["metadata", "deletionGracePeriodSeconds"],
-                grace,
-            );
+            set(&mut object, &["metadata", "deletionGracePeriodSeconds"], grace);
             self.store.put(kind, object);
             return true;
         }
@@ -91,18 +75,9 @@ impl State {
     }
 
     fn empty_namespace(&mut self, namespace: &str) {
-        let kinds: Vec<Arc<Kind>> = self
-            .registry
-            .iter()
-            .filter(|k| k.namespaced)
-            .cloned()
-            .collect();
+        let kinds: Vec<Arc<Kind>> = self.registry.iter().filter(|k| k.namespaced).cloned().collect();
         for kind in kinds {
-            let keys: Vec<Key> = self
-                .store
-                .list(&kind, Some(namespace))
-                .map(|(key, _)| key.clone())
-                .collect();
+            let keys: Vec<Key> = self.store.list(&kind, Some(namespace)).map(|(key, _)| key.clone()).collect();
             for key in keys {
                 self.store.remove(&kind, &key);
             }
@@ -119,19 +94,12 @@ fn grace_seconds(kubelets: bool, kind: &Kind, pod: &Value, body: &Value) -> i64 
     crate::json::int_at(body, "/gracePeriodSeconds", default)
 }
 
-fn check_preconditions(
-    kind: &Kind,
-    name: &str,
-    old: &Value,
-    body: &Value,
-) -> Result<(), StatusError> {
+fn check_preconditions(kind: &Kind, name: &str, old: &Value, body: &Value) -> Result<(), StatusError> {
     for (field, word) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
         let wanted = str_at(body, &format!("/preconditions/{field}"));
         let have = str_at(old, &format!("/metadata/{field}"));
         if !wanted.is_empty() && wanted != have {
-            let why = format!(
-                "Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {have}"
-            );
+            let why = format!("Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {have}");
             return Err(StatusError::conflict(kind, name, &why));
         }
     }

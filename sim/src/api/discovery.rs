@@ -10,16 +10,7 @@ use super::kinds::Kind;
 use super::state::State;
 use super::status::StatusError;
 
-const VERBS: [&str; 8] = [
-    "create",
-    "delete",
-    "deletecollection",
-    "get",
-    "list",
-    "patch",
-    "update",
-    "watch",
-];
+const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 impl State {
     /// Answers a discovery path.
@@ -30,9 +21,7 @@ impl State {
             ["api"] => Ok(json!({"kind": "APIVersions", "versions": ["v1"],
                 "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": "sim:443"}]})),
             ["api", "v1"] => Ok(self.resources("", "v1")),
-            ["apis"] => {
-                Ok(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": self.groups()}))
-            }
+            ["apis"] => Ok(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": self.groups()})),
             ["apis", group] => self
                 .groups()
                 .into_iter()
@@ -44,27 +33,16 @@ impl State {
                 })
                 .ok_or_else(StatusError::no_such_path),
             ["apis", group, version] => {
-                let known = self
-                    .group_versions()
-                    .iter()
-                    .any(|(g, v)| g == group && v == version);
-                if known {
-                    Ok(self.resources(group, version))
-                } else {
-                    Err(StatusError::no_such_path())
-                }
+                let known = self.group_versions().iter().any(|(g, v)| g == group && v == version);
+                if known { Ok(self.resources(group, version)) } else { Err(StatusError::no_such_path()) }
             }
             _ => Err(StatusError::no_such_path()),
         }
     }
 
     fn group_versions(&self) -> Vec<(String, String)> {
-        let stored = self
-            .registry
-            .iter()
-            .map(|k| (k.group.clone(), k.version.clone()));
-        let mut all: Vec<(String, String)> =
-            stored.filter(|(group, _)| !group.is_empty()).collect();
+        let stored = self.registry.iter().map(|k| (k.group.clone(), k.version.clone()));
+        let mut all: Vec<(String, String)> = stored.filter(|(group, _)| !group.is_empty()).collect();
         all.push(("authorization.k8s.io".to_owned(), "v1".to_owned()));
         if self.metrics_served {
             all.push(("metrics.k8s.io".to_owned(), "v1beta1".to_owned()));
@@ -85,10 +63,7 @@ impl State {
     }
 
     fn resources(&self, group: &str, version: &str) -> Value {
-        let stored = self
-            .registry
-            .iter()
-            .filter(|k| k.group == group && k.version == version);
+        let stored = self.registry.iter().filter(|k| k.group == group && k.version == version);
         let mut resources: Vec<Value> = stored.flat_map(|kind| self.rows(kind)).collect();
         match group {
             "metrics.k8s.io" => resources.push(json!({"name": "pods", "singularName": "",
@@ -102,11 +77,7 @@ impl State {
             }
             _ => {}
         }
-        let group_version = if group.is_empty() {
-            version.to_owned()
-        } else {
-            format!("{group}/{version}")
-        };
+        let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
         json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version,
             "resources": resources})
     }

@@ -43,10 +43,7 @@ fn is_new_api(kind: &Kind) -> bool {
     kind.group == "events.k8s.io"
 }
 
-fn rename(
-    object: &mut Value,
-    from_to: fn((&'static str, &'static str)) -> (&'static str, &'static str),
-) {
+fn rename(object: &mut Value, from_to: fn((&'static str, &'static str)) -> (&'static str, &'static str)) {
     let Some(map) = object.as_object_mut() else {
         return;
     };

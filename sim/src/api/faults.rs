@@ -145,15 +145,9 @@ impl FaultRule {
     fn matches(&self, request: &Entry) -> bool {
         let fits = |wanted: &str, have: &str| wanted.is_empty() || wanted == have;
         fits(&self.verb, &request.verb)
-            && self
-                .group
-                .as_ref()
-                .is_none_or(|group| *group == request.group)
+            && self.group.as_ref().is_none_or(|group| *group == request.group)
             && fits(&self.resource, &request.resource)
-            && self
-                .subresource
-                .as_ref()
-                .is_none_or(|s| *s == request.subresource)
+            && self.subresource.as_ref().is_none_or(|s| *s == request.subresource)
             && fits(&self.namespace, &request.namespace)
             && fits(&self.name, &request.name)
             && fits(&self.user, &request.user)
@@ -184,23 +178,13 @@ pub(crate) struct Faults {
 
 impl Faults {
     pub(crate) fn new(seed: u64) -> Self {
-        Self {
-            rules: Vec::new(),
-            retired: Vec::new(),
-            next: 0,
-            rng: Rng::named(seed, "faults"),
-        }
+        Self { rules: Vec::new(), retired: Vec::new(), next: 0, rng: Rng::named(seed, "faults") }
     }
 
     pub(crate) fn add(&mut self, rule: FaultRule) -> FaultId {
         let id = FaultId(self.next);
         self.next += 1;
-        self.rules.push(Active {
-            id,
-            rule,
-            seen: 0,
-            struck: 0,
-        });
+        self.rules.push(Active { id, rule, seen: 0, struck: 0 });
         id
     }
 
@@ -215,37 +199,22 @@ impl Faults {
     fn retire(&mut self, gone: impl Fn(&Active) -> bool) {
         let (out, kept) = std::mem::take(&mut self.rules).into_iter().partition(gone);
         self.rules = kept;
-        self.retired
-            .extend(out.iter().map(|rule: &Active| (rule.id, rule.struck)));
+        self.retired.extend(out.iter().map(|rule: &Active| (rule.id, rule.struck)));
     }
 
     /// How often a rule has struck.
     pub(crate) fn struck(&self, id: FaultId) -> u64 {
-        let active = self
-            .rules
-            .iter()
-            .find(|rule| rule.id == id)
-            .map(|r| r.struck);
-        let retired = || {
-            self.retired
-                .iter()
-                .find(|(rule, _)| *rule == id)
-                .map(|(_, n)| *n)
-        };
+        let active = self.rules.iter().find(|rule| rule.id == id).map(|r| r.struck);
+        let retired = || self.retired.iter().find(|(rule, _)| *rule == id).map(|(_, n)| *n);
         active.or_else(retired).unwrap_or(0)
     }
 
     /// The faults that strike this request: all latencies, and the first of the others.
     pub(crate) fn strike(&mut self, request: &Entry) -> Vec<Fault> {
         let mut out: Vec<Fault> = Vec::new();
-        for active in self
-            .rules
-            .iter_mut()
-            .filter(|active| active.rule.matches(request))
-        {
+        for active in self.rules.iter_mut().filter(|active| active.rule.matches(request)) {
             active.seen += 1;
-            let due = active.seen > active.rule.skip
-                && active.rule.times.is_none_or(|times| active.struck < times);
+            let due = active.seen > active.rule.skip && active.rule.times.is_none_or(|times| active.struck < times);
             let certain = active.rule.probability >= 1.0;
             if !due || !(certain || self.rng.chance(active.rule.probability)) {
                 continue;
@@ -265,11 +234,7 @@ mod tests {
     use super::*;
 
     fn request(verb: &str, resource: &str) -> Entry {
-        Entry {
-            verb: verb.to_owned(),
-            resource: resource.to_owned(),
-            ..Entry::default()
-        }
+        Entry { verb: verb.to_owned(), resource: resource.to_owned(), ..Entry::default() }
     }
 
     #[test]
@@ -291,9 +256,7 @@ mod tests {
         let run = || {
             let mut faults = Faults::new(42);
             faults.add(FaultRule::new(Fault::Conflict).probability(0.3));
-            (0..50)
-                .map(|_| faults.strike(&request("patch", "pods")).len())
-                .collect::<Vec<_>>()
+            (0..50).map(|_| faults.strike(&request("patch", "pods")).len()).collect::<Vec<_>>()
         };
         assert_eq!(run(), run());
         assert!(run().contains(&1) && run().contains(&0));

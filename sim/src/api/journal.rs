@@ -81,11 +81,7 @@ pub(crate) struct Journal {
 impl Journal {
     /// A journal that keeps reads, and bodies and objects, only where asked to.
     pub(crate) fn new(reads: bool, objects: bool) -> Self {
-        Self {
-            reads,
-            objects,
-            ..Self::default()
-        }
+        Self { reads, objects, ..Self::default() }
     }
 
     pub(crate) fn record(&mut self, mut entry: Entry) {

@@ -40,11 +40,7 @@ pub struct Kind {
 impl Kind {
     /// `apps/v1`, or `v1` for core.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() {
-            self.version.clone()
-        } else {
-            format!("{}/{}", self.group, self.version)
-        }
+        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
     }
 
     /// `deployments.apps`, or `pods` for core.
@@ -54,11 +50,7 @@ impl Kind {
 
     /// The store's table: as [`Self::group_resource`], but one for the two APIs of events.
     pub(crate) fn table(&self) -> String {
-        if self.plural == "events" {
-            self.plural.clone()
-        } else {
-            self.group_resource()
-        }
+        if self.plural == "events" { self.plural.clone() } else { self.group_resource() }
     }
 
     /// `Deployment.apps`, or `Pod` for core.
@@ -103,22 +95,11 @@ pub(crate) fn split_resource(text: &str) -> (String, Option<String>, Option<Stri
 }
 
 fn join_group(name: &str, group: &str) -> String {
-    if group.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{name}.{group}")
-    }
+    if group.is_empty() { name.to_owned() } else { format!("{name}.{group}") }
 }
 
 /// A row of the table below: group, version, plural, kind, short name, traits.
-type Row = (
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static str,
-);
+type Row = (&'static str, &'static str, &'static str, &'static str, &'static str, &'static str);
 
 /// Traits: n = namespaced, s = status subresource, g = generation.
 const BUILT_IN: &[Row] = &[
@@ -134,26 +115,12 @@ const BUILT_IN: &[Row] = &[
     ("apps", "v1", "deployments", "Deployment", "deploy", "nsg"),
     ("apps", "v1", "replicasets", "ReplicaSet", "rs", "nsg"),
     ("apps", "v1", "statefulsets", "StatefulSet", "sts", "nsg"),
-    (
-        "autoscaling",
-        "v2",
-        "horizontalpodautoscalers",
-        "HorizontalPodAutoscaler",
-        "hpa",
-        "ns",
-    ),
+    ("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", "hpa", "ns"),
     ("batch", "v1", "cronjobs", "CronJob", "cj", "nsg"),
     ("batch", "v1", "jobs", "Job", "", "nsg"),
     ("coordination.k8s.io", "v1", "leases", "Lease", "", "n"),
     ("events.k8s.io", "v1", "events", "Event", "ev", "n"),
-    (
-        "optipod.io",
-        "v1alpha1",
-        "optimizationpolicies",
-        "OptimizationPolicy",
-        "op",
-        "nsgc",
-    ),
+    ("optipod.io", "v1alpha1", "optimizationpolicies", "OptimizationPolicy", "op", "nsgc"),
 ];
 
 fn built_in((group, version, plural, kind, short, traits): &Row) -> Kind {
@@ -176,16 +143,9 @@ fn built_in((group, version, plural, kind, short, traits): &Row) -> Kind {
 
 fn selectable(group: &str, plural: &str, custom: bool) -> Vec<String> {
     let fields: &[&str] = match plural {
-        "events" if group == "events.k8s.io" => {
-            &["regarding.name", "regarding.kind", "reason", "type"]
-        }
+        "events" if group == "events.k8s.io" => &["regarding.name", "regarding.kind", "reason", "type"],
         "pods" => &["spec.nodeName", "status.phase", "spec.restartPolicy"],
-        "events" => &[
-            "involvedObject.name",
-            "involvedObject.kind",
-            "reason",
-            "type",
-        ],
+        "events" => &["involvedObject.name", "involvedObject.kind", "reason", "type"],
         _ if custom => &["spec.mode"],
         _ => &[],
     };
@@ -200,9 +160,7 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(crate) fn new() -> Self {
-        Self {
-            kinds: BUILT_IN.iter().map(|row| Arc::new(built_in(row))).collect(),
-        }
+        Self { kinds: BUILT_IN.iter().map(|row| Arc::new(built_in(row))).collect() }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Kind>> {
@@ -210,26 +168,18 @@ impl Registry {
     }
 
     pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Kind>> {
-        self.kinds
-            .iter()
-            .find(|k| k.group == group && k.version == version && k.plural == plural)
-            .cloned()
+        self.kinds.iter().find(|k| k.group == group && k.version == version && k.plural == plural).cloned()
     }
 
     /// The resource of an object's `apiVersion` and `kind`.
     pub(crate) fn of_object(&self, api_version: &str, kind: &str) -> Option<Arc<Kind>> {
-        self.kinds
-            .iter()
-            .find(|k| k.kind == kind && k.api_version() == api_version)
-            .cloned()
+        self.kinds.iter().find(|k| k.kind == kind && k.api_version() == api_version).cloned()
     }
 
     /// Adds a custom resource, or replaces the one of the same name.
     pub(crate) fn install(&mut self, kind: Kind) {
-        self.kinds
-            .retain(|k| k.group != kind.group || k.plural != kind.plural);
+        self.kinds.retain(|k| k.group != kind.group || k.plural != kind.plural);
         self.kinds.push(Arc::new(kind));
-        self.kinds
-            .sort_by(|a, b| (&a.group, &a.plural).cmp(&(&b.group, &b.plural)));
+        self.kinds.sort_by(|a, b| (&a.group, &a.plural).cmp(&(&b.group, &b.plural)));
     }
 }

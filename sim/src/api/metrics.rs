@@ -146,9 +146,7 @@ impl State {
         let created = rfc3339(now);
         if let (Some(namespace), Some(name)) = (namespace, name) {
             let point = self.metrics.get(namespace, name);
-            let mut item = point
-                .map(|point| self.item(point, &created))
-                .ok_or_else(|| missing(namespace, name))?;
+            let mut item = point.map(|point| self.item(point, &created)).ok_or_else(|| missing(namespace, name))?;
             item.kind = Some("PodMetrics");
             item.api_version = Some(API_VERSION);
             return to_json(&item);
@@ -156,12 +154,9 @@ impl State {
         let items = self.items(namespace, query, &created)?;
         match encoding {
             Encoding::Protobuf => Ok(metrics_protobuf::list(API_VERSION, &items, now)),
-            Encoding::Json => to_json(&List {
-                kind: "PodMetricsList",
-                api_version: API_VERSION,
-                metadata: Map::new(),
-                items: &items,
-            }),
+            Encoding::Json => {
+                to_json(&List { kind: "PodMetricsList", api_version: API_VERSION, metadata: Map::new(), items: &items })
+            }
         }
     }
 
@@ -171,16 +166,11 @@ impl State {
         query: &Query,
         created: &'a str,
     ) -> Result<Vec<Item<'a>>, StatusError> {
-        let pods = self
-            .registry
-            .find("", "v1", "pods")
-            .ok_or_else(StatusError::no_such_path)?;
+        let pods = self.registry.find("", "v1", "pods").ok_or_else(StatusError::no_such_path)?;
         let (labels, fields) = (query.get("labelSelector"), query.get("fieldSelector"));
         let selector = Selector::parse(&pods, labels, fields)?;
         let inside = |point: &&PodPoint| namespace.is_none_or(|wanted| wanted == point.namespace);
-        let selected = |item: &Item<'_>| {
-            selector.is_empty() || selector.matches(&json!({ "metadata": item.metadata }))
-        };
+        let selected = |item: &Item<'_>| selector.is_empty() || selector.matches(&json!({ "metadata": item.metadata }));
         let points = self.metrics.points.values().filter(inside);
         let items = points.map(|point| self.item(point, created));
         Ok(items.filter(selected).collect())
@@ -213,15 +203,11 @@ fn container(usage: &ContainerUsage) -> Container<'_> {
         nanos => format!("{nanos}n"),
     };
     let memory = format!("{}Ki", usage.memory_kib);
-    Container {
-        name: &usage.name,
-        usage: Usage { cpu, memory },
-    }
+    Container { name: &usage.name, usage: Usage { cpu, memory } }
 }
 
 fn to_json(value: &impl Serialize) -> Result<Vec<u8>, StatusError> {
-    serde_json::to_vec(value)
-        .map_err(|error| StatusError::new(500, "InternalError", error.to_string()))
+    serde_json::to_vec(value).map_err(|error| StatusError::new(500, "InternalError", error.to_string()))
 }
 
 fn missing(namespace: &str, name: &str) -> StatusError {

@@ -50,10 +50,7 @@ fn pod(item: &Item<'_>, now: Timestamp) -> Vec<u8> {
 fn container(container: &Container<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     field(&mut out, 1, container.name.as_bytes());
-    for (name, amount) in [
-        ("cpu", &container.usage.cpu),
-        ("memory", &container.usage.memory),
-    ] {
+    for (name, amount) in [("cpu", &container.usage.cpu), ("memory", &container.usage.memory)] {
         let mut quantity = Vec::new();
         field(&mut quantity, 1, amount.as_bytes());
         field(&mut out, 2, &entry(name.as_bytes(), &quantity));
@@ -70,11 +67,7 @@ fn time(at: Timestamp) -> Vec<u8> {
 
 fn duration(span: Duration) -> Vec<u8> {
     let mut out = Vec::new();
-    number(
-        &mut out,
-        1,
-        u64::try_from(span.as_nanos()).unwrap_or(u64::MAX),
-    );
+    number(&mut out, 1, u64::try_from(span.as_nanos()).unwrap_or(u64::MAX));
     out
 }
 

@@ -200,11 +200,8 @@ impl SimApi {
     ) -> Result<Value, StatusError> {
         let mut state = self.lock();
         let target = named_target(&state.registry, api_version, kind, namespace, name)?;
-        let media = if target.kind.custom {
-            "application/merge-patch+json"
-        } else {
-            "application/strategic-merge-patch+json"
-        };
+        let media =
+            if target.kind.custom { "application/merge-patch+json" } else { "application/strategic-merge-patch+json" };
         let written = state.patch(&target, media, patch, &self.writer(Some(manager)))?;
         Ok(Value::clone(&written.answer))
     }
@@ -222,28 +219,15 @@ impl SimApi {
         let mut target = named_target(&state.registry, api_version, kind, namespace, name)?;
         target.subresource = Some("status".to_owned());
         let patch = json!([{"op": "add", "path": "/status", "value": status}]);
-        let written = state.patch(
-            &target,
-            "application/json-patch+json",
-            &patch,
-            &self.writer(None),
-        )?;
+        let written = state.patch(&target, "application/json-patch+json", &patch, &self.writer(None))?;
         Ok(Value::clone(&written.answer))
     }
 
     /// Deletes an object.
-    pub fn delete(
-        &self,
-        api_version: &str,
-        kind: &str,
-        namespace: &str,
-        name: &str,
-    ) -> Result<(), StatusError> {
+    pub fn delete(&self, api_version: &str, kind: &str, namespace: &str, name: &str) -> Result<(), StatusError> {
         let mut state = self.lock();
         let target = named_target(&state.registry, api_version, kind, namespace, name)?;
-        state
-            .delete(&target, &Value::Null, &self.writer(None))
-            .map(drop)
+        state.delete(&target, &Value::Null, &self.writer(None)).map(drop)
     }
 
     /// Reads an object past the service: no journal, no faults. `None` when it is absent.
@@ -260,18 +244,13 @@ impl SimApi {
         let Some(kind) = state.registry.of_object(api_version, kind) else {
             return Vec::new();
         };
-        state
-            .store
-            .list(&kind, None)
-            .map(|(_, object)| Value::clone(object))
-            .collect()
+        state.store.list(&kind, None).map(|(_, object)| Value::clone(object)).collect()
     }
 
     /// Installs a CRD manifest: its schema, defaults and merge rules replace the built-in ones.
     pub fn install_crd(&self, crd: impl Serialize) -> Result<(), StatusError> {
         let crd = to_json(crd)?;
-        let kind = crd::kind_of(&crd)
-            .ok_or_else(|| StatusError::bad_request("the CRD serves no version"))?;
+        let kind = crd::kind_of(&crd).ok_or_else(|| StatusError::bad_request("the CRD serves no version"))?;
         self.lock().registry.install(kind);
         Ok(())
     }
@@ -305,10 +284,7 @@ impl SimApi {
     pub fn changes(&self) -> Vec<Entry> {
         let state = self.lock();
         let entries = state.journal.entries().iter();
-        entries
-            .filter(|entry| entry.is_write() && entry.changed)
-            .cloned()
-            .collect()
+        entries.filter(|entry| entry.is_write() && entry.changed).cloned().collect()
     }
 
     /// The number of requests so far, also of those that the journal does not keep.
@@ -342,16 +318,9 @@ fn to_json(object: impl Serialize) -> Result<Value, StatusError> {
 }
 
 /// The collection (or object) that a manifest belongs to.
-pub(crate) fn target_of(
-    registry: &Registry,
-    object: &Value,
-    named: bool,
-) -> Result<Target, StatusError> {
+pub(crate) fn target_of(registry: &Registry, object: &Value, named: bool) -> Result<Target, StatusError> {
     let (version, kind) = (str_at(object, "/apiVersion"), str_at(object, "/kind"));
-    let (namespace, name) = (
-        str_at(object, "/metadata/namespace"),
-        str_at(object, "/metadata/name"),
-    );
+    let (namespace, name) = (str_at(object, "/metadata/namespace"), str_at(object, "/metadata/name"));
     let mut target = named_target(registry, version, kind, namespace, name)?;
     if !named {
         target.name = None;
@@ -370,11 +339,7 @@ fn named_target(
         let message = format!("no matches for kind \"{kind}\" in version \"{api_version}\"");
         StatusError::new(404, "NotFound", message)
     })?;
-    let namespace = if namespace.is_empty() {
-        "default"
-    } else {
-        namespace
-    };
+    let namespace = if namespace.is_empty() { "default" } else { namespace };
     Ok(Target {
         namespace: found.namespaced.then(|| namespace.to_owned()),
         name: Some(name.to_owned()),

@@ -65,11 +65,7 @@ pub(crate) fn normalise_config(kind: &Kind, config: &mut Value) {
 
 /// Rewrites each value of a resource list in its canonical spelling; bad ones stay for validation.
 fn canonical_map(list: Option<&mut Value>) {
-    for value in list
-        .and_then(Value::as_object_mut)
-        .into_iter()
-        .flat_map(Map::values_mut)
-    {
+    for value in list.and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
         if let Some(quantity) = Quantity::from_json(value) {
             *value = Value::String(quantity.canonical());
         }
@@ -84,10 +80,7 @@ fn pod_spec_defaults(spec: &mut Value) {
     set_default(spec, &["securityContext"], json!({}));
     for list in super::pods::CONTAINER_LISTS {
         let containers = list_at_mut(spec, &format!("/{list}"));
-        containers
-            .into_iter()
-            .flatten()
-            .for_each(container_defaults);
+        containers.into_iter().flatten().for_each(container_defaults);
     }
 }
 
@@ -106,18 +99,11 @@ fn container_defaults(container: &mut Value) {
         return;
     }
     let image = str_at(container, "/image");
-    let tagged = image
-        .rsplit('/')
-        .next()
-        .is_some_and(|last| last.contains([':', '@']));
+    let tagged = image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
     let latest = !tagged || image.ends_with(":latest");
     let pull = if latest { "Always" } else { "IfNotPresent" };
     set_default(container, &["imagePullPolicy"], pull);
-    set_default(
-        container,
-        &["terminationMessagePath"],
-        "/dev/termination-log",
-    );
+    set_default(container, &["terminationMessagePath"], "/dev/termination-log");
     set_default(container, &["terminationMessagePolicy"], "File");
     for port in list_at_mut(container, "/ports").into_iter().flatten() {
         set_default(port, &["protocol"], "TCP");
@@ -127,10 +113,7 @@ fn container_defaults(container: &mut Value) {
 /// Limits without requests become requests, in pods only: templates keep what they say.
 fn pod_defaults(pod: &mut Value) {
     for list in super::pods::CONTAINER_LISTS {
-        for container in list_at_mut(pod, &format!("/spec/{list}"))
-            .into_iter()
-            .flatten()
-        {
+        for container in list_at_mut(pod, &format!("/spec/{list}")).into_iter().flatten() {
             let limits = map_at(container, "/resources/limits").cloned();
             for (name, limit) in limits.into_iter().flatten() {
                 set_default(container, &["resources", "requests", &name], limit);
@@ -145,24 +128,14 @@ fn pod_defaults(pod: &mut Value) {
 
 fn namespace_defaults(namespace: &mut Value) {
     let name = str_at(namespace, "/metadata/name").to_owned();
-    set(
-        namespace,
-        &["metadata", "labels", "kubernetes.io/metadata.name"],
-        name,
-    );
+    set(namespace, &["metadata", "labels", "kubernetes.io/metadata.name"], name);
     set_default(namespace, &["spec", "finalizers"], json!(["kubernetes"]));
     set_default(namespace, &["status", "phase"], "Active");
 }
 
 fn limit_range_defaults(range: &mut Value) {
     for limit in list_at_mut(range, "/spec/limits").into_iter().flatten() {
-        for part in [
-            "default",
-            "defaultRequest",
-            "max",
-            "min",
-            "maxLimitRequestRatio",
-        ] {
+        for part in ["default", "defaultRequest", "max", "min", "maxLimitRequestRatio"] {
             canonical_map(limit.get_mut(part));
         }
         // As SetDefaults_LimitRangeItem: max → default → defaultRequest, min → defaultRequest.
@@ -175,11 +148,7 @@ fn limit_range_defaults(range: &mut Value) {
 }
 
 fn fill(limit: &mut Value, from: &str, to: &str) {
-    for (name, value) in map_at(limit, &format!("/{from}"))
-        .cloned()
-        .into_iter()
-        .flatten()
-    {
+    for (name, value) in map_at(limit, &format!("/{from}")).cloned().into_iter().flatten() {
         set_default(limit, &[to, &name], value);
     }
 }
@@ -198,11 +167,7 @@ fn workload_defaults(plural: &str, object: &mut Value) {
             set_default(object, &["spec", "podManagementPolicy"], "OrderedReady");
             set_default(object, &["spec", "updateStrategy", "type"], "RollingUpdate");
             if str_at(object, "/spec/updateStrategy/type") == "RollingUpdate" {
-                set_default(
-                    object,
-                    &["spec", "updateStrategy", "rollingUpdate", "partition"],
-                    0,
-                );
+                set_default(object, &["spec", "updateStrategy", "rollingUpdate", "partition"], 0);
             }
         }
         "daemonsets" => {
@@ -247,19 +212,12 @@ mod tests {
     #[test]
     fn limits_become_requests_in_pods_but_not_in_templates() {
         let registry = Registry::new();
-        let containers =
-            json!([{"name": "app", "image": "a:1", "resources": {"limits": {"cpu": "1"}}}]);
+        let containers = json!([{"name": "app", "image": "a:1", "resources": {"limits": {"cpu": "1"}}}]);
         let mut pod = json!({"spec": {"containers": containers}});
         normalise(&registry.find("", "v1", "pods").unwrap(), &mut pod);
-        assert_eq!(
-            str_at(&pod, "/spec/containers/0/resources/requests/cpu"),
-            "1"
-        );
+        assert_eq!(str_at(&pod, "/spec/containers/0/resources/requests/cpu"), "1");
         let mut set = json!({"spec": {"template": {"spec": {"containers": containers}}}});
-        normalise(
-            &registry.find("apps", "v1", "statefulsets").unwrap(),
-            &mut set,
-        );
+        normalise(&registry.find("apps", "v1", "statefulsets").unwrap(), &mut set);
         let template = "/spec/template/spec/containers/0/resources/requests";
         assert_eq!(set.pointer(template), None);
     }

@@ -27,20 +27,11 @@ pub(crate) fn is_sidecar(container: &Value) -> bool {
 
 /// `Guaranteed`, `Burstable` or `BestEffort`, from the containers of a pod spec.
 pub(crate) fn qos_class(spec: &Value) -> &'static str {
-    let containers = || {
-        CONTAINER_LISTS
-            .iter()
-            .flat_map(|list| list_at(spec, &format!("/{list}")))
-    };
-    let positive = |container: &Value, which, name| {
-        resource(container, which, name).filter(|quantity| quantity.nanos() > 0)
-    };
+    let containers = || CONTAINER_LISTS.iter().flat_map(|list| list_at(spec, &format!("/{list}")));
+    let positive =
+        |container: &Value, which, name| resource(container, which, name).filter(|quantity| quantity.nanos() > 0);
     let any = containers().any(|container| {
-        RESIZABLE.iter().any(|name| {
-            ["requests", "limits"]
-                .iter()
-                .any(|w| positive(container, w, name).is_some())
-        })
+        RESIZABLE.iter().any(|name| ["requests", "limits"].iter().any(|w| positive(container, w, name).is_some()))
     });
     if !any {
         return "BestEffort";
@@ -52,20 +43,13 @@ pub(crate) fn qos_class(spec: &Value) -> &'static str {
             limit.is_some() && limit.map(Quantity::nanos) == request.map(Quantity::nanos)
         })
     });
-    if guaranteed {
-        "Guaranteed"
-    } else {
-        "Burstable"
-    }
+    if guaranteed { "Guaranteed" } else { "Burstable" }
 }
 
 /// The sum of one resource over the containers that run at the same time.
 pub(crate) fn total(spec: &Value, which: &str, name: &str) -> Quantity {
-    let running = list_at(spec, "/containers").iter().chain(
-        list_at(spec, "/initContainers")
-            .iter()
-            .filter(|c| is_sidecar(c)),
-    );
+    let running =
+        list_at(spec, "/containers").iter().chain(list_at(spec, "/initContainers").iter().filter(|c| is_sidecar(c)));
     running
         .filter_map(|container| resource(container, which, name))
         .reduce(Quantity::plus)
@@ -89,14 +73,8 @@ mod tests {
             (json!({}), "BestEffort"),
             (json!({"requests": {"cpu": "1"}}), "Burstable"),
             (json!({"limits": both}), "Guaranteed"),
-            (
-                json!({"limits": both, "requests": {"cpu": "1000m", "memory": "1024Mi"}}),
-                "Guaranteed",
-            ),
-            (
-                json!({"limits": both, "requests": {"cpu": "500m"}}),
-                "Burstable",
-            ),
+            (json!({"limits": both, "requests": {"cpu": "1000m", "memory": "1024Mi"}}), "Guaranteed"),
+            (json!({"limits": both, "requests": {"cpu": "500m"}}), "Burstable"),
             (json!({"limits": {"cpu": "1"}}), "Burstable"),
         ] {
             let spec = json!({"containers": [{"name": "app", "resources": resources}]});

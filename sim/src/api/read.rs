@@ -24,11 +24,7 @@ pub(crate) enum View {
 impl View {
     /// From the `Accept` header.
     pub(crate) fn of(accept: &str) -> Self {
-        if accept.contains("as=PartialObjectMetadata") {
-            Self::Metadata
-        } else {
-            Self::Whole
-        }
+        if accept.contains("as=PartialObjectMetadata") { Self::Metadata } else { Self::Whole }
     }
 
     /// The stored object as this view of this API shows it.
@@ -60,19 +56,12 @@ impl State {
     }
 
     /// LIST, in pages where `limit` asks for them.
-    pub(crate) fn list(
-        &self,
-        target: &Target,
-        query: &Query,
-        view: View,
-    ) -> Result<Value, StatusError> {
+    pub(crate) fn list(&self, target: &Target, query: &Query, view: View) -> Result<Value, StatusError> {
         let kind = &target.kind;
         let selector = selector(kind, query)?;
         let page = self.page_start(target, query)?;
         let limit = query.number("limit").filter(|limit| *limit > 0);
-        let limit = limit.map_or(usize::MAX, |limit| {
-            usize::try_from(limit).unwrap_or(usize::MAX)
-        });
+        let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let mut rest = self
             .store
             .list(kind, target.namespace.as_deref())
@@ -94,15 +83,10 @@ impl State {
         }
         let (api_version, list_kind) = match view {
             View::Whole => (kind.api_version(), kind.list_kind()),
-            View::Metadata => (
-                "meta.k8s.io/v1".to_owned(),
-                "PartialObjectMetadataList".to_owned(),
-            ),
+            View::Metadata => ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadataList".to_owned()),
         };
-        Ok(
-            json!({"kind": list_kind, "apiVersion": api_version, "metadata": metadata,
-            "items": items}),
-        )
+        Ok(json!({"kind": list_kind, "apiVersion": api_version, "metadata": metadata,
+            "items": items}))
     }
 
     fn page_start(&self, target: &Target, query: &Query) -> Result<Page, StatusError> {
@@ -112,27 +96,18 @@ impl State {
         }
         let text = query.get("continue");
         if text.is_empty() {
-            return Ok(Page {
-                version: current,
-                after: None,
-            });
+            return Ok(Page { version: current, after: None });
         }
-        let (version, after) = parse_token(text)
-            .ok_or_else(|| StatusError::bad_request("continue key is not valid"))?;
-        let trimmed = self
-            .store
-            .table(&target.kind)
-            .map_or(0, |table| table.trimmed);
+        let (version, after) =
+            parse_token(text).ok_or_else(|| StatusError::bad_request("continue key is not valid"))?;
+        let trimmed = self.store.table(&target.kind).map_or(0, |table| table.trimmed);
         if version < trimmed {
             return Err(StatusError::expired(
                 "The provided continue parameter is too old to display a consistent list result. \
                  You can start a new list without the continue parameter.",
             ));
         }
-        Ok(Page {
-            version,
-            after: Some(after),
-        })
+        Ok(Page { version, after: Some(after) })
     }
 }
 

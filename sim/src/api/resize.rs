@@ -18,20 +18,13 @@ pub(crate) fn keep_only_resources(old: &Value, new: &Value) -> Value {
         let pointer = format!("/spec/{list}");
         let (before, after) = (list_at(old, &pointer), list_at(new, &pointer));
         let reordered = before.len() != after.len()
-            || before
-                .iter()
-                .zip(after)
-                .any(|(a, b)| str_at(a, "/name") != str_at(b, "/name"));
+            || before.iter().zip(after).any(|(a, b)| str_at(a, "/name") != str_at(b, "/name"));
         if reordered {
             // Validation names what is wrong with it.
             set(&mut out, &["spec", list], after.to_vec());
             continue;
         }
-        for (container, wanted) in list_at_mut(&mut out, &pointer)
-            .into_iter()
-            .flatten()
-            .zip(after)
-        {
+        for (container, wanted) in list_at_mut(&mut out, &pointer).into_iter().flatten().zip(after) {
             for field in ["resources", "resizePolicy"] {
                 crate::json::carry(wanted, container, &[field]);
             }
@@ -64,26 +57,14 @@ pub(crate) fn validate_resize(kind: &Kind, old: &Value, new: &Value) -> Result<(
     } else {
         errors.extend(ordering);
     }
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(StatusError::invalid(
-            kind,
-            str_at(old, "/metadata/name"),
-            &errors,
-        ))
-    }
+    if errors.is_empty() { Ok(()) } else { Err(StatusError::invalid(kind, str_at(old, "/metadata/name"), &errors)) }
 }
 
 pub(crate) fn uid(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
     let (before, after) = (str_at(old, "/metadata/uid"), str_at(new, "/metadata/uid"));
     if before != after {
         let value = Value::String(after.to_owned());
-        errors.push(FieldError::invalid(
-            "metadata.uid",
-            &value,
-            "field is immutable",
-        ));
+        errors.push(FieldError::invalid("metadata.uid", &value, "field is immutable"));
     }
 }
 
@@ -145,10 +126,7 @@ fn removals(before: &Value, after: &Value, at: &str, errors: &mut Vec<FieldError
         let gone = |name: &String| map_at(after, &pointer).is_none_or(|m| !m.contains_key(name));
         if have.into_iter().any(|(name, _)| gone(name)) {
             let rule = format!("resource {which} cannot be removed");
-            errors.push(FieldError::forbidden(
-                format!("{at}.resources.{which}"),
-                &rule,
-            ));
+            errors.push(FieldError::forbidden(format!("{at}.resources.{which}"), &rule));
         }
     }
 }

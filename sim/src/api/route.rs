@@ -19,8 +19,7 @@ impl Query {
     pub(crate) fn parse(query: &str) -> Self {
         let mut map = BTreeMap::new();
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
-            map.entry(key.into_owned())
-                .or_insert_with(|| value.into_owned());
+            map.entry(key.into_owned()).or_insert_with(|| value.into_owned());
         }
         Self(map)
     }
@@ -70,10 +69,7 @@ pub(crate) enum Route {
     /// `/healthz`, `/livez`, `/readyz`.
     Health,
     /// `metrics.k8s.io`: pods, in one namespace or all, one or many.
-    Metrics {
-        namespace: Option<String>,
-        name: Option<String>,
-    },
+    Metrics { namespace: Option<String>, name: Option<String> },
     /// `authorization.k8s.io`: the plural of a self review.
     Review(String),
     /// Something stored.
@@ -85,9 +81,9 @@ pub(crate) fn route(registry: &Registry, path: &str) -> Result<Route, StatusErro
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     match parts.as_slice() {
         ["healthz" | "livez" | "readyz", ..] => Ok(Route::Health),
-        ["version" | "api" | "apis"] | ["api" | "apis", _] | ["apis", _, _] => Ok(
-            Route::Discovery(parts.iter().map(|part| (*part).to_owned()).collect()),
-        ),
+        ["version" | "api" | "apis"] | ["api" | "apis", _] | ["apis", _, _] => {
+            Ok(Route::Discovery(parts.iter().map(|part| (*part).to_owned()).collect()))
+        }
         ["api", version, rest @ ..] => object(registry, "", version, rest),
         ["apis", "metrics.k8s.io", "v1beta1", rest @ ..] => metrics(rest),
         ["apis", "authorization.k8s.io", "v1", review] => Ok(Route::Review((*review).to_owned())),
@@ -109,52 +105,30 @@ fn metrics(rest: &[&str]) -> Result<Route, StatusError> {
     })
 }
 
-fn object(
-    registry: &Registry,
-    group: &str,
-    version: &str,
-    rest: &[&str],
-) -> Result<Route, StatusError> {
+fn object(registry: &Registry, group: &str, version: &str, rest: &[&str]) -> Result<Route, StatusError> {
     let (namespace, plural, tail) = match rest {
-        ["namespaces", namespace, plural, tail @ ..]
-            if !["status", "finalize"].contains(plural) =>
-        {
+        ["namespaces", namespace, plural, tail @ ..] if !["status", "finalize"].contains(plural) => {
             (Some((*namespace).to_owned()), *plural, tail)
         }
         [plural, tail @ ..] => (None, *plural, tail),
         [] => return Err(StatusError::no_such_path()),
     };
-    let kind = registry
-        .find(group, version, plural)
-        .ok_or_else(StatusError::no_such_path)?;
+    let kind = registry.find(group, version, plural).ok_or_else(StatusError::no_such_path)?;
     let (name, subresource) = match tail {
         [] => (None, None),
         [name] => (Some((*name).to_owned()), None),
         [name, subresource] => (Some((*name).to_owned()), Some((*subresource).to_owned())),
         _ => return Err(StatusError::no_such_path()),
     };
-    let scope_fits = if kind.namespaced {
-        namespace.is_some() || name.is_none()
-    } else {
-        namespace.is_none()
-    };
+    let scope_fits = if kind.namespaced { namespace.is_some() || name.is_none() } else { namespace.is_none() };
     if !scope_fits {
         return Err(StatusError::no_such_path());
     }
-    Ok(Route::Object(Target {
-        kind,
-        namespace,
-        name,
-        subresource,
-    }))
+    Ok(Route::Object(Target { kind, namespace, name, subresource }))
 }
 
 /// The authorisation verb of a request for something stored.
-pub(crate) fn verb(
-    method: &Method,
-    target: &Target,
-    query: &Query,
-) -> Result<&'static str, StatusError> {
+pub(crate) fn verb(method: &Method, target: &Target, query: &Query) -> Result<&'static str, StatusError> {
     let one = target.name.is_some();
     match (method.as_str(), one) {
         ("GET", true) => Ok("get"),
@@ -183,32 +157,17 @@ mod tests {
     #[test]
     fn paths_name_what_the_api_conventions_say() {
         let resize = target("/api/v1/namespaces/shop/pods/web-1/resize").unwrap();
-        assert_eq!(
-            (resize.namespace(), resize.name(), resize.subresource()),
-            ("shop", "web-1", "resize")
-        );
+        assert_eq!((resize.namespace(), resize.name(), resize.subresource()), ("shop", "web-1", "resize"));
         let namespace = target("/api/v1/namespaces/shop/status").unwrap();
-        assert_eq!(
-            (namespace.kind.kind.as_str(), namespace.subresource()),
-            ("Namespace", "status")
-        );
+        assert_eq!((namespace.kind.kind.as_str(), namespace.subresource()), ("Namespace", "status"));
         let all = target("/apis/apps/v1/deployments").unwrap();
         assert_eq!((all.namespace, all.name), (None, None));
     }
 
     #[test]
     fn what_is_not_served_is_404() {
-        for path in [
-            "/apis/apps/v1/widgets",
-            "/api/v1/pods/web-1",
-            "/nope",
-            "/apis/apps/v1beta1/deployments",
-        ] {
-            assert_eq!(
-                route(&Registry::new(), path).unwrap_err().code,
-                404,
-                "{path}"
-            );
+        for path in ["/apis/apps/v1/widgets", "/api/v1/pods/web-1", "/nope", "/apis/apps/v1beta1/deployments"] {
+            assert_eq!(route(&Registry::new(), path).unwrap_err().code, 404, "{path}");
         }
     }
 }

@@ -27,24 +27,17 @@ enum Requirement {
 impl Selector {
     /// Parses the `labelSelector` and `fieldSelector` parameters.
     pub(crate) fn parse(kind: &Kind, labels: &str, fields: &str) -> Result<Self, StatusError> {
-        Ok(Self {
-            labels: parse_labels(labels)?,
-            fields: parse_fields(kind, fields)?,
-        })
+        Ok(Self { labels: parse_labels(labels)?, fields: parse_fields(kind, fields)? })
     }
 
     /// A `metav1.LabelSelector`, as workloads hold it.
     pub(crate) fn from_label_selector(selector: &Value) -> Self {
         let equal = map_at(selector, "/matchLabels").into_iter().flatten();
-        let mut labels: Vec<Requirement> = equal
-            .filter_map(|(key, v)| Some(Requirement::In(key.clone(), vec![v.as_str()?.to_owned()])))
-            .collect();
+        let mut labels: Vec<Requirement> =
+            equal.filter_map(|(key, v)| Some(Requirement::In(key.clone(), vec![v.as_str()?.to_owned()]))).collect();
         for expression in list_at(selector, "/matchExpressions") {
             let key = str_at(expression, "/key").to_owned();
-            let values = list_at(expression, "/values")
-                .iter()
-                .filter_map(|v| v.as_str().map(str::to_owned))
-                .collect();
+            let values = list_at(expression, "/values").iter().filter_map(|v| v.as_str().map(str::to_owned)).collect();
             labels.push(match str_at(expression, "/operator") {
                 "In" => Requirement::In(key, values),
                 "NotIn" => Requirement::NotIn(key, values),
@@ -52,10 +45,7 @@ impl Selector {
                 _ => Requirement::Absent(key),
             });
         }
-        Self {
-            labels,
-            fields: Vec::new(),
-        }
+        Self { labels, fields: Vec::new() }
     }
 
     /// Whether nothing is selected away.
@@ -72,12 +62,8 @@ impl Selector {
         let labels = map_at(object, "/metadata/labels");
         let value = |key: &str| labels?.get(key)?.as_str();
         self.labels.iter().all(|requirement| match requirement {
-            Requirement::In(key, values) => {
-                value(key).is_some_and(|v| values.iter().any(|wanted| wanted == v))
-            }
-            Requirement::NotIn(key, values) => {
-                value(key).is_none_or(|v| values.iter().all(|wanted| wanted != v))
-            }
+            Requirement::In(key, values) => value(key).is_some_and(|v| values.iter().any(|wanted| wanted == v)),
+            Requirement::NotIn(key, values) => value(key).is_none_or(|v| values.iter().all(|wanted| wanted != v)),
             Requirement::Exists(key) => value(key).is_some(),
             Requirement::Absent(key) => value(key).is_none(),
         })
@@ -121,10 +107,7 @@ fn parse_label(clause: &str) -> Result<Requirement, StatusError> {
         return Ok(Requirement::In(key, values));
     }
     if let Some((head, rest)) = clause.split_once('(') {
-        let values = rest
-            .trim_end_matches(')')
-            .split(',')
-            .map(|v| v.trim().to_owned());
+        let values = rest.trim_end_matches(')').split(',').map(|v| v.trim().to_owned());
         let mut words = head.split_whitespace();
         return match (words.next(), words.next()) {
             (Some(key), Some("in")) => Ok(Requirement::In(key.to_owned(), values.collect())),
@@ -150,21 +133,15 @@ fn parse_fields(kind: &Kind, text: &str) -> Result<Vec<(String, bool, String)>, 
     for clause in clauses(text) {
         let (path, equal, value) = if let Some((path, value)) = clause.split_once("!=") {
             (path, false, value)
-        } else if let Some((path, value)) =
-            clause.split_once("==").or_else(|| clause.split_once('='))
-        {
+        } else if let Some((path, value)) = clause.split_once("==").or_else(|| clause.split_once('=')) {
             (path, true, value)
         } else {
-            return Err(StatusError::bad_request(format!(
-                "invalid selector: '{text}'; can't understand '{clause}'"
-            )));
+            return Err(StatusError::bad_request(format!("invalid selector: '{text}'; can't understand '{clause}'")));
         };
         let known = ["metadata.name", "metadata.namespace"].contains(&path)
             || kind.selectable.iter().any(|field| field == path);
         if !known {
-            return Err(StatusError::bad_request(format!(
-                "field label not supported: {path}"
-            )));
+            return Err(StatusError::bad_request(format!("field label not supported: {path}")));
         }
         // Events are stored in their core form, whichever API asks.
         let path = path.replace("regarding.", "involvedObject.");
@@ -203,15 +180,10 @@ mod tests {
 
     #[test]
     fn an_unknown_field_is_refused() {
-        let policies = Registry::new()
-            .find("optipod.io", "v1alpha1", "optimizationpolicies")
-            .unwrap();
+        let policies = Registry::new().find("optipod.io", "v1alpha1", "optimizationpolicies").unwrap();
         let mode = Selector::parse(&policies, "", "spec.mode!=Disabled").unwrap();
         assert!(mode.matches(&json!({"spec": {"mode": "Auto"}})));
         let refused = Selector::parse(&policies, "", "spec.weight=1").unwrap_err();
-        assert_eq!(
-            (refused.code, refused.message.as_str()),
-            (400, "field label not supported: spec.weight")
-        );
+        assert_eq!((refused.code, refused.message.as_str()), (400, "field label not supported: spec.weight"));
     }
 }

@@ -34,10 +34,7 @@ pub struct SimService {
 
 impl SimService {
     pub(crate) fn new(api: SimApi, user: &str) -> Self {
-        Self {
-            api,
-            user: user.to_owned(),
-        }
+        Self { api, user: user.to_owned() }
     }
 }
 
@@ -70,10 +67,7 @@ impl SimService {
         let (parts, body) = request.into_parts();
         let body = body.collect_bytes().await.map_err(std::io::Error::other)?;
         let header = |name: http::header::HeaderName| {
-            let value = parts
-                .headers
-                .get(name)
-                .and_then(|value| value.to_str().ok());
+            let value = parts.headers.get(name).and_then(|value| value.to_str().ok());
             value.unwrap_or_default().to_owned()
         };
         let call = Call {
@@ -121,11 +115,7 @@ impl SimService {
         entry
     }
 
-    async fn carry_out(
-        &self,
-        call: &Call,
-        mut entry: Entry,
-    ) -> Result<Response<SimBody>, std::io::Error> {
+    async fn carry_out(&self, call: &Call, mut entry: Entry) -> Result<Response<SimBody>, std::io::Error> {
         let faults = self.api.lock().faults.strike(&entry);
         let mut impairment = Impairment::default();
         let mut after = None;
@@ -152,11 +142,7 @@ impl SimService {
             }
             Some(_) => {
                 self.api.lock().journal.record(entry);
-                Ok(plain(
-                    200,
-                    "application/json",
-                    Bytes::from_static(b"{\"kind\":\"Pod\",\"met"),
-                ))
+                Ok(plain(200, "application/json", Bytes::from_static(b"{\"kind\":\"Pod\",\"met")))
             }
             None => {
                 self.api.lock().journal.record(entry);
@@ -176,12 +162,7 @@ impl SimService {
         refusal(error)
     }
 
-    fn answer(
-        &self,
-        call: &Call,
-        mut entry: Entry,
-        impairment: Impairment,
-    ) -> (Result<Answer, StatusError>, Entry) {
+    fn answer(&self, call: &Call, mut entry: Entry, impairment: Impairment) -> (Result<Answer, StatusError>, Entry) {
         let mut state = self.api.lock();
         let answer = self.dispatch(&mut state, call, &mut entry, impairment);
         match &answer {
@@ -210,12 +191,11 @@ impl SimService {
                 state.access.check(&self.user, &asked(entry))?;
                 let now = self.api.clock().now();
                 let protobuf = "application/vnd.kubernetes.protobuf";
-                let (encoding, content_type) =
-                    if call.accept.starts_with(protobuf) && name.is_none() {
-                        (Encoding::Protobuf, protobuf)
-                    } else {
-                        (Encoding::Json, "application/json")
-                    };
+                let (encoding, content_type) = if call.accept.starts_with(protobuf) && name.is_none() {
+                    (Encoding::Protobuf, protobuf)
+                } else {
+                    (Encoding::Json, "application/json")
+                };
                 let (namespace, name) = (namespace.as_deref(), name.as_deref());
                 let body = state.read_metrics(namespace, name, &call.query, now, encoding)?;
                 Ok(Answer::Bytes(content_type, body))
@@ -230,9 +210,7 @@ impl SimService {
         }
         let body = parse(&call.body)?;
         match review {
-            "selfsubjectaccessreviews" => {
-                Ok(Answer::Json(201, state.access.review(&self.user, body)))
-            }
+            "selfsubjectaccessreviews" => Ok(Answer::Json(201, state.access.review(&self.user, body))),
             "selfsubjectrulesreviews" => {
                 let answer = state.access.rules(&self.user, &state.registry, body);
                 Ok(Answer::Json(201, answer))
@@ -273,10 +251,7 @@ impl SimService {
         entry.changed = written.changed;
         entry.before.clone_from(&written.before);
         entry.after = written.changed.then(|| written.answer.clone());
-        Ok(Answer::Json(
-            written.code,
-            view.show(&target.kind, &written.answer),
-        ))
+        Ok(Answer::Json(written.code, view.show(&target.kind, &written.answer)))
     }
 
     fn writer(&self, call: &Call, entry: &Entry) -> Writer {
@@ -351,11 +326,7 @@ fn check_subresource(state: &State, target: &Target, verb: &str) -> Result<(), S
     }
     let writable = target.subresource.is_none() || ["get", "update", "patch"].contains(&verb);
     let placed = verb != "create" || !target.kind.namespaced || target.namespace.is_some();
-    if writable && placed {
-        Ok(())
-    } else {
-        Err(StatusError::method_not_allowed())
-    }
+    if writable && placed { Ok(()) } else { Err(StatusError::method_not_allowed()) }
 }
 
 fn delete_collection(
@@ -366,22 +337,15 @@ fn delete_collection(
     writer: &Writer,
 ) -> Result<Answer, StatusError> {
     let objects = state.select(target, &selector(&target.kind, &call.query)?);
-    let body = if call.body.is_empty() {
-        Value::Null
-    } else {
-        parse(&call.body)?
-    };
+    let body = if call.body.is_empty() { Value::Null } else { parse(&call.body)? };
     entry.changed = state.delete_collection(&target.kind, &objects, &body, writer);
     let list = state.list(target, &call.query, View::Whole)?;
     Ok(Answer::Json(200, list))
 }
 
 fn parse(body: &[u8]) -> Result<Value, StatusError> {
-    serde_json::from_slice(body).map_err(|error| {
-        StatusError::bad_request(format!(
-            "couldn't get version/kind; json parse error: {error}"
-        ))
-    })
+    serde_json::from_slice(body)
+        .map_err(|error| StatusError::bad_request(format!("couldn't get version/kind; json parse error: {error}")))
 }
 
 fn missing_manager() -> StatusError {

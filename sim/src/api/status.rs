@@ -39,24 +39,12 @@ impl FieldError {
     }
 
     pub(crate) fn required(field: impl Into<String>, detail: &str) -> Self {
-        let message = if detail.is_empty() {
-            "Required value".to_owned()
-        } else {
-            format!("Required value: {detail}")
-        };
-        Self {
-            reason: "FieldValueRequired",
-            field: field.into(),
-            message,
-        }
+        let message = if detail.is_empty() { "Required value".to_owned() } else { format!("Required value: {detail}") };
+        Self { reason: "FieldValueRequired", field: field.into(), message }
     }
 
     pub(crate) fn forbidden(field: impl Into<String>, detail: &str) -> Self {
-        Self {
-            reason: "FieldValueForbidden",
-            field: field.into(),
-            message: format!("Forbidden: {detail}"),
-        }
+        Self { reason: "FieldValueForbidden", field: field.into(), message: format!("Forbidden: {detail}") }
     }
 
     pub(crate) fn unsupported(field: impl Into<String>, value: &Value, allowed: &[Value]) -> Self {
@@ -64,11 +52,7 @@ impl FieldError {
         Self {
             reason: "FieldValueNotSupported",
             field: field.into(),
-            message: format!(
-                "Unsupported value: {}: supported values: {}",
-                shown(value),
-                allowed.join(", ")
-            ),
+            message: format!("Unsupported value: {}: supported values: {}", shown(value), allowed.join(", ")),
         }
     }
 
@@ -101,12 +85,7 @@ fn shown(value: &Value) -> String {
 impl StatusError {
     /// An answer with the given code and reason and no details.
     pub fn new(code: u16, reason: &str, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            reason: reason.to_owned(),
-            message: message.into(),
-            details: Value::Null,
-        }
+        Self { code, reason: reason.to_owned(), message: message.into(), details: Value::Null }
     }
 
     /// The body of the answer.
@@ -126,9 +105,7 @@ impl StatusError {
 
     /// The seconds that `Retry-After` would name, where the answer has any.
     pub(crate) fn retry_after(&self) -> Option<u64> {
-        self.details
-            .get("retryAfterSeconds")
-            .and_then(Value::as_u64)
+        self.details.get("retryAfterSeconds").and_then(Value::as_u64)
     }
 
     pub(crate) fn not_found(kind: &Kind, name: &str) -> Self {
@@ -141,19 +118,13 @@ impl StatusError {
 
     fn named(code: u16, reason: &str, kind: &Kind, name: &str, what: &str) -> Self {
         let message = format!("{} \"{name}\" {what}", kind.group_resource());
-        Self {
-            details: details(kind, name),
-            ..Self::new(code, reason, message)
-        }
+        Self { details: details(kind, name), ..Self::new(code, reason, message) }
     }
 
     pub(crate) fn conflict(kind: &Kind, name: &str, why: &str) -> Self {
         let resource = kind.group_resource();
         let message = format!("Operation cannot be fulfilled on {resource} \"{name}\": {why}");
-        Self {
-            details: details(kind, name),
-            ..Self::new(409, "Conflict", message)
-        }
+        Self { details: details(kind, name), ..Self::new(409, "Conflict", message) }
     }
 
     pub(crate) fn stale(kind: &Kind, name: &str) -> Self {
@@ -169,28 +140,19 @@ impl StatusError {
         } else {
             format!("{resource} \"{name}\" is forbidden: {why}")
         };
-        Self {
-            details: details(kind, name),
-            ..Self::new(403, "Forbidden", message)
-        }
+        Self { details: details(kind, name), ..Self::new(403, "Forbidden", message) }
     }
 
     pub(crate) fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Self {
         let one = |error: &FieldError| {
-            if error.field.is_empty() {
-                error.message.clone()
-            } else {
-                format!("{}: {}", error.field, error.message)
-            }
+            if error.field.is_empty() { error.message.clone() } else { format!("{}: {}", error.field, error.message) }
         };
         let listed = match errors {
             [error] => one(error),
             many => format!("[{}]", many.iter().map(one).collect::<Vec<_>>().join(", ")),
         };
-        let causes: Vec<Value> = errors
-            .iter()
-            .map(|e| json!({"reason": e.reason, "message": e.message, "field": e.field}))
-            .collect();
+        let causes: Vec<Value> =
+            errors.iter().map(|e| json!({"reason": e.reason, "message": e.message, "field": e.field})).collect();
         let message = format!("{} \"{name}\" is invalid: {listed}", kind.group_kind());
         Self {
             details: json!({"name": name, "group": kind.group, "kind": kind.kind, "causes": causes}),
@@ -207,24 +169,13 @@ impl StatusError {
     }
 
     pub(crate) fn no_such_path() -> Self {
-        Self {
-            details: json!({}),
-            ..Self::new(
-                404,
-                "NotFound",
-                "the server could not find the requested resource",
-            )
-        }
+        Self { details: json!({}), ..Self::new(404, "NotFound", "the server could not find the requested resource") }
     }
 
     pub(crate) fn method_not_allowed() -> Self {
         Self {
             details: json!({}),
-            ..Self::new(
-                405,
-                "MethodNotAllowed",
-                "the server does not allow this method on the requested resource",
-            )
+            ..Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::kinds::Kind;
 use crate::json::{set, str_at};
@@ -25,17 +25,11 @@ pub(crate) struct Key {
 
 impl Key {
     pub(crate) fn new(namespace: &str, name: &str) -> Self {
-        Self {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        }
+        Self { namespace: namespace.to_owned(), name: name.to_owned() }
     }
 
     pub(crate) fn of(object: &Value) -> Self {
-        Self::new(
-            str_at(object, "/metadata/namespace"),
-            str_at(object, "/metadata/name"),
-        )
+        Self::new(str_at(object, "/metadata/namespace"), str_at(object, "/metadata/name"))
     }
 }
 
@@ -72,7 +66,7 @@ pub(crate) struct Store {
     uids: u64,
     tables: BTreeMap<String, Table>,
     history_limit: usize,
-    changed: watch::Sender<u64>,
+    changed: Arc<Notify>,
     dirty: Option<Vec<Dirty>>,
 }
 
@@ -86,7 +80,7 @@ impl Store {
             uids: 0,
             tables: BTreeMap::new(),
             history_limit,
-            changed: watch::Sender::new(FIRST_VERSION),
+            changed: Arc::default(),
             dirty: None,
         }
     }
@@ -96,9 +90,9 @@ impl Store {
         self.version
     }
 
-    /// Woken at every write.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    /// Wakes its waiters at every write, in the order in which they began to wait (`tokio::sync::watch` does not).
+    pub(crate) fn changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.changed)
     }
 
     /// Starts to note changed keys for [`Self::take_dirty`].
@@ -158,21 +152,12 @@ impl Store {
     /// Stores the object under its own name and returns it with its new version.
     pub(crate) fn put(&mut self, kind: &Kind, mut object: Value) -> Obj {
         self.version += 1;
-        set(
-            &mut object,
-            &["metadata", "resourceVersion"],
-            self.version.to_string(),
-        );
+        set(&mut object, &["metadata", "resourceVersion"], self.version.to_string());
         let key = Key::of(&object);
         let object: Obj = Arc::new(object);
         let table = self.tables.entry(kind.table()).or_default();
         let previous = table.objects.insert(key.clone(), Arc::clone(&object));
-        let change = Change {
-            version: self.version,
-            previous,
-            object: Arc::clone(&object),
-            deleted: false,
-        };
+        let change = Change { version: self.version, previous, object: Arc::clone(&object), deleted: false };
         self.record(kind, key, change);
         object
     }
@@ -183,18 +168,10 @@ impl Store {
         let previous = table.objects.remove(key)?;
         self.version += 1;
         let mut last = Value::clone(&previous);
-        set(
-            &mut last,
-            &["metadata", "resourceVersion"],
-            self.version.to_string(),
-        );
+        set(&mut last, &["metadata", "resourceVersion"], self.version.to_string());
         let object: Obj = Arc::new(last);
-        let change = Change {
-            version: self.version,
-            previous: Some(previous),
-            object: Arc::clone(&object),
-            deleted: true,
-        };
+        let change =
+            Change { version: self.version, previous: Some(previous), object: Arc::clone(&object), deleted: true };
         self.record(kind, key.clone(), change);
         Some(object)
     }
@@ -202,10 +179,7 @@ impl Store {
     fn record(&mut self, kind: &Kind, key: Key, change: Change) {
         let name = kind.table();
         if let Some(dirty) = &mut self.dirty {
-            dirty.push(Dirty {
-                table: name.clone(),
-                key,
-            });
+            dirty.push(Dirty { table: name.clone(), key });
         }
         let table = self.tables.entry(name).or_default();
         table.history.push_back(change);
@@ -214,12 +188,12 @@ impl Store {
                 table.trimmed = oldest.version;
             }
         }
-        self.changed.send_replace(self.version);
+        self.changed.notify_waiters();
     }
 
     /// Wakes all watches without a change.
     pub(crate) fn wake(&self) {
-        self.changed.send_replace(self.version);
+        self.changed.notify_waiters();
     }
 
     /// Forgets the history, as compaction does: a watch from before now gets 410.
@@ -229,7 +203,7 @@ impl Store {
             table.history.clear();
             table.trimmed = self.version;
         }
-        self.changed.send_replace(self.version);
+        self.changed.notify_waiters();
     }
 }
 
@@ -250,12 +224,7 @@ mod tests {
         for (namespace, name) in [("a", "x"), ("ab", "y"), ("b", "z")] {
             store.put(&pods, named(namespace, name));
         }
-        let names = |ns| {
-            store
-                .list(&pods, ns)
-                .map(|(k, _)| k.name.clone())
-                .collect::<Vec<_>>()
-        };
+        let names = |ns| store.list(&pods, ns).map(|(k, _)| k.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(Some("a")), ["x"]);
         assert_eq!(names(None), ["x", "y", "z"]);
     }

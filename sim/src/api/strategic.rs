@@ -69,10 +69,7 @@ fn merge_keyed_list(target: &mut Vec<Value>, patch: &[Value], merge_key: &str) {
     if patch.iter().any(|item| directive(item) == Some("replace")) {
         target.clear();
     }
-    for item in patch
-        .iter()
-        .filter(|item| directive(item) != Some("replace"))
-    {
+    for item in patch.iter().filter(|item| directive(item) != Some("replace")) {
         let key = item.get(merge_key);
         let found = target.iter().position(|have| have.get(merge_key) == key);
         match (found, directive(item) == Some("delete")) {
@@ -172,9 +169,6 @@ mod tests {
         let patch = json!({"a": null, "env": [{"name": "x", "$patch": "delete"}], "args": ["2"],
             "$deleteFromPrimitiveList/finalizers": ["p"]});
         merge(&mut value, &patch);
-        assert_eq!(
-            value,
-            json!({"env": [{"name": "y"}], "args": ["2"], "finalizers": ["q"]})
-        );
+        assert_eq!(value, json!({"env": [{"name": "y"}], "args": ["2"], "finalizers": ["q"]}));
     }
 }

@@ -40,9 +40,7 @@ fn undecodable(kind: &Kind) -> StatusError {
 }
 
 fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
-    CONTAINER_LISTS
-        .iter()
-        .flat_map(move |list| list_at(spec, &format!("/{list}")))
+    CONTAINER_LISTS.iter().flat_map(move |list| list_at(spec, &format!("/{list}")))
 }
 
 /// Validates a new or changed object; `old` is there for a change.
@@ -63,15 +61,7 @@ pub(crate) fn validate(kind: &Kind, old: Option<&Value>, new: &Value) -> Result<
     if let (true, Some(old)) = (kind.is("", "pods"), old) {
         pod_update(old, new, &mut errors);
     }
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(StatusError::invalid(
-            kind,
-            str_at(new, "/metadata/name"),
-            &errors,
-        ))
-    }
+    if errors.is_empty() { Ok(()) } else { Err(StatusError::invalid(kind, str_at(new, "/metadata/name"), &errors)) }
 }
 
 const NAME_RULE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric \
@@ -82,18 +72,13 @@ const NAME_RULE: &str = "a lowercase RFC 1123 subdomain must consist of lower ca
 fn name(kind: &Kind, object: &Value, errors: &mut Vec<FieldError>) {
     let name = str_at(object, "/metadata/name");
     if name.is_empty() {
-        errors.push(FieldError::required(
-            "metadata.name",
-            "name or generateName is required",
-        ));
+        errors.push(FieldError::required("metadata.name", "name or generateName is required"));
         return;
     }
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
-    let well_formed = edge(name.chars().next())
-        && edge(name.chars().next_back())
-        && name.chars().all(inside)
-        && name.len() <= 253;
+    let well_formed =
+        edge(name.chars().next()) && edge(name.chars().next_back()) && name.chars().all(inside) && name.len() <= 253;
     if !well_formed && kind.plural != "events" {
         let value = Value::String(name.to_owned());
         errors.push(FieldError::invalid("metadata.name", &value, NAME_RULE));
@@ -142,10 +127,7 @@ fn resources(container: &Value, at: &str, errors: &mut Vec<FieldError>) {
             if let (Some(limit), "requests") = (limit, which)
                 && quantity.nanos() > limit.nanos()
             {
-                let rule = format!(
-                    "must be less than or equal to {name} limit of {}",
-                    limit.canonical()
-                );
+                let rule = format!("must be less than or equal to {name} limit of {}", limit.canonical());
                 let field = format!("{at}.resources.requests");
                 errors.push(FieldError::invalid(field, &shown, &rule));
             }
@@ -175,11 +157,7 @@ fn workload(old: Option<&Value>, new: &Value, errors: &mut Vec<FieldError>) {
     if let (Some(old), Some(selector)) = (old, selector)
         && old.at("/spec/selector") != Some(selector)
     {
-        errors.push(FieldError::invalid(
-            "spec.selector",
-            selector,
-            "field is immutable",
-        ));
+        errors.push(FieldError::invalid("spec.selector", selector, "field is immutable"));
     }
 }
 
@@ -192,10 +170,7 @@ fn pod_update(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
     let munged = |pod: &Value| {
         let mut spec = pod.get("spec").cloned().unwrap_or_default();
         for list in CONTAINER_LISTS {
-            for container in crate::json::list_at_mut(&mut spec, &format!("/{list}"))
-                .into_iter()
-                .flatten()
-            {
+            for container in crate::json::list_at_mut(&mut spec, &format!("/{list}")).into_iter().flatten() {
                 crate::json::remove(container, &["image"]);
             }
         }
@@ -204,8 +179,8 @@ fn pod_update(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
         }
         spec
     };
-    let rebound = !str_at(old, "/spec/nodeName").is_empty()
-        && str_at(old, "/spec/nodeName") != str_at(new, "/spec/nodeName");
+    let rebound =
+        !str_at(old, "/spec/nodeName").is_empty() && str_at(old, "/spec/nodeName") != str_at(new, "/spec/nodeName");
     if rebound || munged(old) != munged(new) {
         let rule = format!("pod updates may not change fields other than {POD_UPDATABLE}");
         errors.push(FieldError::forbidden("spec", &rule));
@@ -223,30 +198,15 @@ fn event(kind: &Kind, old: Option<&Value>, new: &Value, errors: &mut Vec<FieldEr
             errors.push(FieldError::required(field, ""));
         } else if text.len() > limit {
             let rule = format!("can have at most {limit} characters");
-            errors.push(FieldError::invalid(
-                field,
-                &Value::String(text.to_owned()),
-                &rule,
-            ));
+            errors.push(FieldError::invalid(field, &Value::String(text.to_owned()), &rule));
         }
     }
     let note = str_at(new, "/note");
     if note.len() > 1024 {
         let rule = "can have at most 1024 characters";
-        errors.push(FieldError::invalid(
-            "note",
-            &Value::String(note.to_owned()),
-            rule,
-        ));
+        errors.push(FieldError::invalid("note", &Value::String(note.to_owned()), rule));
     }
-    let immutable = [
-        "note",
-        "reason",
-        "action",
-        "regarding",
-        "type",
-        "reportingController",
-    ];
+    let immutable = ["note", "reason", "action", "regarding", "type", "reportingController"];
     for field in immutable {
         if let Some(old) = old
             && old.get(field) != new.get(field)

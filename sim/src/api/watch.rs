@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::Stream;
 use http_body::Frame;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::SimApi;
@@ -50,7 +50,7 @@ pub(crate) struct Watch {
     bookmarks: bool,
     next_bookmark: Instant,
     end: Instant,
-    changed: watch::Receiver<u64>,
+    changed: Arc<Notify>,
     cut_epoch: u64,
     over: bool,
     lag: Duration,
@@ -67,9 +67,7 @@ impl Watch {
         impairment: Impairment,
     ) -> Result<Self, StatusError> {
         let now = Instant::now();
-        let timeout = query
-            .number("timeoutSeconds")
-            .filter(|seconds| *seconds > 0);
+        let timeout = query.number("timeoutSeconds").filter(|seconds| *seconds > 0);
         let timeout = timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs);
         let mut watch = Self {
             api: api.clone(),
@@ -81,7 +79,7 @@ impl Watch {
             bookmarks: query.flag("allowWatchBookmarks"),
             next_bookmark: now + BOOKMARK_EVERY,
             end: now + impairment.cut_after.map_or(timeout, |cut| cut.min(timeout)),
-            changed: state.store.subscribe(),
+            changed: state.store.changed(),
             cut_epoch: state.cut_epoch,
             over: false,
             lag: impairment.lag,
@@ -94,9 +92,10 @@ impl Watch {
         let current = state.store.version();
         let asked = match query.get("resourceVersion") {
             "" | "0" => None,
-            text => Some(text.parse::<u64>().map_err(|_| {
-                StatusError::bad_request(format!("Invalid value: \"{text}\": must be a version"))
-            })?),
+            text => Some(
+                text.parse::<u64>()
+                    .map_err(|_| StatusError::bad_request(format!("Invalid value: \"{text}\": must be a version")))?,
+            ),
         };
         if let Some(wanted) = asked.filter(|version| *version > current) {
             return Err(StatusError::too_large_version(wanted, current));
@@ -111,12 +110,7 @@ impl Watch {
         };
         if initial {
             let mut mark = self.bookmark(current);
-            let annotation = [
-                "object",
-                "metadata",
-                "annotations",
-                "k8s.io/initial-events-end",
-            ];
+            let annotation = ["object", "metadata", "annotations", "k8s.io/initial-events-end"];
             set(&mut mark, &annotation, "true");
             self.pending.push(mark);
         }
@@ -151,17 +145,12 @@ impl Watch {
         };
         if self.cursor < table.trimmed && !table.objects.is_empty() | !table.history.is_empty() {
             self.over = true;
-            let message = format!(
-                "too old resource version: {} ({})",
-                self.cursor, table.trimmed
-            );
+            let message = format!("too old resource version: {} ({})", self.cursor, table.trimmed);
             let status = StatusError::expired(message).to_json();
             lines.push(json!({"type": "ERROR", "object": status}));
             return lines;
         }
-        let first = table
-            .history
-            .partition_point(|change| change.version <= self.cursor);
+        let first = table.history.partition_point(|change| change.version <= self.cursor);
         let events = table.history.range(first..);
         lines.extend(events.filter_map(|change| self.event(change)));
         self.cursor = state.store.version();
@@ -171,18 +160,10 @@ impl Watch {
     /// What one change means to somebody who sees the selection only.
     fn event(&self, change: &Change) -> Option<Value> {
         let key = Key::of(&change.object);
-        if self
-            .target
-            .namespace
-            .as_deref()
-            .is_some_and(|ns| ns != key.namespace)
-        {
+        if self.target.namespace.as_deref().is_some_and(|ns| ns != key.namespace) {
             return None;
         }
-        let before = change
-            .previous
-            .as_ref()
-            .is_some_and(|o| self.selector.matches(o));
+        let before = change.previous.as_ref().is_some_and(|o| self.selector.matches(o));
         let after = !change.deleted && self.selector.matches(&change.object);
         match (before, after) {
             (false, true) => Some(self.line("ADDED", &change.object)),
@@ -207,7 +188,9 @@ impl Watch {
             if self.over || Instant::now() >= self.end {
                 return None;
             }
-            self.changed.mark_unchanged();
+            // It hears of what happens from here on, also before it is awaited.
+            let signal = Arc::clone(&self.changed);
+            let changed = signal.notified();
             let (lines, cut) = {
                 let state = api.lock();
                 (self.drain(&state), state.cut_epoch > self.cut_epoch)
@@ -218,14 +201,8 @@ impl Watch {
             if cut {
                 return None;
             }
-            let wake = if self.bookmarks {
-                self.next_bookmark.min(self.end)
-            } else {
-                self.end
-            };
-            let timed_out = tokio::time::timeout_at(wake, self.changed.changed())
-                .await
-                .is_err();
+            let wake = if self.bookmarks { self.next_bookmark.min(self.end) } else { self.end };
+            let timed_out = tokio::time::timeout_at(wake, changed).await.is_err();
             if timed_out && self.bookmarks && Instant::now() >= self.next_bookmark {
                 self.next_bookmark += BOOKMARK_EVERY;
                 return Some(vec![self.bookmark(self.cursor)]);
@@ -234,9 +211,7 @@ impl Watch {
     }
 
     /// The answer's body: one line an event.
-    pub(crate) fn into_frames(
-        self,
-    ) -> impl Stream<Item = Result<Frame<Bytes>, std::io::Error>> + Send + 'static {
+    pub(crate) fn into_frames(self) -> impl Stream<Item = Result<Frame<Bytes>, std::io::Error>> + Send + 'static {
         futures::stream::unfold(self, |mut watch| async move {
             let lines = watch.next().await?;
             if !watch.lag.is_zero() {

@@ -11,8 +11,7 @@ use serde_json::{Value, json};
 
 use super::apply::{self, Manager};
 use super::change::{
-    How, appliable, check_identity, check_type, manager, name_mismatch, patched, raise_generation,
-    scoped,
+    How, appliable, check_identity, check_type, manager, name_mismatch, patched, raise_generation, scoped,
 };
 use super::kinds::Kind;
 use super::route::Target;
@@ -44,12 +43,7 @@ pub(crate) struct Written {
 
 impl State {
     /// POST.
-    pub(crate) fn create(
-        &mut self,
-        target: &Target,
-        body: Value,
-        writer: &Writer,
-    ) -> Result<Written, StatusError> {
+    pub(crate) fn create(&mut self, target: &Target, body: Value, writer: &Writer) -> Result<Written, StatusError> {
         let kind = Arc::clone(&target.kind);
         let mut object = body;
         self.prepare_create(target, &mut object, writer)?;
@@ -61,12 +55,7 @@ impl State {
         Ok(self.store_new(&kind, traced, writer))
     }
 
-    fn prepare_create(
-        &mut self,
-        target: &Target,
-        object: &mut Value,
-        writer: &Writer,
-    ) -> Result<(), StatusError> {
+    fn prepare_create(&mut self, target: &Target, object: &mut Value, writer: &Writer) -> Result<(), StatusError> {
         let kind = &*target.kind;
         check_type(kind, object)?;
         self.name_new(target, object)?;
@@ -81,11 +70,7 @@ impl State {
         if kind.status && !kind.is("", "nodes") {
             crate::json::remove(object, &["status"]);
         }
-        set(
-            object,
-            &["metadata", "creationTimestamp"],
-            writer.now.as_str(),
-        );
+        set(object, &["metadata", "creationTimestamp"], writer.now.as_str());
         let uid = self.store.next_uid();
         set(object, &["metadata", "uid"], uid);
         if kind.generation {
@@ -133,11 +118,7 @@ impl State {
                 set(object, &["metadata", "name"], name);
             }
         }
-        if target
-            .name
-            .as_deref()
-            .is_some_and(|name| name != str_at(object, "/metadata/name"))
-        {
+        if target.name.as_deref().is_some_and(|name| name != str_at(object, "/metadata/name")) {
             return Err(name_mismatch(object, target));
         }
         Ok(())
@@ -151,21 +132,11 @@ impl State {
             Arc::new(events::shown(kind, Value::clone(&stored)))
         };
         self.after_write(kind, &answer);
-        Written {
-            code: 201,
-            answer,
-            before: None,
-            changed: !writer.dry_run,
-        }
+        Written { code: 201, answer, before: None, changed: !writer.dry_run }
     }
 
     /// PUT.
-    pub(crate) fn update(
-        &mut self,
-        target: &Target,
-        body: Value,
-        writer: &Writer,
-    ) -> Result<Written, StatusError> {
+    pub(crate) fn update(&mut self, target: &Target, body: Value, writer: &Writer) -> Result<Written, StatusError> {
         let kind = &*target.kind;
         check_type(kind, &body)?;
         let Some(old) = self.lookup(target) else {
@@ -175,11 +146,7 @@ impl State {
             return Err(StatusError::not_found(kind, target.name()));
         };
         if str_at(&body, "/metadata/resourceVersion").is_empty() && !kind.unconditional_update() {
-            let error = FieldError::invalid(
-                "metadata.resourceVersion",
-                &json!(0),
-                "must be specified for an update",
-            );
+            let error = FieldError::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
             return Err(StatusError::invalid(kind, target.name(), &[error]));
         }
         self.replace(target, &old, body, How::Put, writer)
@@ -197,19 +164,12 @@ impl State {
         if media == "application/apply-patch+yaml" {
             return self.server_side_apply(target, body, writer);
         }
-        let old = self
-            .lookup(target)
-            .ok_or_else(|| StatusError::not_found(&target.kind, target.name()))?;
+        let old = self.lookup(target).ok_or_else(|| StatusError::not_found(&target.kind, target.name()))?;
         let new = patched(&target.kind, &old, media, body)?;
         self.replace(target, &old, new, How::Patch, writer)
     }
 
-    fn server_side_apply(
-        &mut self,
-        target: &Target,
-        body: &Value,
-        writer: &Writer,
-    ) -> Result<Written, StatusError> {
+    fn server_side_apply(&mut self, target: &Target, body: &Value, writer: &Writer) -> Result<Written, StatusError> {
         let kind = Arc::clone(&target.kind);
         let manager = manager(&kind, writer, "Apply", target.subresource())
             .ok_or_else(|| StatusError::bad_request("fieldManager is required for apply patch"))?;
@@ -278,20 +238,13 @@ impl State {
         Ok(self.store_changed(&kind, old, new, writer))
     }
 
-    fn judge_update(
-        &self,
-        target: &Target,
-        kind: &Kind,
-        old: &Obj,
-        new: &Value,
-    ) -> Result<(), StatusError> {
+    fn judge_update(&self, target: &Target, kind: &Kind, old: &Obj, new: &Value) -> Result<(), StatusError> {
         match target.subresource() {
             "resize" => {
                 resize::validate_resize(kind, old, new)?;
                 admission::check_limit_ranges(&self.store, kind, new)?;
                 admission::check_quotas(&self.store, kind, Some(old), new)?;
-                if int_at(old, "/metadata/generation", 0) == int_at(new, "/metadata/generation", 0)
-                {
+                if int_at(old, "/metadata/generation", 0) == int_at(new, "/metadata/generation", 0) {
                     return Ok(());
                 }
                 admission::check_node(&self.store, kind, new)
@@ -309,23 +262,12 @@ impl State {
         }
     }
 
-    fn store_changed(
-        &mut self,
-        kind: &Arc<Kind>,
-        old: &Obj,
-        mut new: Value,
-        writer: &Writer,
-    ) -> Written {
+    fn store_changed(&mut self, kind: &Arc<Kind>, old: &Obj, mut new: Value, writer: &Writer) -> Written {
         carry(old, &mut new, &["metadata", "resourceVersion"]);
         let before = Some(Arc::clone(old));
         let unchanged = new == **old;
         if unchanged || writer.dry_run {
-            return Written {
-                code: 200,
-                answer: Arc::new(new),
-                before,
-                changed: false,
-            };
+            return Written { code: 200, answer: Arc::new(new), before, changed: false };
         }
         let done = !str_at(&new, "/metadata/deletionTimestamp").is_empty()
             && list_at(&new, "/metadata/finalizers").is_empty()
@@ -336,12 +278,7 @@ impl State {
             self.store.remove(kind, &Key::of(&answer));
         }
         self.after_write(kind, &answer);
-        Written {
-            code: 200,
-            answer,
-            before,
-            changed: true,
-        }
+        Written { code: 200, answer, before, changed: true }
     }
 
     pub(crate) fn lookup(&self, target: &Target) -> Option<Obj> {

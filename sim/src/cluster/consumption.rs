@@ -28,11 +28,7 @@ impl Cluster {
             }
         }
         for (node, capacity) in nodes(plane) {
-            let mut here: Vec<&mut PodRun> = self
-                .pods
-                .values_mut()
-                .filter(|run| run.node == node)
-                .collect();
+            let mut here: Vec<&mut PodRun> = self.pods.values_mut().filter(|run| run.node == node).collect();
             give_cpu(capacity, &mut here, moment.elapsed);
             kill_over_limit(plane, moment, &mut here);
             kill_for_node(plane, moment, capacity, &mut here);
@@ -52,26 +48,19 @@ fn nodes(plane: &Plane<'_>) -> BTreeMap<String, Capacity> {
         return BTreeMap::new();
     };
     let amount = |node: &Value, name: &str| {
-        node.at(&format!("/status/allocatable/{name}"))
-            .and_then(Quantity::from_json)
-            .map_or(0.0, Quantity::as_f64)
+        node.at(&format!("/status/allocatable/{name}")).and_then(Quantity::from_json).map_or(0.0, Quantity::as_f64)
     };
     let nodes = plane.state.store.list(&kind, None);
     nodes
         .map(|(key, node)| {
-            let capacity = Capacity {
-                cpu: amount(node, "cpu"),
-                memory: amount(node, "memory"),
-            };
+            let capacity = Capacity { cpu: amount(node, "cpu"), memory: amount(node, "memory") };
             (key.name.clone(), capacity)
         })
         .collect()
 }
 
 fn running<'a>(here: &'a mut [&mut PodRun]) -> impl Iterator<Item = &'a mut ContainerRun> {
-    here.iter_mut()
-        .flat_map(|run| run.containers.iter_mut())
-        .filter(|c| c.is_running())
+    here.iter_mut().flat_map(|run| run.containers.iter_mut()).filter(|c| c.is_running())
 }
 
 fn give_cpu(capacity: Capacity, here: &mut [&mut PodRun], elapsed: f64) {
@@ -95,10 +84,7 @@ fn kill_over_limit(plane: &Plane<'_>, moment: &Moment<'_>, here: &mut [&mut PodR
             .containers
             .iter()
             .enumerate()
-            .filter(|(_, c)| {
-                c.memory_limit
-                    .is_some_and(|limit| c.is_running() && c.memory > limit)
-            })
+            .filter(|(_, c)| c.memory_limit.is_some_and(|limit| c.is_running() && c.memory > limit))
             .map(|(index, _)| index)
             .collect();
         for index in victims {
@@ -107,31 +93,17 @@ fn kill_over_limit(plane: &Plane<'_>, moment: &Moment<'_>, here: &mut [&mut PodR
     }
 }
 
-fn kill_for_node(
-    plane: &Plane<'_>,
-    moment: &Moment<'_>,
-    capacity: Capacity,
-    here: &mut [&mut PodRun],
-) {
+fn kill_for_node(plane: &Plane<'_>, moment: &Moment<'_>, capacity: Capacity, here: &mut [&mut PodRun]) {
     let places: Vec<(usize, usize)> = here
         .iter()
         .enumerate()
         .flat_map(|(pod, run)| {
-            let alive = run
-                .containers
-                .iter()
-                .enumerate()
-                .filter(|(_, c)| c.is_running());
-            alive
-                .map(move |(index, _)| (pod, index))
-                .collect::<Vec<_>>()
+            let alive = run.containers.iter().enumerate().filter(|(_, c)| c.is_running());
+            alive.map(move |(index, _)| (pod, index)).collect::<Vec<_>>()
         })
         .collect();
     let holds: Vec<MemoryHold> = running(here)
-        .map(|container| MemoryHold {
-            usage: container.memory,
-            request: container.memory_request,
-        })
+        .map(|container| MemoryHold { usage: container.memory, request: container.memory_request })
         .collect();
     for victim in memory_victims(capacity.memory, &holds) {
         if let Some((pod, index)) = places.get(victim)

@@ -72,10 +72,7 @@ impl Queue {
     }
 
     fn note(&mut self, plane: &mut Plane<'_>, change: &Dirty, pods: &mut BTreeSet<Key>) {
-        if let Some(plural) = CONTROLLED
-            .iter()
-            .find(|plural| is_table(&change.table, plural))
-        {
+        if let Some(plural) = CONTROLLED.iter().find(|plural| is_table(&change.table, plural)) {
             self.now.insert((plural, change.key.clone()));
             match plane.get(plural, &change.key) {
                 Some(object) => self.mark_owner(plane, &object),
@@ -108,13 +105,8 @@ impl Queue {
 
     fn mark_owner(&mut self, plane: &Plane<'_>, object: &Obj) {
         let owner = list_at(object, "/metadata/ownerReferences").first();
-        let name = owner
-            .map(|owner| str_at(owner, "/name"))
-            .unwrap_or_default();
-        let plural = match owner
-            .map(|owner| str_at(owner, "/kind"))
-            .unwrap_or_default()
-        {
+        let name = owner.map(|owner| str_at(owner, "/name")).unwrap_or_default();
+        let plural = match owner.map(|owner| str_at(owner, "/kind")).unwrap_or_default() {
             "ReplicaSet" => "replicasets",
             "StatefulSet" => "statefulsets",
             "DaemonSet" => "daemonsets",
@@ -129,22 +121,14 @@ impl Queue {
 
     fn mark_all(&mut self, plane: &Plane<'_>, plural: &'static str) {
         if let Some(kind) = plane.kind(plural) {
-            let keys = plane
-                .state
-                .store
-                .list(&kind, None)
-                .map(|(key, _)| key.clone());
+            let keys = plane.state.store.list(&kind, None).map(|(key, _)| key.clone());
             self.now.extend(keys.map(|key| (plural, key)));
         }
     }
 
     fn mark_namespace(&mut self, plane: &Plane<'_>, plural: &'static str, namespace: &str) {
         if let Some(kind) = plane.kind(plural) {
-            let keys = plane
-                .state
-                .store
-                .list(&kind, Some(namespace))
-                .map(|(key, _)| key.clone());
+            let keys = plane.state.store.list(&kind, Some(namespace)).map(|(key, _)| key.clone());
             self.now.extend(keys.map(|key| (plural, key)));
         }
     }

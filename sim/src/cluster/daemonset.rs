@@ -27,11 +27,7 @@ pub(crate) fn reconcile(plane: &mut Plane<'_>, key: &Key) -> Again {
     let refused = cover_nodes(plane, &owner, &hash, &nodes);
     roll(plane, &owner, &hash);
     write_status(plane, &owner, &hash, nodes.len());
-    if refused {
-        Again::BackOff
-    } else {
-        Again::OnChange
-    }
+    if refused { Again::BackOff } else { Again::OnChange }
 }
 
 fn cover_nodes(plane: &mut Plane<'_>, owner: &Value, hash: &str, nodes: &[String]) -> bool {
@@ -44,10 +40,7 @@ fn cover_nodes(plane: &mut Plane<'_>, owner: &Value, hash: &str, nodes: &[String
         }
     }
     for pod in have.iter().filter(|pod| !is_deleting(pod)) {
-        if !nodes
-            .iter()
-            .any(|node| node == str_at(pod, "/spec/nodeName"))
-        {
+        if !nodes.iter().any(|node| node == str_at(pod, "/spec/nodeName")) {
             plane.delete("pods", pod);
         }
     }
@@ -59,11 +52,7 @@ fn create(plane: &mut Plane<'_>, owner: &Value, hash: &str, node: &str) -> Resul
     let prefix = format!("{}-", str_at(owner, "/metadata/name"));
     let suffix = plane.state.next_suffix(&prefix);
     let mut pod = pod_from_template(owner, "DaemonSet", &template, &format!("{prefix}{suffix}"));
-    set(
-        &mut pod,
-        &["metadata", "labels", "controller-revision-hash"],
-        hash,
-    );
+    set(&mut pod, &["metadata", "labels", "controller-revision-hash"], hash);
     set(&mut pod, &["spec", "nodeName"], node);
     plane.create("pods", pod).map_err(|error| error.message)
 }
@@ -76,21 +65,11 @@ fn roll(plane: &mut Plane<'_>, owner: &Value, hash: &str) {
     if str_at(owner, "/spec/updateStrategy/type") == "OnDelete" {
         return;
     }
-    let allowed = int_at(
-        owner,
-        "/spec/updateStrategy/rollingUpdate/maxUnavailable",
-        1,
-    );
+    let allowed = int_at(owner, "/spec/updateStrategy/rollingUpdate/maxUnavailable", 1);
     let pods = plane.owned("pods", owner);
-    let down = pods
-        .iter()
-        .filter(|pod| is_deleting(pod) || !is_ready(pod))
-        .count();
+    let down = pods.iter().filter(|pod| is_deleting(pod) || !is_ready(pod)).count();
     let room = usize::try_from(allowed).unwrap_or(1).saturating_sub(down);
-    let outdated: Vec<Obj> = pods
-        .into_iter()
-        .filter(|pod| revision(pod) != hash && !is_deleting(pod))
-        .collect();
+    let outdated: Vec<Obj> = pods.into_iter().filter(|pod| revision(pod) != hash && !is_deleting(pod)).collect();
     // Broken ones do not count against the room: replacing them takes nothing away.
     let (broken, healthy): (Vec<_>, Vec<_>) = outdated.into_iter().partition(|pod| !is_ready(pod));
     for pod in broken.iter().chain(healthy.iter().take(room)) {

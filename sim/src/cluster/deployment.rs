@@ -34,11 +34,7 @@ pub(crate) fn reconcile(plane: &mut Plane<'_>, key: &Key) -> Again {
     }
     clean_up(plane, &deployment, &sets.old);
     let sets = Sets::read(plane, &deployment, &hash);
-    if write_status(plane, &deployment, &sets) {
-        Again::Later
-    } else {
-        Again::OnChange
-    }
+    if write_status(plane, &deployment, &sets) { Again::Later } else { Again::OnChange }
 }
 
 struct Sets {
@@ -51,9 +47,7 @@ impl Sets {
     fn read(plane: &Plane<'_>, deployment: &Value, hash: &str) -> Self {
         let mut old = plane.owned("replicasets", deployment);
         old.sort_by_key(|set| (revision(set), str_at(set, "/metadata/name").to_owned()));
-        let at = old
-            .iter()
-            .position(|set| str_at(set, "/metadata/labels/pod-template-hash") == hash);
+        let at = old.iter().position(|set| str_at(set, "/metadata/labels/pod-template-hash") == hash);
         let new = at.map(|at| old.remove(at));
         Self { new, old }
     }
@@ -72,10 +66,7 @@ fn revision(object: &Value) -> i64 {
 }
 
 fn annotation<'a>(object: &'a Value, name: &str) -> &'a str {
-    map_at(object, "/metadata/annotations")
-        .and_then(|map| map.get(name))
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    map_at(object, "/metadata/annotations").and_then(|map| map.get(name)).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Makes the ReplicaSet of the current template, or brings its annotations up to date.
@@ -104,27 +95,18 @@ fn ensure_new_set(plane: &mut Plane<'_>, deployment: &Value, hash: &str) {
         let key = Key::of(deployment);
         if let Some(fresh) = plane.get("deployments", &key) {
             let mut object = Value::clone(&fresh);
-            set(
-                &mut object,
-                &["metadata", "annotations", REVISION],
-                number.to_string(),
-            );
+            set(&mut object, &["metadata", "annotations", REVISION], number.to_string());
             plane.put("deployments", object);
         }
     }
 }
 
 fn copied_annotations(deployment: &Value, number: i64) -> Value {
-    let mut annotations = map_at(deployment, "/metadata/annotations")
-        .cloned()
-        .unwrap_or_default();
+    let mut annotations = map_at(deployment, "/metadata/annotations").cloned().unwrap_or_default();
     annotations.retain(|name, _| !NOT_COPIED.contains(&name.as_str()));
     let replicas = desired(deployment);
     annotations.insert(REVISION.to_owned(), number.to_string().into());
-    annotations.insert(
-        "deployment.kubernetes.io/desired-replicas".to_owned(),
-        replicas.to_string().into(),
-    );
+    annotations.insert("deployment.kubernetes.io/desired-replicas".to_owned(), replicas.to_string().into());
     annotations.insert(
         "deployment.kubernetes.io/max-replicas".to_owned(),
         (replicas + max_surge(deployment)).to_string().into(),
@@ -134,11 +116,7 @@ fn copied_annotations(deployment: &Value, number: i64) -> Value {
 
 fn new_set(deployment: &Value, hash: &str, annotations: &Value) -> Value {
     let mut template = deployment.at("/spec/template").cloned().unwrap_or_default();
-    set(
-        &mut template,
-        &["metadata", "labels", "pod-template-hash"],
-        hash,
-    );
+    set(&mut template, &["metadata", "labels", "pod-template-hash"], hash);
     let mut selector = deployment.at("/spec/selector").cloned().unwrap_or_default();
     set(&mut selector, &["matchLabels", "pod-template-hash"], hash);
     let labels = template.at("/metadata/labels").cloned().unwrap_or_default();
@@ -158,11 +136,7 @@ fn bound(deployment: &Value, field: &str, round_up: bool) -> i64 {
         Some(Value::String(text)) => {
             let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(25);
             let scaled = percent * replicas;
-            if round_up {
-                (scaled + 99) / 100
-            } else {
-                scaled / 100
-            }
+            if round_up { (scaled + 99) / 100 } else { scaled / 100 }
         }
         _ => 0,
     }
@@ -175,11 +149,7 @@ fn max_surge(deployment: &Value) -> i64 {
 fn max_unavailable(deployment: &Value) -> i64 {
     let allowed = bound(deployment, "maxUnavailable", false);
     // Both zero would never move; the real server refuses it, and its defaulting gives 1 here.
-    if allowed == 0 && max_surge(deployment) == 0 {
-        1
-    } else {
-        allowed
-    }
+    if allowed == 0 && max_surge(deployment) == 0 { 1 } else { allowed }
 }
 
 fn roll(plane: &mut Plane<'_>, deployment: &Value, new: &Obj, old: &[Obj]) {
@@ -190,9 +160,7 @@ fn roll(plane: &mut Plane<'_>, deployment: &Value, new: &Obj, old: &[Obj]) {
         for set in old {
             scale(plane, set, 0);
         }
-        let gone = old
-            .iter()
-            .all(|set| int_at(set, "/status/replicas", 0) == 0);
+        let gone = old.iter().all(|set| int_at(set, "/status/replicas", 0) == 0);
         if gone {
             scale(plane, new, wanted);
         }
@@ -244,9 +212,7 @@ fn clean_up(plane: &mut Plane<'_>, deployment: &Value, old: &[Obj]) {
     let keep = usize::try_from(int_at(deployment, "/spec/revisionHistoryLimit", 10)).unwrap_or(0);
     let empty: Vec<&Obj> = old
         .iter()
-        .filter(|set| {
-            int_at(set, "/spec/replicas", 0) == 0 && int_at(set, "/status/replicas", 0) == 0
-        })
+        .filter(|set| int_at(set, "/spec/replicas", 0) == 0 && int_at(set, "/status/replicas", 0) == 0)
         .collect();
     for set in empty.iter().take(empty.len().saturating_sub(keep)) {
         plane.delete("replicasets", set);
@@ -263,10 +229,7 @@ fn write_status(plane: &mut Plane<'_>, deployment: &Value, sets: &Sets) -> bool 
         sets.all().map(|set| int_at(set, &pointer, 0)).sum()
     };
     let wanted = desired(&fresh);
-    let updated = sets
-        .new
-        .as_ref()
-        .map_or(0, |set| int_at(set, "/status/replicas", 0));
+    let updated = sets.new.as_ref().map_or(0, |set| int_at(set, "/status/replicas", 0));
     let (replicas, available) = (sum("replicas"), sum("availableReplicas"));
     let mut status = json!({"observedGeneration": int_at(&fresh, "/metadata/generation", 1)});
     for (field, number) in [
@@ -274,10 +237,7 @@ fn write_status(plane: &mut Plane<'_>, deployment: &Value, sets: &Sets) -> bool 
         ("updatedReplicas", updated),
         ("readyReplicas", sum("readyReplicas")),
         ("availableReplicas", available),
-        (
-            "unavailableReplicas",
-            (wanted.max(replicas) - available).max(0),
-        ),
+        ("unavailableReplicas", (wanted.max(replicas) - available).max(0)),
     ] {
         if number != 0 {
             set(&mut status, &[field], number);
@@ -290,13 +250,7 @@ fn write_status(plane: &mut Plane<'_>, deployment: &Value, sets: &Sets) -> bool 
     !complete
 }
 
-fn conditions(
-    plane: &Plane<'_>,
-    deployment: &Value,
-    sets: &Sets,
-    status: &Value,
-    complete: bool,
-) -> Vec<Value> {
+fn conditions(plane: &Plane<'_>, deployment: &Value, sets: &Sets, status: &Value, complete: bool) -> Vec<Value> {
     let now = plane.time();
     let mut conditions = list_at(deployment, "/status/conditions").to_vec();
     let least = desired(deployment) - max_unavailable(deployment);
@@ -311,46 +265,24 @@ fn conditions(
     set_quietly(&mut conditions, available, &now);
     let progressing = progressing(plane, deployment, sets, status, complete);
     set_quietly(&mut conditions, progressing, &now);
-    let failure = sets
-        .all()
-        .flat_map(|set| list_at(set, "/status/conditions"))
-        .next();
+    let failure = sets.all().flat_map(|set| list_at(set, "/status/conditions")).next();
     conditions.retain(|condition| str_at(condition, "/type") != "ReplicaFailure");
     conditions.extend(failure.cloned());
     conditions
 }
 
-fn progressing(
-    plane: &Plane<'_>,
-    deployment: &Value,
-    sets: &Sets,
-    status: &Value,
-    complete: bool,
-) -> Value {
+fn progressing(plane: &Plane<'_>, deployment: &Value, sets: &Sets, status: &Value, complete: bool) -> Value {
     let now = plane.time();
-    let name = sets
-        .new
-        .as_ref()
-        .map(|set| str_at(set, "/metadata/name"))
-        .unwrap_or_default();
+    let name = sets.new.as_ref().map(|set| str_at(set, "/metadata/name")).unwrap_or_default();
     if complete {
         return json!({"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable",
             "message": format!("ReplicaSet \"{name}\" has successfully progressed."),
             "lastUpdateTime": now});
     }
-    let before = list_at(deployment, "/status/conditions")
-        .iter()
-        .find(|condition| str_at(condition, "/type") == "Progressing");
-    let fields = [
-        "replicas",
-        "updatedReplicas",
-        "readyReplicas",
-        "availableReplicas",
-        "observedGeneration",
-    ];
-    let moved = fields
-        .iter()
-        .any(|field| status.get(*field) != deployment.at(&format!("/status/{field}")));
+    let before =
+        list_at(deployment, "/status/conditions").iter().find(|condition| str_at(condition, "/type") == "Progressing");
+    let fields = ["replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "observedGeneration"];
+    let moved = fields.iter().any(|field| status.get(*field) != deployment.at(&format!("/status/{field}")));
     if let (Some(before), false) = (before, moved) {
         if deadline_passed(plane.now, deployment, before) {
             return json!({"type": "Progressing", "status": "False",
@@ -368,8 +300,7 @@ fn deadline_passed(now: Timestamp, deployment: &Value, condition: &Value) -> boo
     let since = str_at(condition, "/lastUpdateTime").parse::<Timestamp>();
     let deadline = int_at(deployment, "/spec/progressDeadlineSeconds", 600);
     let wrong = str_at(condition, "/reason") == "ProgressDeadlineExceeded";
-    wrong
-        || since.is_ok_and(|since| now.duration_since(since) > SignedDuration::from_secs(deadline))
+    wrong || since.is_ok_and(|since| now.duration_since(since) > SignedDuration::from_secs(deadline))
 }
 
 /// Sets a condition unless only its update time differs, so that status settles.
@@ -380,10 +311,7 @@ fn set_quietly(conditions: &mut Vec<Value>, condition: Value, now: &str) {
         remove(&mut c, &["lastTransitionTime"]);
         c
     };
-    if !conditions
-        .iter()
-        .any(|have| essence(have) == essence(&condition))
-    {
+    if !conditions.iter().any(|have| essence(have) == essence(&condition)) {
         set_condition(conditions, condition, now);
     }
 }

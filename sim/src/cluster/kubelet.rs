@@ -108,11 +108,7 @@ impl ContainerRun {
     /// Ends the container; it starts again after the back-off.
     pub(crate) fn crash(&mut self, now: f64, time: &str, reason: &str, exit_code: i32) {
         let ran = self.uptime(now);
-        self.streak = if ran > BACK_OFF_RESET {
-            0
-        } else {
-            self.streak + 1
-        };
+        self.streak = if ran > BACK_OFF_RESET { 0 } else { self.streak + 1 };
         // The first restart is immediate, as the kubelet's is.
         let wait = match self.streak {
             0 | 1 => 0.0,
@@ -130,10 +126,8 @@ impl ContainerRun {
         self.scraped = false;
         self.used = 0.0;
         self.wanted = 0.0;
-        self.last_state = Some(
-            json!({"terminated": {"exitCode": exit_code, "reason": reason,
-            "finishedAt": time, "startedAt": time}}),
-        );
+        self.last_state = Some(json!({"terminated": {"exitCode": exit_code, "reason": reason,
+            "finishedAt": time, "startedAt": time}}));
     }
 }
 
@@ -165,9 +159,7 @@ pub(crate) fn container_specs(pod: &Value) -> Vec<(&Value, bool)> {
                     _ => "/spec/initContainers",
                 },
             );
-            containers
-                .iter()
-                .map(move |container| (container, *list != "containers"))
+            containers.iter().map(move |container| (container, *list != "containers"))
         })
         .filter(|(container, init)| !*init || is_sidecar(container))
         .collect()
@@ -214,10 +206,7 @@ impl PodRun {
             }
             crate::json::set_default(&mut status, &["startTime"], time.as_str());
             set(&mut status, &["observedGeneration"], self.generation);
-            for (field, sidecar) in [
-                ("containerStatuses", false),
-                ("initContainerStatuses", true),
-            ] {
+            for (field, sidecar) in [("containerStatuses", false), ("initContainerStatuses", true)] {
                 let statuses = self.container_statuses(&pod, sidecar, &time);
                 if !(sidecar && statuses.is_empty()) {
                     set(&mut status, &[field], statuses);
@@ -229,11 +218,7 @@ impl PodRun {
     }
 
     fn container_statuses(&self, pod: &Value, sidecar: bool, time: &str) -> Vec<Value> {
-        let field = if sidecar {
-            "/status/initContainerStatuses"
-        } else {
-            "/status/containerStatuses"
-        };
+        let field = if sidecar { "/status/initContainerStatuses" } else { "/status/containerStatuses" };
         let before = list_at(pod, field);
         let specs = container_specs(pod);
         self.containers
@@ -242,11 +227,7 @@ impl PodRun {
             .map(|container| {
                 let named = |v: &&Value| str_at(v, "/name") == container.name;
                 let old = before.iter().find(named).unwrap_or(&Value::Null);
-                let spec = specs
-                    .iter()
-                    .map(|(spec, _)| *spec)
-                    .find(named)
-                    .unwrap_or(&Value::Null);
+                let spec = specs.iter().map(|(spec, _)| *spec).find(named).unwrap_or(&Value::Null);
                 container_status(container, spec, old, self.never_ready, time)
             })
             .collect()
@@ -274,18 +255,10 @@ impl PodRun {
     }
 }
 
-fn container_status(
-    container: &ContainerRun,
-    spec: &Value,
-    old: &Value,
-    never_ready: bool,
-    time: &str,
-) -> Value {
+fn container_status(container: &ContainerRun, spec: &Value, old: &Value, never_ready: bool, time: &str) -> Value {
     let running = container.is_running();
     let same_run = int_at(old, "/restartCount", 0) == container.restarts;
-    let started = Some(str_at(old, "/state/running/startedAt"))
-        .filter(|at| !at.is_empty() && same_run)
-        .unwrap_or(time);
+    let started = Some(str_at(old, "/state/running/startedAt")).filter(|at| !at.is_empty() && same_run).unwrap_or(time);
     let state = match container.phase {
         Phase::Running(_) => json!({"running": {"startedAt": started}}),
         Phase::BackOff(_) => json!({"waiting": {"reason": "CrashLoopBackOff",
@@ -301,20 +274,14 @@ fn container_status(
         "resources": container.resources,
     });
     if !container.allocated.is_null() {
-        set(
-            &mut status,
-            &["allocatedResources"],
-            container.allocated.clone(),
-        );
+        set(&mut status, &["allocatedResources"], container.allocated.clone());
     }
     status
 }
 
 /// The delay that an annotation asks for, in seconds: `3s`, `500ms`, `2m` or a plain number.
 pub(crate) fn delay(pod: &Value, annotation: &str) -> Option<f64> {
-    let text = map_at(pod, "/metadata/annotations")?
-        .get(annotation)?
-        .as_str()?;
+    let text = map_at(pod, "/metadata/annotations")?.get(annotation)?.as_str()?;
     for (suffix, factor) in [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)] {
         if let Some(number) = text.strip_suffix(suffix) {
             return number.parse::<f64>().ok().map(|n| n * factor);

@@ -76,9 +76,7 @@ pub struct SimCluster {
 
 impl std::fmt::Debug for SimCluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SimCluster")
-            .field("options", &self.options)
-            .finish_non_exhaustive()
+        f.debug_struct("SimCluster").field("options", &self.options).finish_non_exhaustive()
     }
 }
 
@@ -122,12 +120,7 @@ impl SimCluster {
         state.kubelets = true;
         state.store.track_dirty();
         drop(state);
-        Self {
-            api: api.clone(),
-            options: Arc::new(options),
-            truth: Truth::default(),
-            inner: Arc::default(),
-        }
+        Self { api: api.clone(), options: Arc::new(options), truth: Truth::default(), inner: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Cluster> {
@@ -184,14 +177,10 @@ impl SimCluster {
         let run = cluster.pods.get_mut(&Key::new(namespace, pod));
         let found = run.and_then(|run| {
             run.status_due = true;
-            run.containers
-                .iter_mut()
-                .find(|c| c.name == container && c.is_running())
+            run.containers.iter_mut().find(|c| c.name == container && c.is_running())
         });
         let code = if reason == "OOMKilled" { 137 } else { 1 };
-        found
-            .map(|container| container.crash(now, &time, reason, code))
-            .is_some()
+        found.map(|container| container.crash(now, &time, reason, code)).is_some()
     }
 
     /// Steps for ever. Spawn it on the current-thread runtime of the simulation.
@@ -237,10 +226,7 @@ impl SimCluster {
             of_day: now + (clock.epoch().as_second().rem_euclid(86_400)) as f64,
         };
         cluster.last_step = Some(now);
-        let mut plane = Plane {
-            state: &mut state,
-            now: clock.now(),
-        };
+        let mut plane = Plane { state: &mut state, now: clock.now() };
         cluster.control(&mut plane, &moment);
         cluster.use_up(&plane, &moment);
         cluster.report(&mut plane, &moment);

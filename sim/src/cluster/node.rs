@@ -38,17 +38,12 @@ pub(crate) fn series_of(plane: &Plane<'_>, pod: &Value, container: &str) -> Seri
     let namespace = str_at(pod, "/metadata/namespace");
     let owner = list_at(pod, "/metadata/ownerReferences").first();
     let (mut kind, mut name) = match owner {
-        Some(owner) => (
-            str_at(owner, "/kind").to_owned(),
-            str_at(owner, "/name").to_owned(),
-        ),
+        Some(owner) => (str_at(owner, "/kind").to_owned(), str_at(owner, "/name").to_owned()),
         None => ("Pod".to_owned(), str_at(pod, "/metadata/name").to_owned()),
     };
     if kind == "ReplicaSet" {
         let set = plane.get("replicasets", &Key::new(namespace, &name));
-        let parent = set
-            .as_ref()
-            .and_then(|set| list_at(set, "/metadata/ownerReferences").first());
+        let parent = set.as_ref().and_then(|set| list_at(set, "/metadata/ownerReferences").first());
         if let Some(parent) = parent {
             str_at(parent, "/kind").clone_into(&mut kind);
             str_at(parent, "/name").clone_into(&mut name);
@@ -63,8 +58,7 @@ fn annotated(pod: &Value, container: &str) -> Option<Behaviour> {
     let notes = map_at(pod, "/metadata/annotations")?;
     let amount = |resource: &str| {
         let own = notes.get(&format!("usage/{resource}.{container}"));
-        own.or_else(|| notes.get(&format!("usage/{resource}")))
-            .and_then(Quantity::from_json)
+        own.or_else(|| notes.get(&format!("usage/{resource}"))).and_then(Quantity::from_json)
     };
     let (cpu, memory) = (amount("cpu"), amount("memory"));
     if cpu.is_none() && memory.is_none() {
@@ -114,8 +108,7 @@ impl Cluster {
         let name = format!("{}/{}", key.namespace, key.name);
         let mut rng = Rng::named(moment.options.seed, &name);
         let spread = moment.options.start_spread.as_secs_f64() * rng.unit();
-        let wait =
-            delay(pod, "start/delay").unwrap_or(moment.options.start_delay.as_secs_f64() + spread);
+        let wait = delay(pod, "start/delay").unwrap_or(moment.options.start_delay.as_secs_f64() + spread);
         self.addresses += 1;
         let series = series_of(plane, pod, "");
         let workload = (series.namespace, series.kind, series.workload);
@@ -135,11 +128,7 @@ impl Cluster {
             resizing: Resizing::default(),
             spec_changed: false,
             status_due: true,
-            ip: format!(
-                "10.64.{}.{}",
-                self.addresses / 250,
-                self.addresses % 250 + 1
-            ),
+            ip: format!("10.64.{}.{}", self.addresses / 250, self.addresses % 250 + 1),
         }
     }
 
@@ -154,12 +143,8 @@ impl Cluster {
     ) -> ContainerRun {
         let name = str_at(spec, "/name");
         let series = series_of(plane, pod, name);
-        let behaviour = self
-            .loads
-            .get(&series)
-            .copied()
-            .or_else(|| annotated(pod, name))
-            .unwrap_or_else(Behaviour::idle);
+        let behaviour =
+            self.loads.get(&series).copied().or_else(|| annotated(pod, name)).unwrap_or_else(Behaviour::idle);
         let mut container = ContainerRun {
             name: name.to_owned(),
             sidecar,
@@ -187,14 +172,8 @@ impl Cluster {
 
     /// Takes every pod's resize a step further.
     pub(crate) fn resize(&mut self, plane: &Plane<'_>, moment: &Moment<'_>) {
-        let unsettled =
-            |run: &PodRun| run.started && (run.spec_changed || run.resizing != Resizing::Settled);
-        let waiting: Vec<Key> = self
-            .pods
-            .values()
-            .filter(|run| unsettled(run))
-            .map(|run| run.key.clone())
-            .collect();
+        let unsettled = |run: &PodRun| run.started && (run.spec_changed || run.resizing != Resizing::Settled);
+        let waiting: Vec<Key> = self.pods.values().filter(|run| unsettled(run)).map(|run| run.key.clone()).collect();
         for key in waiting {
             let Some(pod) = plane.get("pods", &key) else {
                 continue;
@@ -211,26 +190,15 @@ impl Cluster {
     fn host(&self, plane: &Plane<'_>, moment: &Moment<'_>, key: &Key, pod: &Value) -> Host {
         let name = str_at(pod, "/spec/nodeName");
         let node = plane.get("nodes", &Key::new("", name));
-        let allocatable = node
-            .map(|node| scheduler::allocatable(&node))
-            .unwrap_or_default();
+        let allocatable = node.map(|node| scheduler::allocatable(&node)).unwrap_or_default();
         let mut free = allocatable;
-        let others = self
-            .pods
-            .values()
-            .filter(|run| run.node == name && run.key != *key);
+        let others = self.pods.values().filter(|run| run.node == name && run.key != *key);
         for container in others.flat_map(|run| &run.containers) {
             let promised = |resource: &str| {
-                let amount = container
-                    .allocated
-                    .get(resource)
-                    .and_then(Quantity::from_json);
+                let amount = container.allocated.get(resource).and_then(Quantity::from_json);
                 amount.map_or(0, Quantity::nanos)
             };
-            free = Room {
-                cpu: free.cpu - promised("cpu"),
-                memory: free.memory - promised("memory"),
-            };
+            free = Room { cpu: free.cpu - promised("cpu"), memory: free.memory - promised("memory") };
         }
         Host {
             now: moment.now,
@@ -244,12 +212,7 @@ impl Cluster {
     /// Removes pods whose time is up.
     pub(crate) fn finish_deletions(&mut self, plane: &mut Plane<'_>, moment: &Moment<'_>) {
         let due = |run: &PodRun| run.gone_at.is_some_and(|at| moment.now >= at);
-        let gone: Vec<Key> = self
-            .pods
-            .values()
-            .filter(|run| due(run))
-            .map(|run| run.key.clone())
-            .collect();
+        let gone: Vec<Key> = self.pods.values().filter(|run| due(run)).map(|run| run.key.clone()).collect();
         for key in gone {
             self.pods.remove(&key);
             plane.state.metrics.retract(&key.namespace, &key.name);

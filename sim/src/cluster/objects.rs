@@ -29,21 +29,12 @@ impl Plane<'_> {
     }
 
     fn writer(&self) -> Writer {
-        Writer {
-            manager: None,
-            dry_run: false,
-            force: false,
-            now: self.time(),
-        }
+        Writer { manager: None, dry_run: false, force: false, now: self.time() }
     }
 
     /// The resource with this plural; the table of built-in kinds has all that controllers use.
     pub(crate) fn kind(&self, plural: &str) -> Option<Arc<Kind>> {
-        self.state
-            .registry
-            .iter()
-            .find(|kind| kind.plural == plural && !kind.custom)
-            .cloned()
+        self.state.registry.iter().find(|kind| kind.plural == plural && !kind.custom).cloned()
     }
 
     pub(crate) fn get(&self, plural: &str, key: &Key) -> Option<Obj> {
@@ -70,17 +61,13 @@ impl Plane<'_> {
     pub(crate) fn create(&mut self, plural: &str, object: Value) -> Result<Obj, StatusError> {
         let kind = self.kind(plural).ok_or_else(StatusError::no_such_path)?;
         let target = Target {
-            namespace: kind
-                .namespaced
-                .then(|| str_at(&object, "/metadata/namespace").to_owned()),
+            namespace: kind.namespaced.then(|| str_at(&object, "/metadata/namespace").to_owned()),
             name: None,
             subresource: None,
             kind,
         };
         let writer = self.writer();
-        self.state
-            .create(&target, object, &writer)
-            .map(|written| written.answer)
+        self.state.create(&target, object, &writer).map(|written| written.answer)
     }
 
     /// Stores a changed object as it is (a controller's own fields).
@@ -163,21 +150,12 @@ fn canonical(value: &Value, out: &mut String) {
 }
 
 /// A pod made from a template.
-pub(crate) fn pod_from_template(
-    owner: &Value,
-    owner_kind: &str,
-    template: &Value,
-    name: &str,
-) -> Value {
+pub(crate) fn pod_from_template(owner: &Value, owner_kind: &str, template: &Value, name: &str) -> Value {
     let mut pod = json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": template.get("metadata").cloned().unwrap_or_else(|| json!({})),
         "spec": template.get("spec").cloned().unwrap_or_default()});
     set(&mut pod, &["metadata", "name"], name);
-    set(
-        &mut pod,
-        &["metadata", "namespace"],
-        str_at(owner, "/metadata/namespace"),
-    );
+    set(&mut pod, &["metadata", "namespace"], str_at(owner, "/metadata/namespace"));
     let reference = owner_reference(owner_kind, "apps/v1", owner);
     set(&mut pod, &["metadata", "ownerReferences"], reference);
     pod
@@ -188,26 +166,18 @@ pub(crate) fn is_deleting(object: &Value) -> bool {
 }
 
 pub(crate) fn is_ready(pod: &Value) -> bool {
-    list_at(pod, "/status/conditions")
-        .iter()
-        .any(|c| str_at(c, "/type") == "Ready" && str_at(c, "/status") == "True")
+    list_at(pod, "/status/conditions").iter().any(|c| str_at(c, "/type") == "Ready" && str_at(c, "/status") == "True")
 }
 
 /// Sets a condition, keeping its transition time while its status stays.
 pub(crate) fn set_condition(conditions: &mut Vec<Value>, mut condition: Value, now: &str) {
     let name = str_at(&condition, "/type").to_owned();
-    let found = conditions
-        .iter()
-        .position(|have| str_at(have, "/type") == name);
+    let found = conditions.iter().position(|have| str_at(have, "/type") == name);
     let before = found.and_then(|at| conditions.get(at));
     let kept = before
         .filter(|have| str_at(have, "/status") == str_at(&condition, "/status"))
         .map(|have| str_at(have, "/lastTransitionTime").to_owned());
-    set(
-        &mut condition,
-        &["lastTransitionTime"],
-        kept.unwrap_or_else(|| now.to_owned()),
-    );
+    set(&mut condition, &["lastTransitionTime"], kept.unwrap_or_else(|| now.to_owned()));
     match found.and_then(|at| conditions.get_mut(at)) {
         Some(have) => *have = condition,
         None => conditions.push(condition),

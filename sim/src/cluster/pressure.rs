@@ -29,12 +29,7 @@ pub(crate) fn share_cpu(capacity: f64, claims: &[CpuClaim]) -> Vec<f64> {
     // Each round gives the rest by weight to those still hungry; who is sated leaves the table.
     for _ in 0..claims.len() {
         let hungry: Vec<usize> = (0..claims.len())
-            .filter(|i| {
-                claims
-                    .get(*i)
-                    .zip(got.get(*i))
-                    .is_some_and(|(c, g)| wanted(c) - g > 1e-9)
-            })
+            .filter(|i| claims.get(*i).zip(got.get(*i)).is_some_and(|(c, g)| wanted(c) - g > 1e-9))
             .collect();
         let weight = |i: &usize| claims.get(*i).map_or(0.0, |c| c.request.max(LEAST_WEIGHT));
         let weights: f64 = hungry.iter().map(weight).sum();
@@ -65,11 +60,8 @@ pub(crate) struct MemoryHold {
 /// The containers to kill until the node's memory suffices: those most above their request first.
 pub(crate) fn memory_victims(capacity: f64, holds: &[MemoryHold]) -> Vec<usize> {
     let mut total: f64 = holds.iter().map(|hold| hold.usage).sum();
-    let mut order: Vec<(usize, f64, f64)> = holds
-        .iter()
-        .enumerate()
-        .map(|(i, hold)| (i, hold.usage - hold.request, hold.usage))
-        .collect();
+    let mut order: Vec<(usize, f64, f64)> =
+        holds.iter().enumerate().map(|(i, hold)| (i, hold.usage - hold.request, hold.usage)).collect();
     order.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     let mut victims = Vec::new();
     for (index, _, usage) in order {
@@ -87,11 +79,7 @@ mod tests {
     use super::*;
 
     fn claim(demand: f64, request: f64, limit: Option<f64>) -> CpuClaim {
-        CpuClaim {
-            demand,
-            request,
-            limit,
-        }
+        CpuClaim { demand, request, limit }
     }
 
     #[test]
@@ -102,11 +90,7 @@ mod tests {
 
     #[test]
     fn short_cpu_goes_by_requests_and_nothing_is_left_over() {
-        let claims = [
-            claim(4.0, 3.0, None),
-            claim(4.0, 1.0, None),
-            claim(0.1, 1.0, None),
-        ];
+        let claims = [claim(4.0, 3.0, None), claim(4.0, 1.0, None), claim(0.1, 1.0, None)];
         let got = share_cpu(4.0, &claims);
         assert!((got.iter().sum::<f64>() - 4.0).abs() < 1e-6);
         assert!((got[2] - 0.1).abs() < 1e-6, "small demand is met");

@@ -32,11 +32,7 @@ pub(crate) fn reconcile(plane: &mut Plane<'_>, key: &Key) -> Again {
     if pods.len() > wanted {
         delete_excess(plane, pods, wanted);
     }
-    let again = if refusal.is_some() {
-        Again::BackOff
-    } else {
-        Again::OnChange
-    };
+    let again = if refusal.is_some() { Again::BackOff } else { Again::OnChange };
     write_status(plane, &set, refusal);
     again
 }
@@ -60,9 +56,7 @@ fn delete_excess(plane: &mut Plane<'_>, mut pods: Vec<Obj>, wanted: usize) {
     let age = |pod: &Obj| str_at(pod, "/metadata/creationTimestamp").to_owned();
     pods.sort_by(|a, b| {
         let ready = is_ready(b).cmp(&is_ready(a));
-        ready
-            .then_with(|| age(a).cmp(&age(b)))
-            .then_with(|| Key::of(a).cmp(&Key::of(b)))
+        ready.then_with(|| age(a).cmp(&age(b))).then_with(|| Key::of(a).cmp(&Key::of(b)))
     });
     for pod in pods.iter().skip(wanted) {
         plane.delete("pods", pod);

@@ -38,10 +38,7 @@ pub(crate) struct Host {
 
 /// Whether the spec asks for something that is not in force.
 pub(crate) fn differs(run: &PodRun, pod: &Value) -> bool {
-    container_specs(pod)
-        .iter()
-        .zip(&run.containers)
-        .any(|((spec, _), have)| shown_resources(spec) != have.resources)
+    container_specs(pod).iter().zip(&run.containers).any(|((spec, _), have)| shown_resources(spec) != have.resources)
 }
 
 /// Takes a pod's resize one step further.
@@ -57,10 +54,7 @@ pub(crate) fn step(run: &mut PodRun, pod: &Value, host: &Host) {
 }
 
 fn allocated(run: &PodRun, pod: &Value) -> bool {
-    container_specs(pod)
-        .iter()
-        .zip(&run.containers)
-        .all(|((spec, _), have)| requests_of(spec) == have.allocated)
+    container_specs(pod).iter().zip(&run.containers).all(|((spec, _), have)| requests_of(spec) == have.allocated)
 }
 
 fn allocate(run: &mut PodRun, pod: &Value, host: &Host) -> Resizing {
@@ -72,18 +66,12 @@ fn allocate(run: &mut PodRun, pod: &Value, host: &Host) -> Resizing {
     }
     run.status_due = true;
     let wait = delay(pod, "resize/delay").unwrap_or(host.resize_delay);
-    if wait > 0.0 {
-        Resizing::InProgress(host.now + wait)
-    } else {
-        actuate_when_due(run, pod, host, host.now)
-    }
+    if wait > 0.0 { Resizing::InProgress(host.now + wait) } else { actuate_when_due(run, pod, host, host.now) }
 }
 
 /// A test's annotation that keeps the resize pending.
 fn held(pod: &Value) -> Option<Resizing> {
-    let hold = map_at(pod, "/metadata/annotations")?
-        .get("resize/hold")?
-        .as_str()?;
+    let hold = map_at(pod, "/metadata/annotations")?.get("resize/hold")?.as_str()?;
     let message = "held by the annotation resize/hold".to_owned();
     match hold {
         "Infeasible" => Some(Resizing::Pending("Infeasible", message)),
@@ -94,27 +82,16 @@ fn held(pod: &Value) -> Option<Resizing> {
 fn refused(pod: &Value, host: &Host) -> Option<Resizing> {
     let wants = super::scheduler::requests(pod);
     let parts = |room: Room| {
-        [
-            ("cpu", wants.cpu, room.cpu),
-            ("memory", wants.memory, room.memory),
-        ]
-        .into_iter()
-        .filter(|(_, want, have)| want > have)
-        .map(|(name, want, have)| {
-            // The kubelet counts millicores and bytes.
-            let unit = if name == "cpu" {
-                1_000_000
-            } else {
-                1_000_000_000
-            };
-            format!(
-                "{name}, requested: {}, capacity: {}",
-                want / unit,
-                have / unit
-            )
-        })
-        .collect::<Vec<_>>()
-        .join("; ")
+        [("cpu", wants.cpu, room.cpu), ("memory", wants.memory, room.memory)]
+            .into_iter()
+            .filter(|(_, want, have)| want > have)
+            .map(|(name, want, have)| {
+                // The kubelet counts millicores and bytes.
+                let unit = if name == "cpu" { 1_000_000 } else { 1_000_000_000 };
+                format!("{name}, requested: {}, capacity: {}", want / unit, have / unit)
+            })
+            .collect::<Vec<_>>()
+            .join("; ")
     };
     let never = parts(host.allocatable);
     if !never.is_empty() {
@@ -122,12 +99,7 @@ fn refused(pod: &Value, host: &Host) -> Option<Resizing> {
         return Some(Resizing::Pending("Infeasible", message));
     }
     let not_now = parts(host.free);
-    (!not_now.is_empty()).then(|| {
-        Resizing::Pending(
-            "Deferred",
-            format!("Node didn't have enough resource: {not_now}"),
-        )
-    })
+    (!not_now.is_empty()).then(|| Resizing::Pending("Deferred", format!("Node didn't have enough resource: {not_now}")))
 }
 
 fn actuate_when_due(run: &mut PodRun, pod: &Value, host: &Host, at: f64) -> Resizing {
@@ -137,9 +109,8 @@ fn actuate_when_due(run: &mut PodRun, pod: &Value, host: &Host, at: f64) -> Resi
     let specs = container_specs(pod);
     for ((spec, _), container) in specs.iter().zip(&run.containers) {
         let limit = crate::api::pods::resource(spec, "limits", "memory");
-        let lowered = limit
-            .map(super::super::quantity::Quantity::as_f64)
-            .filter(|l| container.memory_limit != Some(*l));
+        let lowered =
+            limit.map(super::super::quantity::Quantity::as_f64).filter(|l| container.memory_limit != Some(*l));
         if let Some(limit) = lowered.filter(|limit| container.memory > *limit) {
             return Resizing::Stuck(format!(
                 "attempting to set container \"{}\" memory limit ({limit:.0}) below current usage ({:.0})",
@@ -160,25 +131,19 @@ fn actuate_when_due(run: &mut PodRun, pod: &Value, host: &Host, at: f64) -> Resi
 
 /// Whether a changed resource has the policy `RestartContainer`.
 fn restarts(spec: &Value, old: &Value, new: &Value) -> bool {
-    list_at(spec, "/resizePolicy")
-        .iter()
-        .filter(|policy| str_at(policy, "/restartPolicy") == "RestartContainer")
-        .any(|policy| {
+    list_at(spec, "/resizePolicy").iter().filter(|policy| str_at(policy, "/restartPolicy") == "RestartContainer").any(
+        |policy| {
             let name = str_at(policy, "/resourceName");
             ["requests", "limits"].iter().any(|which| {
                 let pointer = format!("/{which}/{name}");
                 old.at(&pointer) != new.at(&pointer)
             })
-        })
+        },
+    )
 }
 
 /// The two resize conditions of a pod's status.
-pub(crate) fn set_conditions(
-    resizing: &Resizing,
-    generation: i64,
-    conditions: &mut Vec<Value>,
-    time: &str,
-) {
+pub(crate) fn set_conditions(resizing: &Resizing, generation: i64, conditions: &mut Vec<Value>, time: &str) {
     let wanted = match resizing {
         Resizing::Settled => None,
         Resizing::Pending(reason, message) => Some(json!({"type": "PodResizePending",
@@ -187,10 +152,7 @@ pub(crate) fn set_conditions(
         Resizing::Stuck(message) => Some(json!({"type": "PodResizeInProgress", "status": "True",
             "reason": "Error", "message": message})),
     };
-    let name = wanted
-        .as_ref()
-        .map(|c| str_at(c, "/type").to_owned())
-        .unwrap_or_default();
+    let name = wanted.as_ref().map(|c| str_at(c, "/type").to_owned()).unwrap_or_default();
     conditions.retain(|condition| {
         let have = str_at(condition, "/type");
         !have.starts_with("PodResize") || have == name

@@ -47,23 +47,15 @@ pub(crate) fn free(plane: &Plane<'_>) -> BTreeMap<String, Room> {
 /// A node's allocatable.
 pub(crate) fn allocatable(node: &Value) -> Room {
     let amount = |name: &str| {
-        node.at(&format!("/status/allocatable/{name}"))
-            .and_then(Quantity::from_json)
-            .map_or(0, Quantity::nanos)
+        node.at(&format!("/status/allocatable/{name}")).and_then(Quantity::from_json).map_or(0, Quantity::nanos)
     };
-    Room {
-        cpu: amount("cpu"),
-        memory: amount("memory"),
-    }
+    Room { cpu: amount("cpu"), memory: amount("memory") }
 }
 
 /// A pod's requests.
 pub(crate) fn requests(pod: &Value) -> Room {
     let spec = pod.get("spec").unwrap_or(&Value::Null);
-    Room {
-        cpu: total(spec, "requests", "cpu").nanos(),
-        memory: total(spec, "requests", "memory").nanos(),
-    }
+    Room { cpu: total(spec, "requests", "cpu").nanos(), memory: total(spec, "requests", "memory").nanos() }
 }
 
 /// Binds what fits; what does not stays waiting with the reason in its condition.
@@ -103,12 +95,7 @@ fn best_node(rooms: &BTreeMap<String, Room>, wants: Room) -> Option<String> {
         .iter()
         .filter(|(_, room)| fits(room))
         // A core weighs as much as 4 GiB, the usual shape of a node.
-        .max_by_key(|(name, room)| {
-            (
-                room.cpu.min(room.memory / (4 << 30)),
-                std::cmp::Reverse(*name),
-            )
-        })
+        .max_by_key(|(name, room)| (room.cpu.min(room.memory / (4 << 30)), std::cmp::Reverse(*name)))
         .map(|(name, _)| name.clone())
 }
 

@@ -33,25 +33,12 @@ impl Cluster {
     }
 }
 
-fn scrape(
-    run: &mut PodRun,
-    plane: &mut Plane<'_>,
-    moment: &Moment<'_>,
-    window: f64,
-    totals: &mut ClusterTotals,
-) {
+fn scrape(run: &mut PodRun, plane: &mut Plane<'_>, moment: &Moment<'_>, window: f64, totals: &mut ClusterTotals) {
     totals.pods += 1;
     let complete = window > 0.0 && run.containers.iter().all(|c| c.is_running() && c.scraped);
-    let usages: Vec<ContainerUsage> = run
-        .containers
-        .iter()
-        .map(|container| usage(container, window))
-        .collect();
+    let usages: Vec<ContainerUsage> = run.containers.iter().map(|container| usage(container, window)).collect();
     for (container, usage) in run.containers.iter_mut().zip(&usages) {
-        let (cores, bytes) = (
-            usage.cpu_nanos as f64 / 1e9,
-            usage.memory_kib as f64 * 1024.0,
-        );
+        let (cores, bytes) = (usage.cpu_nanos as f64 / 1e9, usage.memory_kib as f64 * 1024.0);
         if complete {
             moment.truth.record(container.row, plane.now, cores, bytes);
         }
@@ -59,9 +46,7 @@ fn scrape(
         totals.requested_memory += container.memory_request;
         totals.used_cpu += cores;
         totals.used_memory += bytes;
-        moment
-            .truth
-            .record_cpu_time(container.row, container.wanted, container.used);
+        moment.truth.record_cpu_time(container.row, container.wanted, container.used);
         container.wanted = 0.0;
         container.used = 0.0;
         container.scraped = container.is_running();
@@ -75,21 +60,14 @@ fn scrape(
             containers: usages,
         });
     } else {
-        plane
-            .state
-            .metrics
-            .retract(&run.key.namespace, &run.key.name);
+        plane.state.metrics.retract(&run.key.namespace, &run.key.name);
     }
 }
 
 // Usage is finite and not negative; nanocores and KiB of any real machine fit in 64 bits.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn usage(container: &ContainerRun, window: f64) -> ContainerUsage {
-    let cores = if window > 0.0 {
-        container.used / window
-    } else {
-        0.0
-    };
+    let cores = if window > 0.0 { container.used / window } else { 0.0 };
     ContainerUsage {
         name: container.name.clone(),
         cpu_nanos: (cores * 1e9).round() as u64,

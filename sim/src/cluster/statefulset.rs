@@ -23,19 +23,12 @@ pub(crate) fn reconcile(plane: &mut Plane<'_>, key: &Key) -> Again {
     let wanted = int_at(&owner, "/spec/replicas", 1);
     let refused = step(plane, &owner, &update, wanted);
     write_status(plane, &owner, &update, wanted);
-    if refused {
-        Again::BackOff
-    } else {
-        Again::OnChange
-    }
+    if refused { Again::BackOff } else { Again::OnChange }
 }
 
 fn ordinal(pod: &Value) -> i64 {
     let name = str_at(pod, "/metadata/name");
-    name.rsplit('-')
-        .next()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(-1)
+    name.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(-1)
 }
 
 fn pods(plane: &Plane<'_>, owner: &Value) -> Vec<Obj> {
@@ -95,16 +88,8 @@ fn create(plane: &mut Plane<'_>, owner: &Value, update: &str, number: i64) -> Re
     let name = format!("{}-{number}", str_at(owner, "/metadata/name"));
     let mut pod = pod_from_template(owner, "StatefulSet", &template, &name);
     set(&mut pod, &["metadata", "labels", REVISION], update);
-    set(
-        &mut pod,
-        &["metadata", "labels", "statefulset.kubernetes.io/pod-name"],
-        name,
-    );
-    set(
-        &mut pod,
-        &["metadata", "labels", "apps.kubernetes.io/pod-index"],
-        number.to_string(),
-    );
+    set(&mut pod, &["metadata", "labels", "statefulset.kubernetes.io/pod-name"], name);
+    set(&mut pod, &["metadata", "labels", "apps.kubernetes.io/pod-index"], number.to_string());
     plane.create("pods", pod).map_err(|error| error.message)
 }
 
@@ -115,29 +100,19 @@ fn roll(plane: &mut Plane<'_>, owner: &Value, update: &str, have: &[Obj]) {
         return;
     }
     let partition = int_at(owner, "/spec/updateStrategy/rollingUpdate/partition", 0);
-    let outdated = have
-        .iter()
-        .rev()
-        .find(|pod| revision(pod) != update && ordinal(pod) >= partition);
+    let outdated = have.iter().rev().find(|pod| revision(pod) != update && ordinal(pod) >= partition);
     if let Some(pod) = outdated {
         plane.delete("pods", pod);
     }
 }
 
 fn write_status(plane: &mut Plane<'_>, owner: &Value, update: &str, wanted: i64) {
-    let living: Vec<Obj> = pods(plane, owner)
-        .into_iter()
-        .filter(|pod| !is_deleting(pod))
-        .collect();
+    let living: Vec<Obj> = pods(plane, owner).into_iter().filter(|pod| !is_deleting(pod)).collect();
     let updated = living.iter().filter(|pod| revision(pod) == update).count();
     let ready = living.iter().filter(|pod| is_ready(pod)).count();
     let before = str_at(owner, "/status/currentRevision");
     let complete = i64::try_from(updated).is_ok_and(|n| n == wanted) && updated == ready;
-    let current = if before.is_empty() || complete {
-        update
-    } else {
-        before
-    };
+    let current = if before.is_empty() || complete { update } else { before };
     let mut status = json!({
         "observedGeneration": int_at(owner, "/metadata/generation", 1),
         "replicas": living.len(), "readyReplicas": ready, "availableReplicas": ready,

@@ -47,69 +47,35 @@ const NAMESPACES: [(&str, &str, &str); 8] = [
 fn vary(workload: &mut WorkloadSpec, seed: u64) {
     use super::{Cpu, Memory};
     for container in &mut workload.containers {
-        let name = format!(
-            "{}/{}/{}",
-            workload.namespace, workload.name, container.name
-        );
+        let name = format!("{}/{}/{}", workload.namespace, workload.name, container.name);
         let mut rng = Rng::named(seed, &name);
         let (c, m) = (rng.range(0.85, 1.15), rng.range(0.9, 1.1));
         let shift = rng.range(-1.5, 1.5);
         let behaviour = &mut container.behaviour;
         behaviour.cpu = match behaviour.cpu {
             Cpu::Steady(cores) => Cpu::Steady(cores * c),
-            Cpu::Daily {
-                low,
-                high,
-                peak_hour,
-            } => Cpu::Daily {
-                low: low * c,
-                high: high * c,
-                peak_hour: peak_hour + shift,
-            },
-            Cpu::Bursty {
-                idle,
-                burst,
-                every,
-                length,
-            } => Cpu::Bursty {
-                idle: idle * c,
-                burst: burst * c,
-                every,
-                length,
-            },
+            Cpu::Daily { low, high, peak_hour } => {
+                Cpu::Daily { low: low * c, high: high * c, peak_hour: peak_hour + shift }
+            }
+            Cpu::Bursty { idle, burst, every, length } => {
+                Cpu::Bursty { idle: idle * c, burst: burst * c, every, length }
+            }
         };
         behaviour.memory = match behaviour.memory {
             Memory::Steady(bytes) => Memory::Steady(bytes * m),
-            Memory::Daily {
-                low,
-                high,
-                peak_hour,
-            } => Memory::Daily {
-                low: low * m,
-                high: high * m,
-                peak_hour: peak_hour + shift,
-            },
-            Memory::Leaking { base, per_hour } => Memory::Leaking {
-                base: base * m,
-                per_hour,
-            },
-            Memory::WithBursts { base, burst } => Memory::WithBursts {
-                base: base * m,
-                burst,
-            },
+            Memory::Daily { low, high, peak_hour } => {
+                Memory::Daily { low: low * m, high: high * m, peak_hour: peak_hour + shift }
+            }
+            Memory::Leaking { base, per_hour } => Memory::Leaking { base: base * m, per_hour },
+            Memory::WithBursts { base, burst } => Memory::WithBursts { base: base * m, burst },
         };
     }
 }
 
 fn workload(W(namespace, kind, name, replicas, tier, containers): &W) -> WorkloadSpec {
-    let team = NAMESPACES
-        .iter()
-        .find(|row| row.0 == *namespace)
-        .map_or("none", |row| row.1);
+    let team = NAMESPACES.iter().find(|row| row.0 == *namespace).map_or("none", |row| row.1);
     let containers = containers.iter().map(container).collect();
-    WorkloadSpec::new(namespace, *kind, name, *replicas, containers)
-        .label("tier", tier)
-        .label("team", team)
+    WorkloadSpec::new(namespace, *kind, name, *replicas, containers).label("tier", tier).label("team", team)
 }
 
 fn container(C(name, cpu, memory, limit_cpu, limit_memory, does): &C) -> ContainerSpec {
@@ -123,24 +89,10 @@ fn container(C(name, cpu, memory, limit_cpu, limit_memory, does): &C) -> Contain
 }
 
 /// Namespace, kind, name, replicas, tier, containers.
-struct W(
-    &'static str,
-    WorkloadKind,
-    &'static str,
-    u32,
-    &'static str,
-    &'static [C],
-);
+struct W(&'static str, WorkloadKind, &'static str, u32, &'static str, &'static [C]);
 
 /// Name, requested CPU and memory, limits of both (empty for none), behaviour.
-struct C(
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static str,
-    Does,
-);
+struct C(&'static str, &'static str, &'static str, &'static str, &'static str, Does);
 
 /// The constructors of [`Behaviour`], as data.
 enum Does {
@@ -151,14 +103,7 @@ enum Does {
 }
 
 /// A service mesh's proxy: small, and over-provisioned by its chart.
-const PROXY: C = C(
-    "proxy",
-    "100m",
-    "128Mi",
-    "2",
-    "1Gi",
-    Daily(0.004, 0.02, 38.0),
-);
+const PROXY: C = C("proxy", "100m", "128Mi", "2", "1Gi", Daily(0.004, 0.02, 38.0));
 
 /// A log shipper.
 const SHIPPER: C = C("log-shipper", "50m", "64Mi", "", "", Steady(0.006, 24.0));

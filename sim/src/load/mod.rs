@@ -89,27 +89,15 @@ impl Behaviour {
 
     /// The same all day: `cores`, and `mib` of memory.
     pub fn steady(cores: f64, mib: f64) -> Self {
-        Self {
-            cpu: Cpu::Steady(cores),
-            memory: Memory::Steady(mib * MIB),
-            noise: 0.08,
-        }
+        Self { cpu: Cpu::Steady(cores), memory: Memory::Steady(mib * MIB), noise: 0.08 }
     }
 
     /// Busy by day: from `low` to `high` cores, memory from `mib` to 1.3 × `mib`.
     pub fn daily(low: f64, high: f64, mib: f64) -> Self {
         let peak_hour = 14.0;
         Self {
-            cpu: Cpu::Daily {
-                low,
-                high,
-                peak_hour,
-            },
-            memory: Memory::Daily {
-                low: mib * MIB,
-                high: 1.3 * mib * MIB,
-                peak_hour,
-            },
+            cpu: Cpu::Daily { low, high, peak_hour },
+            memory: Memory::Daily { low: mib * MIB, high: 1.3 * mib * MIB, peak_hour },
             noise: 0.12,
         }
     }
@@ -117,16 +105,8 @@ impl Behaviour {
     /// Idle with bursts: every 20 minutes or so, for 2 minutes or so.
     pub fn bursty(idle: f64, burst: f64, mib: f64) -> Self {
         Self {
-            cpu: Cpu::Bursty {
-                idle,
-                burst,
-                every: 1200.0,
-                length: 120.0,
-            },
-            memory: Memory::WithBursts {
-                base: mib * MIB,
-                burst: 0.4 * mib * MIB,
-            },
+            cpu: Cpu::Bursty { idle, burst, every: 1200.0, length: 120.0 },
+            memory: Memory::WithBursts { base: mib * MIB, burst: 0.4 * mib * MIB },
             noise: 0.1,
         }
     }
@@ -135,10 +115,7 @@ impl Behaviour {
     pub fn leaking(cores: f64, mib: f64, mib_per_hour: f64) -> Self {
         Self {
             cpu: Cpu::Steady(cores),
-            memory: Memory::Leaking {
-                base: mib * MIB,
-                per_hour: mib_per_hour * MIB,
-            },
+            memory: Memory::Leaking { base: mib * MIB, per_hour: mib_per_hour * MIB },
             noise: 0.08,
         }
     }
@@ -179,14 +156,7 @@ impl Load {
             Cpu::Bursty { every, .. } => rng.range(0.0, every),
             _ => f64::INFINITY,
         };
-        Self {
-            behaviour,
-            rng,
-            share,
-            wander: 0.0,
-            burst_until: 0.0,
-            next_burst,
-        }
+        Self { behaviour, rng, share, wander: 0.0, burst_until: 0.0, next_burst }
     }
 
     /// Demand at `seconds` since midnight UTC of the first day, `uptime` seconds after the start.
@@ -200,10 +170,7 @@ impl Load {
         let memory = self.memory(seconds, uptime, bursting) * (1.0 + 0.1 * noise);
         // Most programs reach their working set within a minute.
         let warm = 1.0 - 0.5 * (-uptime / 20.0).exp();
-        Demand {
-            cpu: cpu.max(0.0),
-            memory: (memory * warm).max(MIB),
-        }
+        Demand { cpu: cpu.max(0.0), memory: (memory * warm).max(MIB) }
     }
 
     fn bursting(&mut self, seconds: f64) -> bool {
@@ -219,11 +186,7 @@ impl Load {
     fn cpu(&self, seconds: f64, bursting: bool) -> f64 {
         match self.behaviour.cpu {
             Cpu::Steady(cores) => cores,
-            Cpu::Daily {
-                low,
-                high,
-                peak_hour,
-            } => low + (high - low) * day(seconds, peak_hour),
+            Cpu::Daily { low, high, peak_hour } => low + (high - low) * day(seconds, peak_hour),
             Cpu::Bursty { burst, .. } if bursting => burst,
             Cpu::Bursty { idle, .. } => idle,
         }
@@ -232,11 +195,7 @@ impl Load {
     fn memory(&self, seconds: f64, uptime: f64, bursting: bool) -> f64 {
         match self.behaviour.memory {
             Memory::Steady(bytes) => bytes,
-            Memory::Daily {
-                low,
-                high,
-                peak_hour,
-            } => low + (high - low) * day(seconds, peak_hour),
+            Memory::Daily { low, high, peak_hour } => low + (high - low) * day(seconds, peak_hour),
             Memory::Leaking { base, per_hour } => base + per_hour * uptime / 3600.0,
             Memory::WithBursts { base, burst } => base + if bursting { burst } else { 0.0 },
         }
@@ -255,12 +214,7 @@ mod tests {
     fn mean_cpu(behaviour: Behaviour, from_hour: f64) -> f64 {
         let mut load = Load::new(behaviour, 3, "shop/web-1/app");
         let steps = 720;
-        let total: f64 = (0..steps)
-            .map(|n| {
-                load.demand(from_hour * 3600.0 + f64::from(n) * 5.0, 1e6)
-                    .cpu
-            })
-            .sum();
+        let total: f64 = (0..steps).map(|n| load.demand(from_hour * 3600.0 + f64::from(n) * 5.0, 1e6).cpu).sum();
         total / f64::from(steps)
     }
 
@@ -273,9 +227,7 @@ mod tests {
     #[test]
     fn bursty_load_is_idle_most_of_the_time() {
         let mut load = Load::new(Behaviour::bursty(0.01, 1.0, 64.0), 3, "x");
-        let busy = (0..17_280)
-            .filter(|n| load.demand(f64::from(*n) * 5.0, 1e6).cpu > 0.3)
-            .count();
+        let busy = (0..17_280).filter(|n| load.demand(f64::from(*n) * 5.0, 1e6).cpu > 0.3).count();
         assert!((500..4000).contains(&busy), "{busy} of 17280 steps");
     }
 

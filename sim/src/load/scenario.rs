@@ -49,12 +49,7 @@ pub struct ContainerSpec {
 impl ContainerSpec {
     /// A container with these requests (empty for none), without limits.
     pub fn new(name: &str, cpu: &str, memory: &str, behaviour: Behaviour) -> Self {
-        Self {
-            name: name.to_owned(),
-            requests: resources(cpu, memory),
-            limits: json!({}),
-            behaviour,
-        }
+        Self { name: name.to_owned(), requests: resources(cpu, memory), limits: json!({}), behaviour }
     }
 
     /// With these limits (empty for none).
@@ -114,13 +109,7 @@ pub struct WorkloadSpec {
 
 impl WorkloadSpec {
     /// A workload with one or more containers.
-    pub fn new(
-        namespace: &str,
-        kind: WorkloadKind,
-        name: &str,
-        replicas: u32,
-        containers: Vec<ContainerSpec>,
-    ) -> Self {
+    pub fn new(namespace: &str, kind: WorkloadKind, name: &str, replicas: u32, containers: Vec<ContainerSpec>) -> Self {
         Self {
             namespace: namespace.to_owned(),
             kind,
@@ -150,20 +139,12 @@ impl WorkloadSpec {
     pub fn manifest(&self) -> Value {
         let mut labels = self.labels.clone();
         set(&mut labels, &["app"], self.name.as_str());
-        let containers: Vec<Value> = self
-            .containers
-            .iter()
-            .map(ContainerSpec::manifest)
-            .collect();
+        let containers: Vec<Value> = self.containers.iter().map(ContainerSpec::manifest).collect();
         let mut object = json!({"apiVersion": "apps/v1", "kind": self.kind.as_str(),
             "metadata": {"name": self.name, "namespace": self.namespace, "labels": labels},
             "spec": {"selector": {"matchLabels": {"app": self.name}},
                 "template": {"metadata": {"labels": labels}, "spec": {"containers": containers}}}});
-        if self
-            .pod_annotations
-            .as_object()
-            .is_some_and(|map| !map.is_empty())
-        {
+        if self.pod_annotations.as_object().is_some_and(|map| !map.is_empty()) {
             let path = ["spec", "template", "metadata", "annotations"];
             set(&mut object, &path, self.pod_annotations.clone());
         }
@@ -201,8 +182,7 @@ impl Scenario {
     pub fn nodes(mut self, count: usize, cpu: &str, memory: &str) -> Self {
         let first = self.nodes.len() + 1;
         let names = (first..first + count).map(|n| format!("node-{n}"));
-        self.nodes
-            .extend(names.map(|name| (name, cpu.to_owned(), memory.to_owned())));
+        self.nodes.extend(names.map(|name| (name, cpu.to_owned(), memory.to_owned())));
         self
     }
 
@@ -231,8 +211,7 @@ impl Scenario {
         for workload in &self.workloads {
             for container in &workload.containers {
                 let kind = workload.kind.as_str();
-                let series =
-                    Series::new(&workload.namespace, kind, &workload.name, &container.name);
+                let series = Series::new(&workload.namespace, kind, &workload.name, &container.name);
                 cluster.set_load(series, container.behaviour);
             }
             cluster.api().create(workload.manifest())?;

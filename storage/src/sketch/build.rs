@@ -61,11 +61,7 @@ impl Default for TDigestBuilder {
 impl TDigestBuilder {
     /// An empty builder; `compression` is δ, clamped to 10..=1000 where it is used.
     pub fn new(compression: f64) -> Self {
-        Self {
-            compression,
-            held: Vec::with_capacity(BUFFER),
-            merged: None,
-        }
+        Self { compression, held: Vec::with_capacity(BUFFER), merged: None }
     }
 
     /// Counts one value, in whatever unit the caller uses throughout.

@@ -66,10 +66,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<TDigest, DecodeError> {
     if flags & UNIT_WEIGHTS == 0 {
         total = 0;
         for centroid in &mut centroids {
-            let weight = reader
-                .varint("a weight")?
-                .saturating_add(1)
-                .min(MAX_WEIGHT + 1);
+            let weight = reader.varint("a weight")?.saturating_add(1).min(MAX_WEIGHT + 1);
             total = total.saturating_add(weight);
             *centroid = Centroid::new(centroid.mean, weight, centroid.gap());
         }

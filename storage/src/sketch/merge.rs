@@ -30,11 +30,7 @@ fn sorted_items(parts: &[&TDigest]) -> Vec<Item> {
         let last = part.centroid_count() - 1; // a digest has at least one centroid
         for (i, centroid) in part.centroids().iter().enumerate() {
             let filled = i32::from(i != last && !centroid.gap());
-            items.push(Item {
-                mean: centroid.mean,
-                weight: centroid.weight(),
-                change: filled - filled_before,
-            });
+            items.push(Item { mean: centroid.mean, weight: centroid.weight(), change: filled - filled_before });
             filled_before = filled;
         }
     }
@@ -55,10 +51,7 @@ fn sweep(items: &[Item]) -> Vec<Centroid> {
             weight += same.weight;
             filled += same.change;
         }
-        let gap = filled == 0
-            && rest
-                .peek()
-                .is_some_and(|next| is_wide(item.mean, next.mean));
+        let gap = filled == 0 && rest.peek().is_some_and(|next| is_wide(item.mean, next.mean));
         out.push(Centroid::new(item.mean, weight, gap));
     }
     out
@@ -112,11 +105,7 @@ fn joined(centroids: &[Centroid], compression: f64) -> Vec<Centroid> {
 
 /// Takes the gap bit from centroids whose right neighbour is nearer than `factor` times the value.
 fn without_gaps_below(centroids: &[Centroid], factor: f64) -> Vec<Centroid> {
-    let next_means = centroids
-        .iter()
-        .skip(1)
-        .map(|c| c.mean)
-        .chain([f64::INFINITY]);
+    let next_means = centroids.iter().skip(1).map(|c| c.mean).chain([f64::INFINITY]);
     centroids
         .iter()
         .zip(next_means)

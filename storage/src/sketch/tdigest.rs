@@ -28,10 +28,7 @@ pub(crate) struct Centroid {
 
 impl Centroid {
     pub(crate) fn new(mean: f64, weight: u64, gap: bool) -> Self {
-        Self {
-            mean,
-            packed: weight << 1 | u64::from(gap),
-        }
+        Self { mean, packed: weight << 1 | u64::from(gap) }
     }
 
     pub(crate) fn weight(self) -> u64 {
@@ -96,9 +93,7 @@ impl TDigest {
             let middle = before + weight / 2.0;
             if rank <= middle {
                 return match left {
-                    Some((at, c)) if !c.gap() => {
-                        between(rank, (at, c.mean), (middle, centroid.mean))
-                    }
+                    Some((at, c)) if !c.gap() => between(rank, (at, c.mean), (middle, centroid.mean)),
                     Some((_, c)) if rank <= before => c.mean,
                     _ => centroid.mean,
                 };
@@ -141,10 +136,7 @@ impl Sketch for TDigest {
     }
 
     fn sum(&self) -> f64 {
-        self.centroids
-            .iter()
-            .map(|c| c.mean * c.weight() as f64)
-            .sum()
+        self.centroids.iter().map(|c| c.mean * c.weight() as f64).sum()
     }
 
     fn encode(&self, out: &mut Vec<u8>) {

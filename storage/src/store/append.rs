@@ -39,10 +39,7 @@ impl Store {
     /// after its end.
     pub fn append(&self, now: Timestamp, samples: &[Sample]) -> Result<Appended, AppendError> {
         let mut writer = self.writer();
-        let not_durable = |e: PartError| AppendError::NotDurable {
-            dir: self.paths.dir.clone(),
-            reason: e.to_string(),
-        };
+        let not_durable = |e: PartError| AppendError::NotDurable { dir: self.paths.dir.clone(), reason: e.to_string() };
         self.heal(&mut writer, now).map_err(not_durable)?;
         let mut tick = self.admit(&mut writer, now, samples);
         if tick.rows.is_empty() {
@@ -67,17 +64,9 @@ impl Store {
             writer.streams.start_epoch(writer.streams.epoch() + 1);
         }
         let (table, shared) = (self.table(), self.shared());
-        let mut admission = Admission {
-            now,
-            table: &table,
-            shared: &shared,
-            memory: TickMemory::default(),
-            last_slot: None,
-        };
-        let mut tick = Tick {
-            first_stream: writer.streams.next_index(),
-            ..Tick::default()
-        };
+        let mut admission =
+            Admission { now, table: &table, shared: &shared, memory: TickMemory::default(), last_slot: None };
+        let mut tick = Tick { first_stream: writer.streams.next_index(), ..Tick::default() };
         for sample in samples {
             admission.admit(writer, &mut tick, sample);
         }
@@ -93,26 +82,14 @@ impl Store {
     ) -> Result<(), PartError> {
         let epoch = writer.streams.epoch();
         let mut puts = Vec::new();
-        let rows = TickFrame {
-            now,
-            epoch,
-            rows: std::mem::take(&mut tick.frame_rows),
-        };
-        let mut frame = Frame {
-            epoch,
-            slots: tick.slots(),
-            ..Frame::default()
-        };
+        let rows = TickFrame { now, epoch, rows: std::mem::take(&mut tick.frame_rows) };
+        let mut frame = Frame { epoch, slots: tick.slots(), ..Frame::default() };
         let seq = writer.next_seq;
         writer.next_seq += 1;
         frame.rows = writer.put_chunks(&mut puts, (seq, Part::Rows), &rows.encode());
         if !tick.streams.is_empty() {
             let (first, streams) = (tick.first_stream, std::mem::take(&mut tick.streams));
-            let streams = StreamFrame {
-                epoch,
-                first,
-                streams,
-            };
+            let streams = StreamFrame { epoch, first, streams };
             frame.streams = writer.put_chunks(&mut puts, (seq, Part::Streams), &streams.encode());
         }
         writer.put_series(&mut puts, new_series);
@@ -124,12 +101,7 @@ impl Store {
     }
 
     /// Makes changes of the sled part durable, with the head that matches them.
-    pub(super) fn apply(
-        &self,
-        writer: &Writer,
-        mut puts: Vec<Pair>,
-        removes: Vec<Vec<u8>>,
-    ) -> Result<(), PartError> {
+    pub(super) fn apply(&self, writer: &Writer, mut puts: Vec<Pair>, removes: Vec<Vec<u8>>) -> Result<(), PartError> {
         puts.push(Key::Head.pair(&self.head(writer).encode()));
         writer.part()?.apply(puts, removes)
     }
@@ -140,12 +112,7 @@ impl Store {
             next_seq: writer.next_seq,
             next_id: self.table().next_id(),
             table_values: writer.table_values,
-            ticks: writer
-                .frames
-                .iter()
-                .filter(|(_, f)| !f.rows.is_empty())
-                .map(|(seq, _)| *seq)
-                .collect(),
+            ticks: writer.frames.iter().filter(|(_, f)| !f.rows.is_empty()).map(|(seq, _)| *seq).collect(),
             slots: writer.manifest_len,
         }
     }
@@ -186,12 +153,7 @@ impl Admission<'_> {
         let row = Row::new(slot, sample.at, admitted.stream, cpu, memory);
         tick.rows.push((sample.series, slot, row));
         let stream = admitted.index;
-        tick.frame_rows.push(FrameRow {
-            stream,
-            at: sample.at,
-            cpu,
-            memory,
-        });
+        tick.frame_rows.push(FrameRow { stream, at: sample.at, cpu, memory });
         if admitted.is_new {
             tick.streams.push((sample.series, sample.pod));
         }
@@ -216,9 +178,7 @@ impl Admission<'_> {
 }
 
 fn new_records(table: &SeriesTable, new: &BTreeMap<SeriesId, Timestamp>) -> Vec<SeriesRecord> {
-    new.iter()
-        .filter_map(|(id, first)| table.record(*id, *first))
-        .collect()
+    new.iter().filter_map(|(id, first)| table.record(*id, *first)).collect()
 }
 
 impl Tick {
@@ -247,12 +207,7 @@ impl Shared {
 
 impl Writer {
     /// Adds a frame's chunks to `puts`; where they will stand.
-    pub(super) fn put_chunks(
-        &mut self,
-        puts: &mut Vec<Pair>,
-        id: FrameId,
-        bytes: &[u8],
-    ) -> Vec<u32> {
+    pub(super) fn put_chunks(&mut self, puts: &mut Vec<Pair>, id: FrameId, bytes: &[u8]) -> Vec<u32> {
         let chunks = chunk::split(id, bytes).into_iter();
         let put = |payload: Vec<u8>| {
             let position = self.space.take();
@@ -287,11 +242,7 @@ impl Writer {
 
     /// Bytes of the values that count, about.
     pub(super) fn live_bytes(&self) -> u64 {
-        let chunks: usize = self
-            .frames
-            .values()
-            .map(|f| f.rows.len() + f.streams.len())
-            .sum();
+        let chunks: usize = self.frames.values().map(|f| f.rows.len() + f.streams.len()).sum();
         (chunks * MAX_VALUE) as u64 + self.table_bytes
     }
 }

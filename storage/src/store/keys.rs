@@ -99,8 +99,7 @@ impl Head {
         let what = "the head record";
         let mut reader = Reader::new(bytes);
         let next_seq = reader.u64(what)?;
-        let (next_id, table_values, slots) =
-            (reader.u32(what)?, reader.u32(what)?, reader.u32(what)?);
+        let (next_id, table_values, slots) = (reader.u32(what)?, reader.u32(what)?, reader.u32(what)?);
         let count = reader.count(1, what)?;
         let mut ticks = Vec::with_capacity(count);
         let mut tick = 0_u64;
@@ -109,13 +108,7 @@ impl Head {
             ticks.push(tick);
         }
         reader.end(what)?;
-        Ok(Self {
-            next_seq,
-            next_id,
-            table_values,
-            ticks,
-            slots,
-        })
+        Ok(Self { next_seq, next_id, table_values, ticks, slots })
     }
 }
 

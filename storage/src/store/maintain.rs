@@ -58,21 +58,12 @@ impl Store {
     }
 
     pub(super) fn database(&self, action: &'static str, error: &PartError) -> StoreError {
-        StoreError::Database {
-            action,
-            dir: self.paths.dir.clone(),
-            reason: error.to_string(),
-        }
+        StoreError::Database { action, dir: self.paths.dir.clone(), reason: error.to_string() }
     }
 
     /// Seals the oldest slot that is due, if any.
     fn seal_one(&self, writer: &mut Writer, now: Timestamp) -> Result<bool, StoreError> {
-        let due = self
-            .shared()
-            .open
-            .values()
-            .find(|open| is_due(open, now))
-            .cloned();
+        let due = self.shared().open.values().find(|open| is_due(open, now)).cloned();
         let Some(open) = due else { return Ok(false) };
         let slot = open.slot();
         let names = self.table().records(Named::Nowhere);
@@ -89,24 +80,14 @@ impl Store {
     }
 
     /// Enters a file into the manifest and takes others out, durably; then readers see it so.
-    fn commit(
-        &self,
-        writer: &mut Writer,
-        add: Option<SlotFile>,
-        remove: &[Slot],
-    ) -> Result<(), StoreError> {
+    fn commit(&self, writer: &mut Writer, add: Option<SlotFile>, remove: &[Slot]) -> Result<(), StoreError> {
         let add = add.map(Arc::new);
         let sealed = add.as_ref().map(|file| file.slot());
         let catalog = Arc::new(self.shared().catalog.changed(add.clone(), remove));
         writer.manifest_len = rewrite::len(&catalog);
-        let entry = |file: &Arc<SlotFile>| {
-            Key::Manifest(file.slot()).pair(&keys::encode_manifest_entry(file.size()))
-        };
+        let entry = |file: &Arc<SlotFile>| Key::Manifest(file.slot()).pair(&keys::encode_manifest_entry(file.size()));
         let puts = add.iter().map(entry).collect();
-        let removes = remove
-            .iter()
-            .map(|slot| Key::Manifest(*slot).bytes())
-            .collect();
+        let removes = remove.iter().map(|slot| Key::Manifest(*slot).bytes()).collect();
         let applied = self.apply(writer, puts, removes);
         applied.map_err(|e| {
             writer.broken = writer.broken.or(Some(super::Broken::Failed));
@@ -129,12 +110,7 @@ impl Store {
             }
         }
         let has_rows = |frame: &&Frame| !frame.rows.is_empty();
-        let mut epochs: BTreeSet<u64> = writer
-            .frames
-            .values()
-            .filter(has_rows)
-            .map(|f| f.epoch)
-            .collect();
+        let mut epochs: BTreeSet<u64> = writer.frames.values().filter(has_rows).map(|f| f.epoch).collect();
         epochs.insert(writer.streams.epoch());
         writer.frames.retain(|_, frame| {
             if !epochs.contains(&frame.epoch) {
@@ -143,21 +119,13 @@ impl Store {
             !frame.rows.is_empty() || !frame.streams.is_empty()
         });
         writer.space.give_back(&freed);
-        let removes = freed
-            .into_iter()
-            .map(|position| Key::Chunk(position).bytes())
-            .collect();
+        let removes = freed.into_iter().map(|position| Key::Chunk(position).bytes()).collect();
         let head = Key::Head.pair(&self.head(writer).encode());
         writer.part()?.apply_lazily(vec![head], removes)
     }
 
     /// Goes on with the roll-up in progress, or begins the one that is due.
-    fn roll_up(
-        &self,
-        writer: &mut Writer,
-        now: Timestamp,
-        done: &mut Maintained,
-    ) -> Result<(), StoreError> {
+    fn roll_up(&self, writer: &mut Writer, now: Timestamp, done: &mut Maintained) -> Result<(), StoreError> {
         let rollup = match writer.rollup.take() {
             Some(rollup) => Some(rollup),
             None => self.begin_roll_up(now)?,
@@ -171,13 +139,7 @@ impl Store {
         for problem in damage {
             self.report(problem);
         }
-        let written = written.map_err(|e| {
-            failed(
-                "merge slots into",
-                &self.slot_path(rollup.target()),
-                e.into(),
-            )
-        })?;
+        let written = written.map_err(|e| failed("merge slots into", &self.slot_path(rollup.target()), e.into()))?;
         done.blocks += written as u64;
         if written == budget {
             writer.rollup = Some(rollup);
@@ -191,18 +153,12 @@ impl Store {
     fn begin_roll_up(&self, now: Timestamp) -> Result<Option<RollUp>, StoreError> {
         let shared = self.shared();
         let open = shared.open.keys().copied().collect();
-        let Some(RollUpChoice { target, inputs }) = shared.catalog.choose_roll_up(&open, now)
-        else {
+        let Some(RollUpChoice { target, inputs }) = shared.catalog.choose_roll_up(&open, now) else {
             return Ok(None);
         };
-        let inputs = inputs
-            .iter()
-            .filter_map(|slot| shared.catalog.get(*slot).cloned())
-            .collect();
+        let inputs = inputs.iter().filter_map(|slot| shared.catalog.get(*slot).cloned()).collect();
         let begun = RollUp::start(&self.paths.slots(), target, inputs);
-        begun
-            .map(Some)
-            .map_err(|e| failed("create", &self.slot_path(target), e.into()))
+        begun.map(Some).map_err(|e| failed("create", &self.slot_path(target), e.into()))
     }
 
     fn finish_roll_up(&self, writer: &mut Writer, rollup: RollUp) -> Result<(), StoreError> {
@@ -226,8 +182,7 @@ impl Store {
             (table.records(Named::InSnapshot), table.next_id())
         };
         let dir = self.paths.snapshots();
-        snapshot::write(&dir, next_id, &records)
-            .map_err(|e| failed("write a snapshot in", &dir, e.into()))?;
+        snapshot::write(&dir, next_id, &records).map_err(|e| failed("write a snapshot in", &dir, e.into()))?;
         self.table_mut().mark_named(&records, Named::InSnapshot);
         Ok(())
     }
@@ -236,14 +191,9 @@ impl Store {
     pub(super) fn remove_files(&self, files: &[Arc<SlotFile>]) -> Result<(), StoreError> {
         for file in files {
             let path = file.path();
-            let removed = if file.has_damage() {
-                quarantine(path, &self.paths.quarantine())
-            } else {
-                fs::remove_file(path)
-            };
-            removed
-                .or_else(absent_is_fine)
-                .map_err(|e| failed("remove", path, e.into()))?;
+            let removed =
+                if file.has_damage() { quarantine(path, &self.paths.quarantine()) } else { fs::remove_file(path) };
+            removed.or_else(absent_is_fine).map_err(|e| failed("remove", path, e.into()))?;
         }
         Ok(())
     }
@@ -255,20 +205,14 @@ impl Store {
         if expired.is_empty() {
             return Ok(0);
         }
-        if let Some(rollup) = writer
-            .rollup
-            .take_if(|r| r.inputs().any(|f| expired.contains(&f.slot())))
-        {
+        if let Some(rollup) = writer.rollup.take_if(|r| r.inputs().any(|f| expired.contains(&f.slot()))) {
             let target = rollup.target();
             drop(rollup);
             let discarded = slot_writer::discard_temporary(&self.paths.slots(), target);
             discarded.map_err(|e| failed("remove", &self.slot_path(target), e.into()))?;
         }
         self.commit(writer, None, &expired)?;
-        let files: Vec<Arc<SlotFile>> = expired
-            .iter()
-            .filter_map(|s| catalog.get(*s).cloned())
-            .collect();
+        let files: Vec<Arc<SlotFile>> = expired.iter().filter_map(|s| catalog.get(*s).cloned()).collect();
         self.remove_files(&files)?;
         Ok(expired.len() as u64)
     }
@@ -280,11 +224,7 @@ impl Store {
         let (mut reads, mut retired) = (0, 0);
         for _ in 0..SWEEP.min(end) {
             let id = SeriesId(writer.sweep);
-            writer.sweep = if writer.sweep + 1 < end {
-                writer.sweep + 1
-            } else {
-                0
-            };
+            writer.sweep = if writer.sweep + 1 < end { writer.sweep + 1 } else { 0 };
             let recent = self.shared().last(id).is_some_and(|last| last >= oldest);
             if recent || self.table().first(id).is_none() {
                 continue;
@@ -326,11 +266,7 @@ fn is_due(open: &OpenSlot, now: Timestamp) -> bool {
 }
 
 fn absent_is_fine(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::NotFound {
-        Ok(())
-    } else {
-        Err(error)
-    }
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 /// Moves a damaged file where nobody reads it but people.
@@ -347,18 +283,11 @@ pub(super) fn failed(action: &'static str, path: &Path, error: ReadError) -> Sto
         ReadError::Io(e) => e,
         ReadError::Damaged(e) => io::Error::new(io::ErrorKind::InvalidData, e),
     };
-    StoreError::Io {
-        action,
-        path: path.to_owned(),
-        source,
-    }
+    StoreError::Io { action, path: path.to_owned(), source }
 }
 
 /// Used by [`Store::open`] to tell what the manifest of `catalog` should be.
 pub(super) fn manifest_changes(catalog: &Catalog, told: &BTreeSet<Slot>) -> (Vec<Slot>, Vec<Slot>) {
     let there: BTreeSet<Slot> = catalog.slots().collect();
-    (
-        there.difference(told).copied().collect(),
-        told.difference(&there).copied().collect(),
-    )
+    (there.difference(told).copied().collect(), told.difference(&there).copied().collect())
 }

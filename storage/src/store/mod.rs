@@ -47,10 +47,7 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self {
-            retention: Duration::from_hours(30 * 24),
-            cached_windows: 4096,
-        }
+        Self { retention: Duration::from_hours(30 * 24), cached_windows: 4096 }
     }
 }
 

@@ -30,15 +30,9 @@ impl Store {
     /// Opens the store in `dir`, which is created when it is missing; only one at a time can have
     /// it open. Damage does not keep it from opening: [`Store::status`] tells it.
     pub fn open(dir: &Path, options: StoreOptions, now: Timestamp) -> Result<Self, OpenError> {
-        let paths = Paths {
-            dir: dir.to_owned(),
-        };
+        let paths = Paths { dir: dir.to_owned() };
         let lock = prepare(&paths)?;
-        let mut opening = Opening {
-            paths,
-            problems: Vec::new(),
-            broken: None,
-        };
+        let mut opening = Opening { paths, problems: Vec::new(), broken: None };
         let (part, pairs) = opening.open_part(now)?;
         let records = Records::parse(pairs).map_err(|e| unreadable(&opening.paths.sled(), &e))?;
         let catalog = opening.read_slots(&records)?;
@@ -56,12 +50,7 @@ impl Store {
     }
 
     /// Brings the sled part to say what was found, without the chunks of `leftovers`.
-    fn agree(
-        &self,
-        told: &BTreeSet<Slot>,
-        leftovers: &[u32],
-        now: Timestamp,
-    ) -> Result<(), OpenError> {
+    fn agree(&self, told: &BTreeSet<Slot>, leftovers: &[u32], now: Timestamp) -> Result<(), OpenError> {
         let mut writer = self.writer();
         let catalog = self.shared().catalog.clone();
         let (missing, surplus) = manifest_changes(&catalog, told);
@@ -71,9 +60,8 @@ impl Store {
             Ok(())
         } else {
             let files = missing.iter().filter_map(|slot| catalog.get(*slot));
-            let entry = |file: &Arc<SlotFile>| {
-                Key::Manifest(file.slot()).pair(&keys::encode_manifest_entry(file.size()))
-            };
+            let entry =
+                |file: &Arc<SlotFile>| Key::Manifest(file.slot()).pair(&keys::encode_manifest_entry(file.size()));
             let surplus = surplus.into_iter().map(Key::Manifest);
             let removes = surplus.chain(leftovers.iter().copied().map(Key::Chunk));
             let removes = removes.map(Key::bytes).collect();
@@ -85,58 +73,33 @@ impl Store {
 
 /// Creates the folders, durably, and takes the lock.
 fn prepare(paths: &Paths) -> Result<File, OpenError> {
-    for dir in [
-        paths.dir.clone(),
-        paths.slots(),
-        paths.snapshots(),
-        paths.quarantine(),
-    ] {
+    for dir in [paths.dir.clone(), paths.slots(), paths.snapshots(), paths.quarantine()] {
         if !dir.exists() {
             fs::create_dir_all(&dir).map_err(|e| failed("create", &dir, e))?;
             sync_parent(&dir).map_err(|e| failed("sync the folder of", &dir, e))?;
         }
     }
     let path = paths.dir.join("lock");
-    let lock = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path);
+    let lock = File::options().create(true).truncate(false).write(true).open(&path);
     let lock = lock.map_err(|e| failed("open", &path, e))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
-            dir: paths.dir.clone(),
-        }),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: paths.dir.clone() }),
         Err(TryLockError::Error(e)) => Err(failed("lock", &path, e)),
     }
 }
 
 fn failed(action: &'static str, path: &Path, source: io::Error) -> OpenError {
     let path = path.to_owned();
-    OpenError::Io {
-        action,
-        path,
-        source,
-    }
+    OpenError::Io { action, path, source }
 }
 
 /// Only a newer format makes something unreadable that is not damaged.
 fn unreadable(path: &Path, error: &DecodeError) -> OpenError {
     let path = path.to_owned();
     match *error {
-        DecodeError::Newer {
-            found, supported, ..
-        } => OpenError::NewerFormat {
-            path,
-            found,
-            supported,
-        },
-        _ => failed(
-            "read",
-            &path,
-            io::Error::new(io::ErrorKind::InvalidData, *error),
-        ),
+        DecodeError::Newer { found, supported, .. } => OpenError::NewerFormat { path, found, supported },
+        _ => failed("read", &path, io::Error::new(io::ErrorKind::InvalidData, *error)),
     }
 }
 
@@ -207,9 +170,7 @@ impl Opening {
         let dir = self.paths.quarantine();
         quarantine(path, &dir).map_err(|e| failed("move aside", path, e))?;
         let (path, dir) = (path.display(), dir.display());
-        self.problems.push(format!(
-            "{path}: {error}; its samples are lost, the file was moved to {dir}"
-        ));
+        self.problems.push(format!("{path}: {error}; its samples are lost, the file was moved to {dir}"));
         Ok(())
     }
 
@@ -252,50 +213,30 @@ impl Opening {
     /// Compares what was found with what must be there.
     fn check(&mut self, records: &Records, catalog: &Catalog) {
         if records.damaged > 0 {
-            self.damaged(format!(
-                "{} records of the database are damaged and were left out",
-                records.damaged
-            ));
+            self.damaged(format!("{} records of the database are damaged and were left out", records.damaged));
         }
         let untouched = records.is_empty && catalog.slots().next().is_none();
         if !records.has_head && !untouched && self.broken.is_none() {
-            self.damaged(
-                "the database lost its head record; ticks of the open slots may be lost".to_owned(),
-            );
+            self.damaged("the database lost its head record; ticks of the open slots may be lost".to_owned());
         }
         let values = 0..records.head.table_values;
         if values.into_iter().any(|n| !records.table.contains_key(&n)) {
-            self.damaged(
-                "the database lost a part of the series table; it is filled from the slot files"
-                    .to_owned(),
-            );
+            self.damaged("the database lost a part of the series table; it is filled from the slot files".to_owned());
         }
         if records.has_head && records.manifest.len() as u64 != u64::from(records.head.slots) {
-            self.damaged(
-                "the database lost a part of the manifest; it is filled from the slot files"
-                    .to_owned(),
-            );
+            self.damaged("the database lost a part of the manifest; it is filled from the slot files".to_owned());
         }
-        for slot in records
-            .manifest
-            .keys()
-            .filter(|slot| !catalog.covers(**slot))
-        {
+        for slot in records.manifest.keys().filter(|slot| !catalog.covers(**slot)) {
             let name = file_name(*slot);
             if !self.paths.quarantine().join(&name).exists() {
-                self.problems
-                    .push(format!("slots/{name} is missing; its samples are lost"));
+                self.problems.push(format!("slots/{name} is missing; its samples are lost"));
             }
         }
     }
 
     /// The series table; the slot files and snapshots help where the sled part is not to be
     /// believed.
-    fn read_table(
-        &mut self,
-        records: &Records,
-        catalog: &Catalog,
-    ) -> Result<SeriesTable, OpenError> {
+    fn read_table(&mut self, records: &Records, catalog: &Catalog) -> Result<SeriesTable, OpenError> {
         let mut all: Vec<SeriesRecord> = records.table.values().flatten().cloned().collect();
         if self.broken.is_some() {
             all.extend(self.names_beside_sled(catalog)?);
@@ -313,32 +254,23 @@ impl Opening {
     fn names_beside_sled(&mut self, catalog: &Catalog) -> Result<Vec<SeriesRecord>, OpenError> {
         let dir = self.paths.snapshots();
         let mut all = Vec::new();
-        for path in snapshot::list(&dir)
-            .map_err(|e| failed("read", &dir, e))?
-            .values()
-        {
+        for path in snapshot::list(&dir).map_err(|e| failed("read", &dir, e))?.values() {
             match snapshot::read(path) {
                 Ok((records, damage)) => {
                     all.extend(records);
-                    let problem =
-                        |e| format!("{}: {e}; names after it may be lost", path.display());
+                    let problem = |e| format!("{}: {e}; names after it may be lost", path.display());
                     self.problems.extend(damage.map(problem));
                 }
                 Err(ReadError::Damaged(e @ DecodeError::Newer { .. })) => {
                     return Err(unreadable(path, &e));
                 }
-                Err(e) => self
-                    .problems
-                    .push(format!("{}: {e}; its names may be lost", path.display())),
+                Err(e) => self.problems.push(format!("{}: {e}; its names may be lost", path.display())),
             }
         }
         for file in catalog.files() {
             match file.names() {
                 Ok(records) => all.extend(records),
-                Err(e) => self.problems.push(format!(
-                    "{}: {e}; the names in it may be lost",
-                    file.path().display()
-                )),
+                Err(e) => self.problems.push(format!("{}: {e}; the names in it may be lost", file.path().display())),
             }
         }
         Ok(all)
@@ -351,15 +283,7 @@ impl Opening {
         (catalog, table, replayed): (Catalog, SeriesTable, Replayed),
         (table_values, table_bytes): (u32, u64),
     ) -> Store {
-        let Replayed {
-            mut shared,
-            streams,
-            frames,
-            next_seq,
-            used,
-            problems,
-            ..
-        } = replayed;
+        let Replayed { mut shared, streams, frames, next_seq, used, problems, .. } = replayed;
         for problem in problems {
             self.damaged(problem);
         }

@@ -55,21 +55,11 @@ struct View {
 impl Shared {
     /// The slots of a series that end after `from` and start at or before `to`.
     fn view(&self, series: SeriesId, from: Timestamp, to: Timestamp) -> View {
-        let open = self
-            .open
-            .range(..=to)
-            .filter(|(_, open)| open.slot().end() > from);
-        let piece = |slot: Slot, entry: Option<SlotEntry>| {
-            Some(Piece {
-                slot,
-                entry: entry?,
-            })
-        };
+        let open = self.open.range(..=to).filter(|(_, open)| open.slot().end() > from);
+        let piece = |slot: Slot, entry: Option<SlotEntry>| Some(Piece { slot, entry: entry? });
         View {
             files: self.catalog.overlapping(from, to),
-            open: open
-                .filter_map(|(_, open)| piece(open.slot(), open.entry(series)))
-                .collect(),
+            open: open.filter_map(|(_, open)| piece(open.slot(), open.entry(series))).collect(),
             generation: self.catalog.generation(),
         }
     }
@@ -82,42 +72,23 @@ impl Store {
     /// Slots count whole when they overlap the window: [`Usage::from`] and [`Usage::to`] tell the
     /// samples that really counted, which can lie before `now - window` by less than the length of
     /// a slot, and after `now` by up to two minutes.
-    pub fn usage(
-        &self,
-        key: &SeriesKey,
-        window: Duration,
-        now: Timestamp,
-    ) -> Result<Option<Usage>, StoreError> {
+    pub fn usage(&self, key: &SeriesKey, window: Duration, now: Timestamp) -> Result<Option<Usage>, StoreError> {
         let Some(series) = self.table().get(key) else {
             return Ok(None);
         };
         let from = now - window;
         let view = self.shared().view(series, from, now);
         let sealed = self.sealed(series, window, &view)?;
-        let edge = sealed
-            .edge
-            .map_or(Duration::ZERO, |(slot, filled)| within(slot, filled, from));
-        let open = view
-            .open
-            .iter()
-            .map(|piece| covered_so_far(piece, from, now));
+        let edge = sealed.edge.map_or(Duration::ZERO, |(slot, filled)| within(slot, filled, from));
+        let open = view.open.iter().map(|piece| covered_so_far(piece, from, now));
         let covered = edge + five_minutes(sealed.filled) + open.sum::<Duration>();
-        let parts: Vec<SlotEntry> = sealed
-            .merged
-            .iter()
-            .cloned()
-            .chain(view.open.into_iter().map(|p| p.entry))
-            .collect();
+        let parts: Vec<SlotEntry> =
+            sealed.merged.iter().cloned().chain(view.open.into_iter().map(|p| p.entry)).collect();
         Ok(answer(&parts, covered.min(window)))
     }
 
     /// The merge of the window's sealed slots, from the cache where it is still of the same slots.
-    fn sealed(
-        &self,
-        series: SeriesId,
-        window: Duration,
-        view: &View,
-    ) -> Result<Arc<Sealed>, StoreError> {
+    fn sealed(&self, series: SeriesId, window: Duration, view: &View) -> Result<Arc<Sealed>, StoreError> {
         let first = view.files.first().map(|file| file.slot());
         let signature = (view.generation, first, view.files.len());
         let cached = (series, millis(window));
@@ -144,10 +115,7 @@ impl Store {
     fn merge_sealed(&self, series: SeriesId, view: &View) -> Result<Sealed, StoreError> {
         let pieces = self.read_all(series, &view.files)?;
         let first = view.files.first().map(|file| file.slot());
-        let edge = pieces
-            .first()
-            .filter(|p| Some(p.slot) == first)
-            .map(|p| (p.slot, p.entry.filled));
+        let edge = pieces.first().filter(|p| Some(p.slot) == first).map(|p| (p.slot, p.entry.filled));
         let all: u32 = pieces.iter().map(|p| p.entry.filled).sum();
         let entries: Vec<SlotEntry> = pieces.into_iter().map(|p| p.entry).collect();
         Ok(Sealed {
@@ -157,11 +125,7 @@ impl Store {
         })
     }
 
-    fn read_all(
-        &self,
-        series: SeriesId,
-        files: &[Arc<SlotFile>],
-    ) -> Result<Vec<Piece>, StoreError> {
+    fn read_all(&self, series: SeriesId, files: &[Arc<SlotFile>]) -> Result<Vec<Piece>, StoreError> {
         let mut pieces = Vec::with_capacity(files.len());
         for file in files {
             let slot = file.slot();
@@ -216,10 +180,7 @@ impl Store {
             let offset = piece.slot.start.max(from).0.saturating_sub(from.0);
             steps.entry(offset / length).or_default().push(piece);
         }
-        Ok(steps
-            .into_values()
-            .filter_map(|pieces| step_answer(&pieces, from))
-            .collect())
+        Ok(steps.into_values().filter_map(|pieces| step_answer(&pieces, from)).collect())
     }
 
     /// At most `limit` series with samples, ordered by key, those after `after`.
@@ -229,11 +190,7 @@ impl Store {
         let mut found = Vec::new();
         let mut after = after.cloned();
         while found.len() < limit {
-            let page: Vec<_> = self
-                .table()
-                .ordered(after.as_ref())
-                .take(limit - found.len())
-                .collect();
+            let page: Vec<_> = self.table().ordered(after.as_ref()).take(limit - found.len()).collect();
             let Some(end) = page.last() else { break };
             after = Some(unpack(&end.key));
             found.extend(page.into_iter().filter_map(|record| {
@@ -250,11 +207,7 @@ impl Store {
     fn oldest(&self) -> Timestamp {
         let shared = self.shared();
         let sealed = shared.catalog.slots().map(|slot| slot.start).min();
-        sealed
-            .into_iter()
-            .chain(shared.open.keys().next().copied())
-            .min()
-            .unwrap_or_default()
+        sealed.into_iter().chain(shared.open.keys().next().copied()).min().unwrap_or_default()
     }
 
     /// The last sample of a series that a slot holds. It is known from memory, or looked for in
@@ -262,18 +215,11 @@ impl Store {
     pub(super) fn last_sample(&self, series: SeriesId) -> Result<Option<Timestamp>, StoreError> {
         let (known, mut files, oldest) = {
             let shared = self.shared();
-            let view = shared
-                .catalog
-                .overlapping(Timestamp(i64::MIN), Timestamp(i64::MAX));
+            let view = shared.catalog.overlapping(Timestamp(i64::MIN), Timestamp(i64::MAX));
             let open = shared.open.keys().next().copied();
             (shared.last(series), view, open)
         };
-        let oldest = files
-            .first()
-            .map(|f| f.slot().start)
-            .into_iter()
-            .chain(oldest)
-            .min();
+        let oldest = files.first().map(|f| f.slot().start).into_iter().chain(oldest).min();
         if oldest.is_some() && known >= oldest {
             return Ok(known);
         }
@@ -302,10 +248,7 @@ fn covered_so_far(piece: &Piece, from: Timestamp, now: Timestamp) -> Duration {
 }
 
 fn step_answer(pieces: &[Piece], from: Timestamp) -> Option<Usage> {
-    let covered = pieces
-        .iter()
-        .map(|p| within(p.slot, p.entry.filled, from))
-        .sum();
+    let covered = pieces.iter().map(|p| within(p.slot, p.entry.filled, from)).sum();
     let entries: Vec<SlotEntry> = pieces.iter().map(|p| p.entry.clone()).collect();
     answer(&entries, covered)
 }

@@ -35,10 +35,7 @@ impl Records {
     /// [`DecodeError::Newer`] when one is of a newer format, and nothing else.
     pub(super) fn parse(pairs: Vec<Pair>) -> Result<Self, DecodeError> {
         let is_empty = pairs.is_empty();
-        let mut records = Self {
-            is_empty,
-            ..Self::default()
-        };
+        let mut records = Self { is_empty, ..Self::default() };
         let mut chunks = Assembler::default();
         for (key, value) in pairs {
             match records.take(&mut chunks, &key, &value) {
@@ -51,12 +48,7 @@ impl Records {
         Ok(records)
     }
 
-    fn take(
-        &mut self,
-        chunks: &mut Assembler,
-        key: &[u8],
-        value: &[u8],
-    ) -> Result<(), DecodeError> {
+    fn take(&mut self, chunks: &mut Assembler, key: &[u8], value: &[u8]) -> Result<(), DecodeError> {
         let payload = record::open(key, value)?;
         match Key::parse(key).ok_or(DecodeError::Invalid("a record's key"))? {
             Key::Head => {

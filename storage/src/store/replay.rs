@@ -42,19 +42,13 @@ pub(super) fn replay(
 ) -> Replayed {
     let mut out = Replayed::default();
     let highest = frames.keys().map(|(seq, _)| *seq).max();
-    out.next_seq = highest
-        .map_or(0, |seq| seq.saturating_add(1))
-        .max(head.next_seq);
+    out.next_seq = highest.map_or(0, |seq| seq.saturating_add(1)).max(head.next_seq);
     let expected = &head.ticks;
-    let (rows, streams): (Vec<_>, Vec<_>) = frames
-        .into_iter()
-        .partition(|((_, part), _)| *part == Part::Rows);
+    let (rows, streams): (Vec<_>, Vec<_>) = frames.into_iter().partition(|((_, part), _)| *part == Part::Rows);
     let names = out.read_streams(streams);
     let found: BTreeSet<u64> = rows.iter().map(|((seq, _), _)| *seq).collect();
     for missing in expected.iter().filter(|seq| !found.contains(seq)) {
-        out.problems.push(format!(
-            "tick {missing} of the open slots is missing; its samples are lost"
-        ));
+        out.problems.push(format!("tick {missing} of the open slots is missing; its samples are lost"));
     }
     for ((seq, _), frame) in rows {
         let is_expected = expected.contains(&seq);
@@ -70,12 +64,7 @@ impl Replayed {
         let mut names = StreamNames::new();
         for ((seq, _), frame) in frames {
             let decoded = frame.bytes.as_deref().map(StreamFrame::decode);
-            let Some(Ok(StreamFrame {
-                epoch,
-                first,
-                streams,
-            })) = decoded
-            else {
+            let Some(Ok(StreamFrame { epoch, first, streams })) = decoded else {
                 self.leftovers.extend(frame.positions); // rows that need it will say so
                 continue;
             };
@@ -100,39 +89,24 @@ impl Replayed {
         let Some(Ok(tick)) = frame.bytes.as_deref().map(TickFrame::decode) else {
             self.leftovers.extend(frame.positions);
             if is_expected {
-                self.problems.push(format!(
-                    "tick {seq} of the open slots is damaged; its samples are lost"
-                ));
+                self.problems.push(format!("tick {seq} of the open slots is damaged; its samples are lost"));
             } else {
-                tracing::warn!(
-                    seq,
-                    "left out a tick that was cut off before it was acknowledged"
-                );
+                tracing::warn!(seq, "left out a tick that was cut off before it was acknowledged");
             }
             return;
         };
-        let lost = tick
-            .rows
-            .iter()
-            .filter(|row| !self.read_row(&tick, **row, names, context))
-            .count();
+        let lost = tick.rows.iter().filter(|row| !self.read_row(&tick, **row, names, context)).count();
         if lost > 0 {
-            self.problems.push(format!("{lost} samples of tick {seq} are lost: the names of their series or pods are damaged"));
+            self.problems
+                .push(format!("{lost} samples of tick {seq} are lost: the names of their series or pods are damaged"));
         }
         self.shared.last_tick = self.shared.last_tick.max(Some(tick.now));
-        self.streams
-            .start_epoch(self.streams.epoch().max(tick.epoch));
+        self.streams.start_epoch(self.streams.epoch().max(tick.epoch));
         self.used.extend(&frame.positions);
         let kept = self.frames.entry(seq).or_default();
         (kept.epoch, kept.rows) = (tick.epoch, frame.positions);
-        let starts = tick
-            .rows
-            .iter()
-            .map(|row| SlotKind::FiveMinutes.slot_at(row.at).start);
-        kept.slots = starts
-            .collect::<BTreeSet<Timestamp>>()
-            .into_iter()
-            .collect();
+        let starts = tick.rows.iter().map(|row| SlotKind::FiveMinutes.slot_at(row.at).start);
+        kept.slots = starts.collect::<BTreeSet<Timestamp>>().into_iter().collect();
     }
 
     /// Puts a row where it belongs; whether it could be read.

@@ -31,11 +31,7 @@ impl Store {
 
     /// Rewrites the sled part when it has grown beyond three times what was ever live in it; a
     /// seal frees most of that at once, which is no reason.
-    pub(super) fn rewrite_if_large(
-        &self,
-        writer: &mut Writer,
-        now: Timestamp,
-    ) -> Result<bool, PartError> {
+    pub(super) fn rewrite_if_large(&self, writer: &mut Writer, now: Timestamp) -> Result<bool, PartError> {
         let size = sled_part::disk_bytes(&self.paths.sled());
         let large = size > MIN_BYTES && size > MAX_RATIO * writer.live_peak;
         if large {
@@ -47,9 +43,7 @@ impl Store {
     /// Builds a new sled part from memory and swaps it in. The writer is as before on an error,
     /// but marked as broken.
     pub(super) fn rewrite(&self, writer: &mut Writer, now: Timestamp) -> Result<(), PartError> {
-        let broken = writer
-            .broken
-            .replace(writer.broken.unwrap_or(Broken::Failed));
+        let broken = writer.broken.replace(writer.broken.unwrap_or(Broken::Failed));
         let dir = self.paths.sled();
         let keep = (broken == Some(Broken::Damaged)).then(|| self.paths.damaged_sled(now));
         let pairs = self.contents(writer);
@@ -101,20 +95,11 @@ impl Store {
                 .filter_map(|row| {
                     let (at, cpu, memory) = (row.at(slot), row.cpu(), row.memory());
                     let stream = *numbers.get(&row.stream())?;
-                    Some(FrameRow {
-                        stream,
-                        at,
-                        cpu,
-                        memory,
-                    })
+                    Some(FrameRow { stream, at, cpu, memory })
                 })
                 .collect();
             for rows in rows.chunks(FRAME_ROWS) {
-                let frame = TickFrame {
-                    now,
-                    epoch,
-                    rows: rows.to_vec(),
-                };
+                let frame = TickFrame { now, epoch, rows: rows.to_vec() };
                 writer.put_rewritten(puts, &frame, *start, named.take());
             }
         }
@@ -132,18 +117,10 @@ impl Writer {
         let seq = self.next_seq;
         self.next_seq += 1;
         let epoch = tick.epoch;
-        let mut frame = Frame {
-            epoch,
-            slots: vec![slot],
-            ..Frame::default()
-        };
+        let mut frame = Frame { epoch, slots: vec![slot], ..Frame::default() };
         frame.rows = self.put_chunks(puts, (seq, Part::Rows), &tick.encode());
         if let Some(streams) = streams {
-            let streams = StreamFrame {
-                epoch,
-                first: 0,
-                streams,
-            };
+            let streams = StreamFrame { epoch, first: 0, streams };
             frame.streams = self.put_chunks(puts, (seq, Part::Streams), &streams.encode());
         }
         self.frames.insert(seq, frame);

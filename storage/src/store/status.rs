@@ -13,11 +13,7 @@ impl Store {
     /// second or so.
     pub fn status(&self, now: Timestamp) -> StoreStatus {
         let series = self.table().stored();
-        let problems = self
-            .problems
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let disk_bytes = size(&self.paths.dir);
         let shared = self.shared();
         let mut sealed_slots = BTreeMap::new();
@@ -42,11 +38,7 @@ fn size(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let sizes = entries.filter_map(|entry| {
         let metadata = entry.metadata().ok()?;
-        Some(if metadata.is_dir() {
-            size(&entry.path())
-        } else {
-            metadata.len()
-        })
+        Some(if metadata.is_dir() { size(&entry.path()) } else { metadata.len() })
     });
     sizes.sum()
 }

@@ -24,24 +24,12 @@ fn open(dir: &Path) -> Store {
 }
 
 fn samples(store: &Store, series: u64, at: Timestamp) -> Vec<Sample> {
-    let sample = |n| Sample {
-        series: store.intern(&key(n)),
-        pod: n * 7,
-        at,
-        cpu: 1.5,
-        memory: 2e8,
-    };
+    let sample = |n| Sample { series: store.intern(&key(n)), pod: n * 7, at, cpu: 1.5, memory: 2e8 };
     (0..series).map(sample).collect()
 }
 
 fn count(store: &Store, n: u64) -> u64 {
-    let usage = store
-        .usage(
-            &key(n),
-            Duration::from_hours(1),
-            NOW + Duration::from_mins(20),
-        )
-        .unwrap();
+    let usage = store.usage(&key(n), Duration::from_hours(1), NOW + Duration::from_mins(20)).unwrap();
     usage.map_or(0, |u| u.cpu.count())
 }
 
@@ -55,11 +43,7 @@ fn a_tick_that_could_not_be_stored_can_be_appended_again_and_counts_once() {
     store.writer().part = None; // as after a failed rewrite: the next write fails
     let error = store.append(NOW, &tick).unwrap_err();
     assert!(matches!(error, AppendError::NotDurable { .. }));
-    assert_eq!(
-        [count(&store, 0), count(&store, 4)],
-        [1, 0],
-        "nothing of it is visible"
-    );
+    assert_eq!([count(&store, 0), count(&store, 4)], [1, 0], "nothing of it is visible");
 
     let done = store.append(NOW, &[first, tick].concat()).unwrap();
     assert_eq!((done.accepted, done.duplicates), (5, 3));
@@ -86,10 +70,7 @@ fn a_rewritten_sled_part_tells_the_same_and_goes_on() {
 
     let store = open(dir.path());
     assert_eq!(store.status(later).problems, Vec::<String>::new());
-    assert_eq!(
-        [count(&store, 0), count(&store, 39), count(&store, 40)],
-        [31, 31, 1]
-    );
+    assert_eq!([count(&store, 0), count(&store, 39), count(&store, 40)], [31, 31, 1]);
     let done = store.append(at, &samples(&store, 41, at)).unwrap();
     assert_eq!(done.duplicates, 41);
 }
@@ -104,17 +85,10 @@ fn frames_of_sealed_slots_are_freed_and_their_places_used_again() {
         store.append(at, &samples(&store, 20, at)).unwrap();
         store.maintain(at).unwrap();
         let writer = store.writer();
-        let used: usize = writer
-            .frames
-            .values()
-            .map(|f| f.rows.len() + f.streams.len())
-            .sum();
+        let used: usize = writer.frames.values().map(|f| f.rows.len() + f.streams.len()).sum();
         places = places.max(used);
     }
-    assert!(
-        places < 60,
-        "{places} chunks for seven open minutes of small ticks"
-    );
+    assert!(places < 60, "{places} chunks for seven open minutes of small ticks");
 }
 
 #[test]
@@ -130,10 +104,7 @@ fn a_record_of_a_newer_format_is_refused_and_left_alone() {
     drop(part);
     for _ in 0..2 {
         let error = Store::open(dir.path(), StoreOptions::default(), NOW).unwrap_err();
-        assert!(
-            matches!(error, OpenError::NewerFormat { found: 2, .. }),
-            "{error}"
-        );
+        assert!(matches!(error, OpenError::NewerFormat { found: 2, .. }), "{error}");
     }
 }
 
@@ -144,20 +115,9 @@ fn a_frame_that_was_cut_off_before_it_was_acknowledged_is_left_out_quietly() {
     store.append(NOW, &samples(&store, 3, NOW)).unwrap();
     {
         let writer = store.writer();
-        let torn = crate::chunk::split(
-            (writer.next_seq, crate::chunk::Part::Rows),
-            &vec![1; 20_000],
-        );
-        let puts = torn
-            .iter()
-            .take(2)
-            .zip(900..)
-            .map(|(chunk, at)| Key::Chunk(at).pair(chunk));
-        writer
-            .part()
-            .unwrap()
-            .apply(puts.collect(), Vec::new())
-            .unwrap();
+        let torn = crate::chunk::split((writer.next_seq, crate::chunk::Part::Rows), &vec![1; 20_000]);
+        let puts = torn.iter().take(2).zip(900..).map(|(chunk, at)| Key::Chunk(at).pair(chunk));
+        writer.part().unwrap().apply(puts.collect(), Vec::new()).unwrap();
     }
     drop(store);
     let store = open(dir.path());
@@ -168,18 +128,11 @@ fn a_frame_that_was_cut_off_before_it_was_acknowledged_is_left_out_quietly() {
     drop(store);
     let store = open(dir.path());
     assert_eq!(store.status(NOW).problems, Vec::<String>::new());
-    assert_eq!(
-        count(&store, 0),
-        2,
-        "the number of the torn tick is not used again"
-    );
+    assert_eq!(count(&store, 0), 2, "the number of the torn tick is not used again");
     drop(store);
     let (_part, pairs) = SledPart::open(&dir.path().join("sled")).unwrap();
     let chunk = Key::Chunk(900).bytes();
-    assert!(
-        pairs.iter().all(|(key, _)| *key != chunk),
-        "its chunks are gone"
-    );
+    assert!(pairs.iter().all(|(key, _)| *key != chunk), "its chunks are gone");
 }
 
 #[test]
@@ -194,34 +147,16 @@ fn series_are_retired_when_the_retention_removed_their_last_sample() {
         store.append(now, &samples(&store, 1, now)).unwrap();
         while store.maintain(now).unwrap().pending {}
     }
-    let keys: Vec<SeriesKey> = store
-        .series(None, 10)
-        .into_iter()
-        .map(|info| info.key)
-        .collect();
+    let keys: Vec<SeriesKey> = store.series(None, 10).into_iter().map(|info| info.key).collect();
     assert_eq!(keys, [key(0)]);
     assert_eq!(store.status(now).series, 1);
     let stale = Sample { at: now, ..old[1] };
-    assert_eq!(
-        store.append(now, &[stale]).unwrap().invalid,
-        1,
-        "its number is gone"
-    );
-    assert_eq!(
-        store
-            .append(now, &samples(&store, 2, now))
-            .unwrap()
-            .accepted,
-        1
-    );
+    assert_eq!(store.append(now, &[stale]).unwrap().invalid, 1, "its number is gone");
+    assert_eq!(store.append(now, &samples(&store, 2, now)).unwrap().accepted, 1);
     drop(store);
     let store = Store::open(dir.path(), StoreOptions::default(), now).unwrap();
     let usage = store.usage(&key(1), Duration::from_hours(1), now).unwrap();
-    assert_eq!(
-        usage.map(|u| u.cpu.count()),
-        Some(1),
-        "the new number counts after reopening"
-    );
+    assert_eq!(usage.map(|u| u.cpu.count()), Some(1), "the new number counts after reopening");
 }
 
 #[test]
@@ -232,45 +167,27 @@ fn a_damaged_record_of_any_kind_is_reported_and_the_rest_is_served() {
         let dir = root.path().join(n.to_string());
         let store = open(&dir);
         for n in 0..8 {
-            store
-                .append(minute(n), &samples(&store, 2, minute(n)))
-                .unwrap();
+            store.append(minute(n), &samples(&store, 2, minute(n))).unwrap();
         }
         assert_eq!(store.maintain(minute(8)).unwrap().sealed, 1);
         drop(store);
         let (part, pairs) = SledPart::open(&dir.join("sled")).unwrap();
-        let (key, mut value) = pairs
-            .into_iter()
-            .rfind(|(key, _)| key[0] == prefix)
-            .unwrap();
+        let (key, mut value) = pairs.into_iter().rfind(|(key, _)| key[0] == prefix).unwrap();
         *value.last_mut().unwrap() ^= 1;
         part.apply(vec![(key, value)], Vec::new()).unwrap();
         drop(part);
 
         let store = open(&dir);
         let problems = store.status(minute(8)).problems;
-        assert!(
-            problems.iter().any(|p| p.starts_with("1 records")),
-            "{problems:?}"
-        );
+        assert!(problems.iter().any(|p| p.starts_with("1 records")), "{problems:?}");
         let lost = u64::from(prefix == b'f');
-        assert_eq!(
-            [count(&store, 0), count(&store, 1)],
-            [8 - lost, 8 - lost],
-            "{}",
-            char::from(prefix)
-        );
+        assert_eq!([count(&store, 0), count(&store, 1)], [8 - lost, 8 - lost], "{}", char::from(prefix));
         drop(store);
-        assert_eq!(
-            open(&dir).status(minute(8)).problems,
-            Vec::<String>::new(),
-            "it was repaired"
+        assert_eq!(open(&dir).status(minute(8)).problems, Vec::<String>::new(), "it was repaired");
+        assert!(
+            std::fs::read_dir(&dir)
+                .unwrap()
+                .any(|e| { e.unwrap().file_name().to_string_lossy().starts_with("sled.damaged") })
         );
-        assert!(std::fs::read_dir(&dir).unwrap().any(|e| {
-            e.unwrap()
-                .file_name()
-                .to_string_lossy()
-                .starts_with("sled.damaged")
-        }));
     }
 }

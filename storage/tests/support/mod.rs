@@ -37,13 +37,7 @@ pub fn open(dir: &Path, now: Timestamp) -> Store {
 
 pub fn sample(store: &Store, series: usize, pod: u64, at: Timestamp, cpu: f64) -> Sample {
     let series = store.intern(&key(series));
-    Sample {
-        series,
-        pod,
-        at,
-        cpu,
-        memory: cpu * 1e9,
-    }
+    Sample { series, pod, at, cpu, memory: cpu * 1e9 }
 }
 
 /// Appends one sample of each of `series`, at `now`.
@@ -82,8 +76,5 @@ pub fn copy_dir(from: &Path, to: &Path) {
 }
 
 pub fn count(store: &Store, series: usize, window: Duration, now: Timestamp) -> u64 {
-    store
-        .usage(&key(series), window, now)
-        .unwrap()
-        .map_or(0, |u| u.cpu.count())
+    store.usage(&key(series), window, now).unwrap().map_or(0, |u| u.cpu.count())
 }

@@ -30,9 +30,7 @@ impl FieldSet {
 
     /// The node at a path, made on the way.
     pub(crate) fn node_mut(&mut self, path: &[String]) -> &mut Self {
-        path.iter().fold(self, |node, element| {
-            node.children.entry(element.clone()).or_default()
-        })
+        path.iter().fold(self, |node, element| node.children.entry(element.clone()).or_default())
     }
 
     pub(crate) fn child(&self, element: &str) -> Option<&Self> {
@@ -60,12 +58,7 @@ impl FieldSet {
         self.combine(other, |a, b| a && !b, Self::clone)
     }
 
-    fn combine(
-        &self,
-        other: &Self,
-        member: fn(bool, bool) -> bool,
-        alone: fn(&Self) -> Self,
-    ) -> Self {
+    fn combine(&self, other: &Self, member: fn(bool, bool) -> bool, alone: fn(&Self) -> Self) -> Self {
         let children = self
             .children
             .iter()
@@ -78,10 +71,7 @@ impl FieldSet {
             })
             .filter(|(_, kept)| !kept.is_empty())
             .collect();
-        Self {
-            member: member(self.member, other.member),
-            children,
-        }
+        Self { member: member(self.member, other.member), children }
     }
 
     /// The set plus every struct field that has members below it.
@@ -95,10 +85,7 @@ impl FieldSet {
                 (element.clone(), child)
             })
             .collect();
-        Self {
-            member: self.member,
-            children,
-        }
+        Self { member: self.member, children }
     }
 
     /// Every member's path, as the real server writes it in conflicts.
@@ -144,10 +131,7 @@ impl FieldSet {
             .filter(|(element, _)| *element != ".")
             .map(|(element, child)| (element.clone(), Self::node_from_json(child)))
             .collect();
-        Self {
-            member: value.get(".").is_some() || children.is_empty(),
-            children,
-        }
+        Self { member: value.get(".").is_some() || children.is_empty(), children }
     }
 }
 
@@ -161,9 +145,7 @@ fn display(element: &str) -> String {
         let shown: Vec<String> = keys.iter().map(|(k, v)| format!("{k}={v}")).collect();
         return format!("[{}]", shown.join(","));
     }
-    element
-        .strip_prefix("v:")
-        .map_or_else(|| element.to_owned(), |value| format!("[={value}]"))
+    element.strip_prefix("v:").map_or_else(|| element.to_owned(), |value| format!("[={value}]"))
 }
 
 #[cfg(test)]

@@ -60,38 +60,21 @@ pub(crate) fn apply(
 }
 
 /// Records a plain write: `manager` owns what it changed, and what it removed nobody owns.
-pub(crate) fn record_update(
-    kind: &Kind,
-    old: &Value,
-    new: &mut Value,
-    manager: &Manager,
-    now: &str,
-) {
+pub(crate) fn record_update(kind: &Kind, old: &Value, new: &mut Value, manager: &Manager, now: &str) {
     let rules = Rules::of(kind);
     let mut managers = read(old);
     let (before, after) = (values::ownable(old), values::ownable(new));
     let difference = values::compare(rules, &before, &after);
     let last = managers.remove(manager);
-    let kept = last
-        .as_ref()
-        .map(|owned| owned.set.clone())
-        .unwrap_or_default();
-    let set = kept
-        .union(&difference.changed)
-        .difference(&difference.removed);
+    let kept = last.as_ref().map(|owned| owned.set.clone()).unwrap_or_default();
+    let set = kept.union(&difference.changed).difference(&difference.removed);
     // Plain writes take what they change, so this cannot conflict.
     let _ = take_over(rules, &before, &after, &mut managers, manager, true);
     insert_owned(&mut managers, manager, set, last.as_ref(), now);
     write(new, &managers);
 }
 
-fn insert_owned(
-    managers: &mut Managers,
-    manager: &Manager,
-    set: FieldSet,
-    last: Option<&Owned>,
-    now: &str,
-) {
+fn insert_owned(managers: &mut Managers, manager: &Manager, set: FieldSet, last: Option<&Owned>, now: &str) {
     let time = match last {
         Some(last) if last.set == set => last.time.clone(),
         _ => now.to_owned(),
@@ -139,10 +122,7 @@ fn prune(rules: Rules<'_>, merged: &Value, managers: &Managers, last: Option<&Ow
     let Some(last) = last else {
         return merged.clone();
     };
-    let owned = managers
-        .values()
-        .fold(FieldSet::default(), |all, owned| all.union(&owned.set))
-        .with_named_parents();
+    let owned = managers.values().fold(FieldSet::default(), |all, owned| all.union(&owned.set)).with_named_parents();
     let gone = without_needed_parents(&last.set.with_named_parents().difference(&owned), &owned);
     values::remove(rules, merged, &gone)
 }
@@ -165,10 +145,7 @@ fn without_needed_parents(gone: &FieldSet, owned: &FieldSet) -> FieldSet {
         })
         .filter(|(_, node)| !node.is_empty())
         .collect();
-    FieldSet {
-        member: gone.member,
-        children,
-    }
+    FieldSet { member: gone.member, children }
 }
 
 /// Puts back what no manager owns (names, versions, uid) and writes `managedFields`.
@@ -253,21 +230,12 @@ fn conflict(conflicts: &[(Manager, FieldSet, String)]) -> StatusError {
         }
     }
     let message = match (causes.as_slice(), conflicts) {
-        ([only], [(manager, _, time)]) => format!(
-            "Apply failed with 1 conflict: conflict with {}: {}",
-            shown(manager, time),
-            str_at(only, "/field")
-        ),
-        _ => format!(
-            "Apply failed with {} conflicts: {}",
-            causes.len(),
-            listed.join("\n")
-        ),
+        ([only], [(manager, _, time)]) => {
+            format!("Apply failed with 1 conflict: conflict with {}: {}", shown(manager, time), str_at(only, "/field"))
+        }
+        _ => format!("Apply failed with {} conflicts: {}", causes.len(), listed.join("\n")),
     };
-    StatusError {
-        details: json!({ "causes": causes }),
-        ..StatusError::new(409, "Conflict", message)
-    }
+    StatusError { details: json!({ "causes": causes }), ..StatusError::new(409, "Conflict", message) }
 }
 
 fn shown(manager: &Manager, time: &str) -> String {
@@ -291,12 +259,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn by(name: &str) -> Manager {
-        Manager {
-            name: name.to_owned(),
-            operation: "Apply",
-            subresource: String::new(),
-            api_version: "v1".to_owned(),
-        }
+        Manager { name: name.to_owned(), operation: "Apply", subresource: String::new(), api_version: "v1".to_owned() }
     }
 
     fn data(entries: &BTreeMap<String, String>) -> Value {

@@ -30,10 +30,7 @@ pub(crate) struct Rules<'a> {
 
 impl<'a> Rules<'a> {
     pub(crate) fn of(kind: &'a Kind) -> Self {
-        Self {
-            schema: (!kind.schema.is_null()).then_some(&kind.schema),
-            custom: kind.custom,
-        }
+        Self { schema: (!kind.schema.is_null()).then_some(&kind.schema), custom: kind.custom }
     }
 
     /// The rule of the list at this path of field names.
@@ -56,15 +53,13 @@ impl<'a> Rules<'a> {
     /// Whether the map at this path of field names is replaced as a whole.
     pub(crate) fn map_is_atomic(&self, path: &[String]) -> bool {
         let field = path.last().map(String::as_str).unwrap_or_default();
-        if let (Some(schema), false) = (self.schema, path.first().is_some_and(|p| p == "metadata"))
-        {
-            return schema_at(schema, path)
-                .is_some_and(|at| str_at(at, "/x-kubernetes-map-type") == "atomic");
+        if let (Some(schema), false) = (self.schema, path.first().is_some_and(|p| p == "metadata")) {
+            return schema_at(schema, path).is_some_and(|at| str_at(at, "/x-kubernetes-map-type") == "atomic");
         }
         match field {
             "selector" => !self.custom,
-            "namespaceSelector" | "workloadSelector" | "labelSelector" | "nodeSelector"
-            | "configMapKeyRef" | "secretKeyRef" | "fieldRef" | "resourceFieldRef" => true,
+            "namespaceSelector" | "workloadSelector" | "labelSelector" | "nodeSelector" | "configMapKeyRef"
+            | "secretKeyRef" | "fieldRef" | "resourceFieldRef" => true,
             _ => false,
         }
     }
@@ -96,12 +91,9 @@ fn keyed(keys: &[&str]) -> ListRule {
 
 fn built_in_list(field: &str) -> ListRule {
     match field {
-        "containers"
-        | "initContainers"
-        | "ephemeralContainers"
-        | "env"
-        | "volumes"
-        | "imagePullSecrets" => keyed(&["name"]),
+        "containers" | "initContainers" | "ephemeralContainers" | "env" | "volumes" | "imagePullSecrets" => {
+            keyed(&["name"])
+        }
         "ports" => keyed(&["containerPort", "protocol"]),
         "volumeMounts" => keyed(&["mountPath"]),
         "volumeDevices" => keyed(&["devicePath"]),
@@ -125,9 +117,7 @@ fn policy_list(field: &str) -> ListRule {
 fn schema_at<'a>(schema: &'a Value, path: &[String]) -> Option<&'a Value> {
     path.iter().try_fold(schema, |here, field| {
         let here = here.get("items").unwrap_or(here);
-        here.get("properties")
-            .and_then(|properties| properties.get(field))
-            .or_else(|| here.get("additionalProperties"))
+        here.get("properties").and_then(|properties| properties.get(field)).or_else(|| here.get("additionalProperties"))
     })
 }
 

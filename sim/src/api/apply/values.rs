@@ -116,26 +116,16 @@ pub(crate) fn compare(rules: Rules<'_>, old: &Value, new: &Value) -> Difference 
     out
 }
 
-fn compare_at(
-    rules: Rules<'_>,
-    at: &At,
-    old: Option<&Value>,
-    new: Option<&Value>,
-    out: &mut Difference,
-) {
+fn compare_at(rules: Rules<'_>, at: &At, old: Option<&Value>, new: Option<&Value>, out: &mut Difference) {
     match (old, new) {
         (Some(old), Some(new)) if same(old, new) => {}
-        (Some(Value::Object(old)), Some(Value::Object(new)))
-            if !rules.map_is_atomic(&at.fields) =>
-        {
+        (Some(Value::Object(old)), Some(Value::Object(new))) if !rules.map_is_atomic(&at.fields) => {
             let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
             for name in names {
                 compare_at(rules, &at.field(name), old.get(name), new.get(name), out);
             }
         }
-        (Some(Value::Array(old)), Some(Value::Array(new)))
-            if rules.list(&at.fields) != ListRule::Atomic =>
-        {
+        (Some(Value::Array(old)), Some(Value::Array(new))) if rules.list(&at.fields) != ListRule::Atomic => {
             compare_lists(rules, at, old, new, out);
         }
         (None, Some(new)) => add_all(rules, at, new, &mut out.changed),
@@ -148,10 +138,7 @@ fn compare_at(
 fn compare_lists(rules: Rules<'_>, at: &At, old: &[Value], new: &[Value], out: &mut Difference) {
     let rule = rules.list(&at.fields);
     let keyed = |items: &[Value]| -> std::collections::BTreeMap<String, Value> {
-        items
-            .iter()
-            .filter_map(|item| Some((item_element(&rule, item)?, item.clone())))
-            .collect()
+        items.iter().filter_map(|item| Some((item_element(&rule, item)?, item.clone()))).collect()
     };
     let (old, new) = (keyed(old), keyed(new));
     let elements: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
@@ -164,11 +151,7 @@ fn compare_lists(rules: Rules<'_>, at: &At, old: &[Value], new: &[Value], out: &
 /// Everything at and below a field that came or went, with a list item itself.
 fn add_all(rules: Rules<'_>, at: &At, value: &Value, set: &mut FieldSet) {
     collect(rules, at, value, true, set);
-    if at
-        .elements
-        .last()
-        .is_some_and(|element| !element.starts_with("f:"))
-    {
+    if at.elements.last().is_some_and(|element| !element.starts_with("f:")) {
         set.insert(&at.elements);
     }
 }
@@ -219,19 +202,11 @@ fn merge_at(rules: Rules<'_>, path: &mut Vec<String>, live: &Value, config: &Val
     }
 }
 
-fn merge_lists(
-    rules: Rules<'_>,
-    path: &mut Vec<String>,
-    rule: &ListRule,
-    live: &[Value],
-    config: &[Value],
-) -> Value {
+fn merge_lists(rules: Rules<'_>, path: &mut Vec<String>, rule: &ListRule, live: &[Value], config: &[Value]) -> Value {
     let mut out = live.to_vec();
     for item in config {
         let element = item_element(rule, item);
-        let found = out
-            .iter_mut()
-            .find(|have| item_element(rule, have) == element);
+        let found = out.iter_mut().find(|have| item_element(rule, have) == element);
         match found {
             Some(have) => *have = merge_at(rules, path, have, item),
             None => out.push(item.clone()),
@@ -245,12 +220,7 @@ pub(crate) fn remove(rules: Rules<'_>, value: &Value, gone: &FieldSet) -> Value 
     remove_at(rules, &mut Vec::new(), value, gone).unwrap_or(Value::Object(Map::new()))
 }
 
-fn remove_at(
-    rules: Rules<'_>,
-    path: &mut Vec<String>,
-    value: &Value,
-    gone: &FieldSet,
-) -> Option<Value> {
+fn remove_at(rules: Rules<'_>, path: &mut Vec<String>, value: &Value, gone: &FieldSet) -> Option<Value> {
     match value {
         Value::Object(map) => {
             let mut out = Map::new();
