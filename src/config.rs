@@ -180,7 +180,17 @@ pub enum ConfigError {
         /// What went wrong.
         cause: std::io::Error,
     },
-    /// A key is unknown or a value has the wrong type.
+    /// The file has a key that there is not.
+    #[error("config file {path} has an unknown key \"{key}\"; known keys: {known}")]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The keys that there are.
+        known: String,
+    },
+    /// A value has the wrong type, or the file is not YAML.
     #[error("settings{}: {cause}", path.as_ref().map(|p| format!(" (config file {})", p.display())).unwrap_or_default())]
     Content {
         /// The config file, if one was given.
@@ -208,8 +218,7 @@ impl Settings {
             figment = figment.merge(Yaml::string(&text));
         }
         let merged = figment.merge(Serialized::defaults(flags)).extract::<Self>();
-        let settings =
-            merged.map_err(|cause| ConfigError::Content { path: flags.config.clone(), cause: Box::new(cause) })?;
+        let settings = merged.map_err(|cause| content_error(flags.config.as_deref(), cause))?;
         settings.check()?;
         Ok(settings)
     }
@@ -275,6 +284,15 @@ impl Settings {
     }
 }
 
+fn content_error(path: Option<&Path>, cause: figment::Error) -> ConfigError {
+    match (path, &cause.kind) {
+        (Some(path), figment::error::Kind::UnknownField(key, known)) => {
+            ConfigError::UnknownKey { path: path.to_owned(), key: key.clone(), known: known.join(", ") }
+        }
+        _ => ConfigError::Content { path: path.map(Path::to_owned), cause: Box::new(cause) },
+    }
+}
+
 fn duration_between(key: &'static str, text: &str, (least, most): (&str, &str)) -> Result<Duration, ConfigError> {
     let value = duration::parse(text).map_err(|error| ConfigError::Value { key, message: error.to_string() })?;
     let range = duration::parse(least).unwrap_or_default()..=duration::parse(most).unwrap_or(Duration::MAX);
@@ -335,7 +353,7 @@ mod tests {
     #[test]
     fn an_unknown_key_is_an_error_that_names_it() {
         let error = load("dryrun: true\n", Flags::default()).unwrap_err().to_string();
-        assert!(error.contains("dryrun"), "{error}");
+        assert!(error.contains("unknown key \"dryrun\"; known keys: dryRun, metricsProvider"), "{error}");
     }
 
     #[test]

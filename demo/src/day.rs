@@ -46,7 +46,7 @@ pub fn simulate(
     seed: u64,
     until: Duration,
     store: Option<&Path>,
-    show: &mut dyn FnMut(&Frame),
+    show: &mut dyn FnMut(&mut Frame),
 ) -> anyhow::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
     runtime.block_on(async {
@@ -60,7 +60,7 @@ pub fn simulate(
         let mut passed = settle;
         while passed < until {
             if optipod.is_some() {
-                show(&Frame::read(&cluster, begin, &before));
+                show(&mut Frame::read(&cluster, begin, &before));
             }
             let step = FRAME.min(until.saturating_sub(passed));
             tokio::time::sleep(step).await;

@@ -2,6 +2,7 @@
 
 use crate::frame::Frame;
 use crate::report::Report;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ pub struct Screen {
     day: Duration,
     seed: u64,
     began: Instant,
+    /// Why each change was made, as it was said when the change was first seen.
+    why: BTreeMap<(String, jiff::Timestamp), String>,
 }
 
 const DAY: Duration = Duration::from_hours(24);
@@ -22,13 +25,17 @@ impl Screen {
     /// A screen on which a simulated day takes `day`; a headless one shows nothing and does not wait.
     pub fn new(headless: bool, day: Duration, seed: u64) -> Self {
         let terminal = std::io::stdout().is_terminal();
-        Self { headless, terminal, day, seed, began: Instant::now() }
+        Self { headless, terminal, day, seed, began: Instant::now(), why: BTreeMap::new() }
     }
 
     /// Shows a frame, then holds the simulated clock until the frame is due.
-    pub fn show(&mut self, frame: &Frame) {
+    pub fn show(&mut self, frame: &mut Frame) {
         if self.headless {
             return;
+        }
+        for change in &mut frame.changes {
+            let said = self.why.entry((change.workload.clone(), change.at)).or_insert_with(|| change.why.clone());
+            change.why.clone_from(said);
         }
         let text = if self.terminal { format!("\x1b[H\x1b[2J{}", picture(frame, self.seed)) } else { line(frame) };
         // A closed terminal is no reason to stop the simulation.
@@ -180,7 +187,7 @@ pub fn summary(report: &Report) -> String {
     );
     let _ = writeln!(
         text,
-        "  changes          {} to {} workloads ({})",
+        "  changes          {} steps on {} workloads ({})",
         totals.applied,
         totals.changed_workloads,
         list(&totals.applied_by_method)
@@ -189,6 +196,6 @@ pub fn summary(report: &Report) -> String {
     text
 }
 
-fn list(counts: &std::collections::BTreeMap<String, u64>) -> String {
+fn list(counts: &BTreeMap<String, u64>) -> String {
     counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
 }

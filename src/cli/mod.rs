@@ -56,6 +56,19 @@ pub async fn execute(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
+/// An error as people read it: what was tried, then each cause that says something new, without a backtrace.
+pub fn told(error: &anyhow::Error) -> String {
+    let mut text = format!("error: {error}\n");
+    let mut said = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !said.contains(&cause) {
+            text.push_str(&format!("  because: {cause}\n"));
+        }
+        said.push_str(&cause);
+    }
+    text
+}
+
 /// `KIND/NAME`, as in `deployment/checkout`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WorkloadArg {
@@ -108,6 +121,13 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_error_is_told_without_repeating_itself() {
+        let error =
+            anyhow::anyhow!("connection refused").context("tcp: connection refused").context("no recommender answers");
+        assert_eq!(told(&error), "error: no recommender answers\n  because: tcp: connection refused\n");
     }
 
     #[test]
