@@ -16,7 +16,7 @@ use super::process::{Optipod, Role};
 use crate::harness::{Cluster, Result, wait_for};
 
 /// A lease that was given back is taken by the next look, every 2 s.
-const HANDED_OVER_WITHIN: Duration = Duration::from_secs(10);
+const HANDED_OVER_WITHIN: Duration = Duration::from_secs(20);
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
 pub async fn one_controller_acts_and_another_takes_over(_: &'static Cluster) -> Result {
@@ -70,7 +70,7 @@ async fn acts(cluster: &Cluster, recommender: &Optipod, leader: &Optipod) -> Res
     let namespace = cluster.namespace(leader.name()).await?;
     let web = namespace.deployment("web").container(starved()).create().await?;
     web.wait_ready(SOON).await?;
-    recommender.wait_usage(&web, "app", 6).await?;
+    recommender.wait_usage(&web, "app", 8).await?;
     let policy = Policy::create(&namespace, "all", json!({})).await?;
     let entry = leader.wait_status(&policy, &web, "Applied").await?;
     ensure_is_resized(&web, &entry).await?;

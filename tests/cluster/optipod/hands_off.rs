@@ -16,7 +16,7 @@ use crate::harness::{Cluster, Namespace, Result, Workload};
 async fn known_deployment(recommender: &Optipod, namespace: &Namespace) -> Result<Workload> {
     let web = namespace.deployment("web").replicas(2).container(starved()).create().await?;
     web.wait_ready(SOON).await?;
-    recommender.wait_usage(&web, "app", 6).await?;
+    recommender.wait_usage(&web, "app", 8).await?;
     Ok(web)
 }
 

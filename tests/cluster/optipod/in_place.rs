@@ -58,8 +58,8 @@ async fn resize(cluster: &Cluster) -> Result<Resized> {
     let held = namespace.deployment("held").container(starved()).create().await?;
     hold(&held).await?;
     web.wait_ready(SOON).await?;
-    optipod.wait_usage(&web, "app", 6).await?;
-    optipod.wait_usage(&held, "app", 6).await?;
+    optipod.wait_usage(&web, "app", 8).await?;
+    optipod.wait_usage(&held, "app", 8).await?;
     let before = untouched(&namespace, &web).await?;
 
     let policy = Policy::create(&namespace, "all", json!({})).await?;
@@ -171,7 +171,7 @@ pub async fn a_pod_that_comes_later_gets_the_size_too(cluster: &'static Cluster)
     let optipod = shared(cluster).await?;
     let namespace = cluster.namespace("later").await?;
     let web = namespace.deployment("web").container(starved()).create().await?;
-    optipod.wait_usage(&web, "app", 6).await?;
+    optipod.wait_usage(&web, "app", 8).await?;
     let policy = Policy::create(&namespace, "all", json!({})).await?;
     let wanted = target(&optipod.wait_status(&policy, &web, "Applied").await?, "app")?;
     let template = web.template().await?;
@@ -215,7 +215,7 @@ pub async fn a_request_is_not_lowered_before_the_window_is_covered(cluster: &'st
     let namespace = cluster.namespace("uncovered").await?;
     let app = Container::new("app").requests("400m", "512Mi").usage("100m", "64Mi");
     let web = namespace.deployment("web").container(app).create().await?;
-    optipod.wait_usage(&web, "app", 6).await?;
+    optipod.wait_usage(&web, "app", 8).await?;
     let hour = json!({"metricsConfig": {"rollingWindow": "1h"}});
 
     let policy = Policy::create(&namespace, "all", hour).await?;
@@ -234,7 +234,7 @@ pub async fn stateful_sets_and_daemon_sets_are_resized_too(cluster: &'static Clu
     let mut before = Vec::new();
     for workload in [&set, &agents] {
         workload.wait_ready(SOON).await?;
-        optipod.wait_usage(workload, "app", 6).await?;
+        optipod.wait_usage(workload, "app", 8).await?;
         before.push((untouched(&namespace, workload).await?, revision(workload).await?));
     }
 

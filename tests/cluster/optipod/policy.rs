@@ -19,12 +19,15 @@ pub struct Policy {
 
 impl Policy {
     /// Creates a policy in mode Auto for everything in `namespace`, with `change`
-    /// merged into its spec. It asks for little data and is evaluated often.
+    /// merged into its spec. It asks for little data and is evaluated often; CPU
+    /// follows the median, because single points of a busy metrics-server are off.
     pub async fn create(namespace: &Namespace, name: &str, change: Value) -> Result<Self> {
         let mut spec = json!({
             "mode": "Auto",
             "selector": {"namespaces": {"allow": [namespace.name()]}},
-            "metricsConfig": {"rollingWindow": "5m", "minSamples": 5, "minSpan": "1s", "safetyFactor": 1.5},
+            "metricsConfig": {
+                "rollingWindow": "5m", "minSamples": 5, "minSpan": "1s", "safetyFactor": 1.5, "cpu": {"percentile": "P50"},
+            },
             "resourceBounds": {"cpu": {"min": "10m", "max": "4"}, "memory": {"min": "16Mi", "max": "4Gi"}},
             "reconciliationInterval": "10s",
         });

@@ -54,7 +54,8 @@ pub async fn killed_in_the_middle_of_a_change_it_goes_on_and_decides_nothing_ane
     let web = namespace.deployment("web").replicas(4).container(starved()).create().await?;
     web.wait_ready(SOON).await?;
     let known = samples(&optipod, &web, 12).await?;
-    let policy = Policy::create(&namespace, "all", json!({})).await?;
+    let quick = json!({"metricsConfig": {"cpu": {"percentile": "P90"}}});
+    let policy = Policy::create(&namespace, "all", quick).await?;
     let begun = begun(&optipod, &policy, &web).await?;
     let wanted = target(&begun, "app")?;
 

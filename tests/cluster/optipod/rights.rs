@@ -26,7 +26,7 @@ pub async fn without_the_right_to_resize_it_says_so_and_serves_other_namespaces(
     let other = open.deployment("web").container(starved()).create().await?;
     for web in [&untouchable, &other] {
         web.wait_ready(SOON).await?;
-        optipod.wait_usage(web, "app", 6).await?;
+        optipod.wait_usage(web, "app", 8).await?;
     }
     let before = versions(&untouchable).await?;
 

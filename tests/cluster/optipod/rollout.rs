@@ -22,8 +22,8 @@ fn recreate_only() -> Value {
 async fn known_deployment(optipod: &Optipod, namespace: &Namespace) -> Result<Workload> {
     let web = namespace.deployment("web").replicas(2).container(starved()).container(content()).create().await?;
     web.wait_ready(SOON).await?;
-    optipod.wait_usage(&web, "app", 6).await?;
-    optipod.wait_usage(&web, "sidecar", 6).await?;
+    optipod.wait_usage(&web, "app", 8).await?;
+    optipod.wait_usage(&web, "sidecar", 8).await?;
     Ok(web)
 }
 
