@@ -28,11 +28,21 @@ pub enum QuantityError {
     TooLarge(String),
 }
 
+/// The relative precision to which sketches keep a value; digits beyond it are not worth a millicore or a mebibyte.
+const PRECISION: f64 = 0.0025;
+
+/// Rounds up, but for an excess within [`PRECISION`] of the value: less than one unit is ever cut off.
+fn ceil(value: f64) -> f64 {
+    let whole = value.floor();
+    if value - whole <= value * PRECISION { whole } else { whole + 1.0 }
+}
+
 impl Millicores {
-    /// From cores, rounded up to the next millicore. NaN and negative values give zero, huge ones the maximum.
+    /// From cores, rounded up to the next millicore, where the excess is more than [`PRECISION`] of the amount: 0.1 cores
+    /// as a sketch knows them, × 1.2, are 120m and not 121m. NaN and negative values give zero, huge ones the maximum.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // `as` saturates, which is what we state
     pub fn from_cores_ceil(cores: f64) -> Self {
-        Self((cores * 1000.0 - 1e-6).ceil() as u64)
+        Self(ceil(cores * 1000.0) as u64)
     }
 
     /// The same amount in cores.
@@ -45,10 +55,11 @@ impl Bytes {
     /// One mebibyte.
     pub const MIB: u64 = 1 << 20;
 
-    /// From bytes as a float, rounded up to the next mebibyte. NaN and negative values give zero.
+    /// From bytes as a float, rounded up to the next mebibyte, where the excess is more than [`PRECISION`] of the amount.
+    /// NaN and negative values give zero.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // `as` saturates, which is what we state
     pub fn from_f64_ceil_mib(bytes: f64) -> Self {
-        Self((((bytes / Self::MIB as f64) - 1e-9).ceil() as u64).saturating_mul(Self::MIB))
+        Self((ceil(bytes / Self::MIB as f64) as u64).saturating_mul(Self::MIB))
     }
 
     /// The same amount in bytes as a float.
@@ -248,9 +259,10 @@ mod tests {
     }
 
     #[test]
-    fn floats_round_up_and_never_below() {
+    fn floats_round_up_beyond_the_precision_of_a_sketch() {
         assert_eq!(Millicores::from_cores_ceil(0.1), Millicores(100));
-        assert_eq!(Millicores::from_cores_ceil(0.100_1), Millicores(101));
+        assert_eq!(Millicores::from_cores_ceil(0.100_4), Millicores(101));
+        assert_eq!(Millicores::from_cores_ceil(0.100_1), Millicores(100), "0.1 cores as a sketch may know them");
         assert_eq!(Millicores::from_cores_ceil(f64::NAN), Millicores(0));
         assert_eq!(Bytes::from_f64_ceil_mib(1.0), Bytes(Bytes::MIB));
         assert_eq!(Bytes::from_f64_ceil_mib(1e30), Bytes(u64::MAX));

@@ -113,9 +113,10 @@ proptest! {
         let got = recommend(&usage(cpu, memory, 500, 24 * HOUR), &metrics(MemoryFloor::None), &plan).unwrap();
         let millicores = (cpu[index] * factor * 1000.0).max(1.0);
         let mebibytes = (memory[index] * factor).max(1.0);
-        prop_assert!((got.cpu.request.0 as f64 - millicores).abs() < 1.0 + 1e-6 && got.cpu.request.0 as f64 >= millicores - 1e-5);
-        prop_assert!((got.memory.request.0 as f64 / 1_048_576.0 - mebibytes).abs() < 1.0 + 1e-6);
-        prop_assert!(got.memory.request.0 as f64 / 1_048_576.0 >= mebibytes - 1e-6);
+        for (got, wanted) in [(got.cpu.request.0 as f64, millicores), (got.memory.request.0 as f64 / 1_048_576.0, mebibytes)] {
+            prop_assert!(got < wanted + 1.0 && got > wanted - 1.0, "{got} for {wanted}");
+            prop_assert!(got >= wanted * 0.9975, "{got} for {wanted}: beyond the precision of a sketch");
+        }
     }
 
     #[test]

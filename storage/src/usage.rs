@@ -99,7 +99,8 @@ pub struct Usage {
     pub to: Timestamp,
     /// The time really covered: five minutes for each 5-minute slot with a sample, as far as it
     /// lies within the span asked for. A slot that is still open counts up to `now`. Slots that
-    /// were merged remember how many of their 5-minute slots had samples.
+    /// were merged remember how many of their 5-minute slots had samples. A window is never
+    /// covered before its first sample.
     pub covered: Duration,
 }
 

@@ -109,7 +109,8 @@ impl Model {
             covered += (filled * FIVE).min((end - (*start).max(from)).max(0));
             out.extend(of);
         }
-        (out, covered.min(window))
+        let first = out.iter().map(|seen| seen.at).min().unwrap_or(now);
+        (out, covered.min(window).min((now - first).max(0)))
     }
 }
 

@@ -84,7 +84,8 @@ impl Store {
         let covered = edge + five_minutes(sealed.filled) + open.sum::<Duration>();
         let parts: Vec<SlotEntry> =
             sealed.merged.iter().cloned().chain(view.open.into_iter().map(|p| p.entry)).collect();
-        Ok(answer(&parts, covered.min(window)))
+        let covered_from = |first: Timestamp| covered.min(window).min(now.since(first));
+        Ok(answer(&parts, covered).map(|usage| Usage { covered: covered_from(usage.from), ..usage }))
     }
 
     /// The merge of the window's sealed slots, from the cache where it is still of the same slots.
