@@ -1,8 +1,8 @@
 //! Which requests should change, resource by resource, and to what.
 
-use super::RAISED_STAYS;
 use super::facts::{Facts, Size, Wanted};
 use super::reason::Reason;
+use super::{RAISED_STAYS, still_allowed};
 use crate::policy::{Bounds, Direction};
 use crate::quantity::{Bytes, Millicores};
 use crate::workload::Resources;
@@ -16,8 +16,9 @@ pub(super) fn target(facts: &Facts<'_>) -> Result<Vec<Size>, Reason> {
     let mut reasons = Vec::new();
     let mut changed = false;
     let mut sizes = Vec::new();
+    let decided = still_allowed(facts);
     for wanted in &facts.wanted {
-        let before = facts.target.iter().find(|size| size.container == wanted.container);
+        let before = decided.iter().find(|size| size.container == wanted.container);
         let mut requests = before.map_or(Resources::default(), |size| size.requests);
         match resources(facts, wanted) {
             None => {}
