@@ -178,6 +178,22 @@ fn a_database_is_not_moved_aside_while_the_volume_takes_no_writes() {
 }
 
 #[test]
+fn a_clock_that_runs_ahead_for_a_moment_expires_and_merges_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for minute in 0..8 {
+        let at = NOW + Duration::from_mins(minute);
+        store.append(at, &samples(&store, 1, at)).unwrap();
+    }
+    let ahead = NOW + Duration::from_hours(24 * 365);
+    while store.maintain(ahead).unwrap().pending {}
+    assert_eq!(count(&store, 0), 8, "the year is not that of any sample");
+    let next = NOW + Duration::from_mins(20);
+    let back = store.append(next, &samples(&store, 1, next)).unwrap();
+    assert_eq!(back.accepted, 1, "the hour takes samples as before");
+}
+
+#[test]
 fn a_damaged_record_of_any_kind_is_reported_and_the_rest_is_served() {
     let root = tempfile::tempdir().unwrap();
     let minute = |n: u64| NOW + Duration::from_mins(n);
