@@ -260,6 +260,16 @@ fn directions_hold_the_other_way_only() {
     }
 }
 
+#[test]
+fn small_steps_down_are_worth_it_when_the_whole_way_is() {
+    let (update, plan) = (UpdatePlan { min_change_percent: 20, max_decrease_percent: 5, ..update() }, plan());
+    let mut facts = facts(&update, &plan);
+    let Decision::Resize { target, .. } = decide(&facts) else { panic!("a resize") };
+    assert_eq!(target, [size("web", 475, 487)]);
+    facts.wanted[0].outcome = Ok(recommendation(450, 480));
+    assert_eq!(code(&decide(&facts)), "AlreadySized");
+}
+
 /// Three pods have the size that was decided; a new one, `d`, has the template's 500m and 512Mi.
 fn carried_on(target: Size, change: impl FnOnce(&mut ContainerPlan, &mut UpdatePlan), hpa: HpaFacts) -> Decision {
     let (mut update, mut plan) = (update(), plan());
