@@ -324,7 +324,7 @@ impl Controller {
         let observation = self.observe(policy, focus).await;
         let mut planned = self.plan(&observation, focus);
         let before = self.announce(policy, &mut planned).await;
-        let applied = self.executor.apply(planned, shutdown).await;
+        let applied = self.executor.apply(policy, planned, shutdown).await;
         self.report(&observation, focus, applied, &before).await
     }
 

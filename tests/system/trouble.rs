@@ -124,6 +124,7 @@ async fn without_a_provider_nothing_is_changed_and_the_policy_says_why() {
     );
     assert_eq!(harness.entry("p", "web")["reason"], "MetricsUnavailable");
     assert_eq!(harness.events("p"), ["MetricsUnavailable"], "told once");
+    assert!(harness.events("web").iter().all(|reason| reason != "MetricsUnavailable"), "and not for each workload");
     assert!(harness.condition("q", "MetricsAvailable")["message"].as_str().unwrap().contains("nowhere"));
     harness.provider.set_down(false);
     minutes(3).await;
