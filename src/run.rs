@@ -80,10 +80,16 @@ impl Recommender {
     }
 }
 
+/// A silent connection is given up after this: longer than a watch, which the API server ends after 290 s. Without it a
+/// list that is never answered would keep its watch waiting for ever.
+const SILENCE: Duration = Duration::from_mins(5);
+
 /// A client of the cluster. kube's own retries are off: a constant 503 would be tried for minutes.
 pub fn client(mut config: kube::Config) -> anyhow::Result<kube::Client> {
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(10));
+    config.read_timeout = Some(SILENCE);
+    config.reset_reader_on_write = true;
     kube::Client::try_from(config).context("making a client of the cluster")
 }
 

@@ -88,7 +88,7 @@ async fn receive(client: &kube::Client, request: Request<Body>) -> Result<Bytes,
         return Ok(body);
     }
     let message = serde_json::from_slice::<ApiStatus>(&body)
-        .map_or_else(|_| String::from_utf8_lossy(&body).chars().take(200).collect(), |status| status.message);
+        .map_or_else(|_| String::from_utf8_lossy(&body).trim().chars().take(200).collect(), |status| status.message);
     Err(ScrapeError::Refused { code: status.as_u16(), message, advice: advice(status.as_u16()) })
 }
 

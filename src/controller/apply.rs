@@ -11,6 +11,7 @@ use super::plan::{Change, Planned, Verdict, Write};
 use super::watch::Shared;
 use super::writer::{TemplateWrite, Writer, resource};
 use crate::decide::{PodFacts, PodResize};
+use crate::policy::Policy;
 use crate::workload::{ContainerResources, WorkloadKind};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DynamicObject, ListParams};
@@ -58,12 +59,17 @@ pub(super) struct Executor {
 }
 
 impl Executor {
-    /// Carries out all changes in order.
-    pub(super) async fn apply(&self, planned: Vec<Planned>, shutdown: &CancellationToken) -> Vec<Applied> {
+    /// Carries out all changes in order, as long as `policy` stays as it was when they were planned.
+    pub(super) async fn apply(
+        &self,
+        policy: &Policy,
+        planned: Vec<Planned>,
+        shutdown: &CancellationToken,
+    ) -> Vec<Applied> {
         let mut applied = Vec::with_capacity(planned.len());
         for planned in planned {
             let outcome = match &planned.verdict {
-                Verdict::Change(change) => self.change(&planned.workload, change, shutdown).await,
+                Verdict::Change(change) => self.change(policy, &planned.workload, change, shutdown).await,
                 Verdict::Hold(_) | Verdict::Publish => Outcome::Nothing,
             };
             applied.push(Applied { planned, outcome });
@@ -71,10 +77,19 @@ impl Executor {
         applied
     }
 
-    async fn change(&self, workload: &Workload, change: &Change, shutdown: &CancellationToken) -> Outcome {
+    async fn change(
+        &self,
+        policy: &Policy,
+        workload: &Workload,
+        change: &Change,
+        shutdown: &CancellationToken,
+    ) -> Outcome {
         for (done, write) in change.writes.iter().enumerate() {
             if shutdown.is_cancelled() {
                 return Outcome::Failed { error: WriteError::Stopping, done };
+            }
+            if !self.is_current(policy) {
+                return Outcome::Failed { error: WriteError::PolicyChanged, done };
             }
             if let Some(place) = self.held_now(workload) {
                 return Outcome::Held { place, done };
@@ -90,6 +105,12 @@ impl Executor {
             }
         }
         Outcome::Done
+    }
+
+    /// A policy that was edited or deleted stops what was planned by it.
+    fn is_current(&self, policy: &Policy) -> bool {
+        let now = self.shared.with(|cluster| cluster.policies.get(&policy.id).cloned());
+        now.is_some_and(|now| now.uid == policy.uid && now.generation == policy.generation)
     }
 
     /// A hold stops a batch that is running.

@@ -30,6 +30,9 @@ pub(super) enum WriteError {
     /// We are not the leader, or will not be for long enough. Nothing was sent.
     #[error("another replica is the leader")]
     NotLeader,
+    /// The policy was edited or deleted after the decision. Nothing was sent.
+    #[error("the policy has changed meanwhile")]
+    PolicyChanged,
     /// We are shutting down. Nothing was sent.
     #[error("the controller is shutting down")]
     Stopping,
@@ -46,8 +49,14 @@ impl WriteError {
             Self::Throttled(_) => "Throttled",
             Self::Unknown(_) => "Unavailable",
             Self::NotLeader => "NotLeader",
+            Self::PolicyChanged => "PolicyChanged",
             Self::Stopping => "Stopping",
         }
+    }
+
+    /// It was we who did not send it: nobody's fault, and nothing for a person to look at.
+    pub(super) fn was_withheld(&self) -> bool {
+        matches!(self, Self::NotLeader | Self::PolicyChanged | Self::Stopping)
     }
 
     /// The write may have been carried out although we got no answer.

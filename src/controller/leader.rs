@@ -28,14 +28,22 @@ const RETRY_EVERY: Duration = Duration::from_secs(2);
 /// Thirty years.
 const ALWAYS: Duration = Duration::from_hours(24 * 365 * 30);
 
-/// Until when we lead.
+/// Until when we lead, and since which time of taking the lease.
 #[derive(Clone, Debug)]
-pub(super) struct Leadership(watch::Sender<Option<Instant>>);
+pub(super) struct Leadership(watch::Sender<Option<Term>>);
+
+/// One stretch of leading; what another leader may have done lies between two.
+#[derive(Clone, Copy, Debug)]
+struct Term {
+    /// `leaseTransitions` of the lease while it is ours.
+    number: i32,
+    until: Instant,
+}
 
 impl Leadership {
     /// Without an election we always lead.
     pub(super) fn without_election() -> Self {
-        Self(watch::Sender::new(Some(Instant::now() + ALWAYS)))
+        Self(watch::Sender::new(Some(Term { number: 0, until: Instant::now() + ALWAYS })))
     }
 
     fn none() -> Self {
@@ -44,12 +52,13 @@ impl Leadership {
 
     /// We lead at that moment, if nothing is renewed until then.
     pub(super) fn covers(&self, moment: Instant) -> bool {
-        self.0.borrow().is_some_and(|until| moment <= until)
+        self.0.borrow().is_some_and(|term| moment <= term.until)
     }
 
-    /// We lead now.
-    pub(super) fn leads(&self) -> bool {
-        self.covers(Instant::now())
+    /// The term that we lead in now, if we do. Another number than before: somebody else has led in between.
+    pub(super) fn term(&self) -> Option<i32> {
+        let term = *self.0.borrow();
+        term.filter(|term| Instant::now() <= term.until).map(|term| term.number)
     }
 
     /// Waits for a renewal, an acquisition or a loss.
@@ -95,11 +104,11 @@ impl Elector {
         let started = Instant::now();
         match timeout(self.deadline, self.hold()).await {
             Ok(Ok(true)) => {
-                self.leadership.0.send_replace(Some(started + DURATION));
+                self.leadership.0.send_replace(Some(Term { number: self.number(), until: started + DURATION }));
                 return RENEW_EVERY;
             }
             Ok(Ok(false)) => {
-                self.leadership.0.send_if_modified(|until| until.take().is_some());
+                self.leadership.0.send_if_modified(|term| term.take().is_some());
             }
             // What was renewed before counts until it runs out.
             Ok(Err(error)) => {
@@ -109,6 +118,12 @@ impl Elector {
             Err(_) => self.seen = None,
         }
         RETRY_EVERY
+    }
+
+    /// Counts how often the lease was taken, by whomever.
+    fn number(&self) -> i32 {
+        let spec = self.seen.as_ref().and_then(|(lease, _)| lease.spec.as_ref());
+        spec.and_then(|spec| spec.lease_transitions).unwrap_or_default()
     }
 
     /// Takes or renews the lease; false while another holds it.

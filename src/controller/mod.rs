@@ -214,10 +214,10 @@ impl Controller {
 
     async fn work(&mut self, shutdown: &CancellationToken) {
         self.wait_for_watches(shutdown).await;
-        let mut led = false;
+        let mut led = None;
         while !shutdown.is_cancelled() {
-            if !self.leadership.leads() {
-                led = false;
+            let term = self.leadership.term();
+            if term.is_none() {
                 tokio::select! {
                     biased;
                     () = shutdown.cancelled() => {}
@@ -226,12 +226,12 @@ impl Controller {
                 }
                 continue;
             }
-            if !led {
+            if term != led {
                 self.take_over();
-                led = true;
+                led = term;
             }
             self.wait_for_work(shutdown).await;
-            self.evaluate_due(shutdown).await;
+            self.evaluate_due(led, shutdown).await;
         }
     }
 
@@ -278,9 +278,10 @@ impl Controller {
         }
     }
 
-    async fn evaluate_due(&mut self, shutdown: &CancellationToken) {
+    /// What is remembered is of `term`; in another one nothing is decided upon it.
+    async fn evaluate_due(&mut self, term: Option<i32>, shutdown: &CancellationToken) {
         for (policy, focus) in self.schedule.due(Instant::now()) {
-            if shutdown.is_cancelled() || !self.leadership.leads() {
+            if shutdown.is_cancelled() || self.leadership.term() != term {
                 return;
             }
             self.evaluate(&policy, focus, shutdown).await;
@@ -323,7 +324,7 @@ impl Controller {
         let observation = self.observe(policy, focus).await;
         let mut planned = self.plan(&observation, focus);
         let before = self.announce(policy, &mut planned).await;
-        let applied = self.executor.apply(planned, shutdown).await;
+        let applied = self.executor.apply(policy, planned, shutdown).await;
         self.report(&observation, focus, applied, &before).await
     }
 

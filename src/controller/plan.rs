@@ -140,6 +140,11 @@ fn facts<'a>(
         template: workload.template.clone().unwrap_or_default(),
         pods: observed.pods.clone(),
         wanted: wanted.collect(),
+        settings: memory
+            .target
+            .iter()
+            .map(|size| (size.container.clone(), policy.container(&size.container)))
+            .collect(),
         target: memory.target.clone(),
         raised: memory.raised.clone(),
         last_change: memory.last_change,

@@ -1,8 +1,8 @@
 //! Which requests should change, resource by resource, and to what.
 
-use super::RAISED_STAYS;
 use super::facts::{Facts, Size, Wanted};
 use super::reason::Reason;
+use super::{RAISED_STAYS, still_allowed};
 use crate::policy::{Bounds, Direction};
 use crate::quantity::{Bytes, Millicores};
 use crate::workload::Resources;
@@ -16,8 +16,9 @@ pub(super) fn target(facts: &Facts<'_>) -> Result<Vec<Size>, Reason> {
     let mut reasons = Vec::new();
     let mut changed = false;
     let mut sizes = Vec::new();
+    let decided = still_allowed(facts);
     for wanted in &facts.wanted {
-        let before = facts.target.iter().find(|size| size.container == wanted.container);
+        let before = decided.iter().find(|size| size.container == wanted.container);
         let mut requests = before.map_or(Resources::default(), |size| size.requests);
         match resources(facts, wanted) {
             None => {}
@@ -88,7 +89,7 @@ impl Candidate<'_> {
         let current = self.current.unwrap_or(0);
         let capped = self.under_limit(facts);
         let next = if capped < current { self.one_step_down(facts, current, capped, round) } else { capped };
-        self.worth_it(facts, current, next)?;
+        self.worth_it(facts, current, next, capped)?;
         if next < current && !self.covered {
             return Err(Reason::WindowNotCovered);
         }
@@ -128,9 +129,10 @@ impl Candidate<'_> {
     }
 
     /// A change of less than `minChangePercent` is not worth its risk, unless the present request is out of bounds.
-    fn worth_it(&self, facts: &Facts<'_>, current: u64, next: u64) -> Result<(), Reason> {
+    /// What counts is the way to the end: one step of it is `maxDecreasePercent` at most, which may be less.
+    fn worth_it(&self, facts: &Facts<'_>, current: u64, next: u64, end: u64) -> Result<(), Reason> {
         let least = u128::from(current) * u128::from(facts.update.min_change_percent);
-        let change = u128::from(current.abs_diff(next)) * 100;
+        let change = u128::from(current.abs_diff(end)) * 100;
         let out_of_bounds = current < self.bounds.min || current > self.bounds.max;
         if current != next && (change >= least || out_of_bounds) {
             return Ok(());

@@ -5,6 +5,7 @@ use crate::quantity::{Bytes, Millicores};
 use crate::recommend::{Insufficient, Recommendation};
 use crate::workload::{ContainerResources, Resources};
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 
 /// One workload, as observed in one cycle.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub struct Facts<'a> {
     pub wanted: Vec<Wanted<'a>>,
     /// The size last decided, empty if none was.
     pub target: Vec<Size>,
+    /// What the policy says now of the containers in `target`: it may have changed since.
+    pub settings: BTreeMap<String, &'a ContainerPlan>,
     /// When requests were last raised; those of a day ago and more may be missing.
     pub raised: Vec<Raised>,
     /// The last write that the API server carried out, or may have.

@@ -5,7 +5,8 @@
 //! method (resize, else rollout) with the rules of each.
 //!
 //! Invariants: the same [`Facts`] give the same [`Decision`]; every way of not acting has a [`Reason`]; a size once
-//! decided ([`Facts::target`]) is carried on to the pods that lack it, whatever keeps a new size from being decided.
+//! decided ([`Facts::target`]) is carried on to the pods that lack it, whatever keeps a new size from being decided, but
+//! only what the policy and the autoscalers still allow of it.
 
 mod change;
 mod facts;
@@ -23,6 +24,7 @@ pub use resize::PodResize;
 pub use rollout::TemplateChange;
 
 use crate::policy::Mode;
+use crate::workload::Resources;
 use jiff::SignedDuration;
 
 /// What to do about one workload now.
@@ -138,15 +140,29 @@ fn enough_data(facts: &Facts<'_>) -> Result<(), Reason> {
 
 /// The size decided earlier, while pods or the template still lack it.
 fn unfinished(facts: &Facts<'_>) -> Option<Vec<Size>> {
-    if facts.target.is_empty() {
+    let target = still_allowed(facts);
+    if target.is_empty() {
         return None;
     }
     let open = if facts.may_resize() {
-        resize::unfinished(facts, &facts.target)
+        resize::unfinished(facts, &target)
     } else {
-        rollout::differs(&facts.template, &facts.target)
+        rollout::differs(&facts.template, &target)
     };
-    open.then(|| facts.target.clone())
+    open.then_some(target)
+}
+
+/// The size decided earlier without what was excluded, bounded or given to an autoscaler since.
+fn still_allowed(facts: &Facts<'_>) -> Vec<Size> {
+    let allowed = |size: &Size| {
+        let plan = facts.settings.get(&size.container).filter(|plan| !plan.exclude)?;
+        let requests = Resources {
+            cpu: size.requests.cpu.filter(|cpu| *cpu <= plan.cpu.bounds.max && facts.hpa.cpu.is_none()),
+            memory: size.requests.memory.filter(|m| *m <= plan.memory.bounds.max && facts.hpa.memory.is_none()),
+        };
+        (requests != Resources::default()).then(|| Size { container: size.container.clone(), requests })
+    };
+    facts.target.iter().filter_map(allowed).collect()
 }
 
 /// By resize where that is allowed and possible, else by rollout where that is allowed, else not, with the first reason.

@@ -122,7 +122,7 @@ impl fmt::Display for Reason {
         match self {
             Self::HeldByAnnotation { place } => write!(f, "annotation optipod.io/hold on {place}; remove it to let OptiPod act"),
             Self::PolicyDisabled => write!(f, "the policy's mode is Disabled"),
-            Self::DryRun => write!(f, "dry-run: recommendations are published, nothing is changed; start the controller with --dry-run=false to apply them"),
+            Self::DryRun => write!(f, "dry-run: recommendations are published, nothing is changed; start the controller with --dry-run=false, or `optipod run` with --apply, to apply them"),
             Self::WorkloadDeleting => write!(f, "the workload is being deleted"),
             Self::RolloutPaused => write!(f, "the workload's rollout is paused; resume it to let OptiPod act"),
             Self::RolloutInProgress => write!(f, "a rollout of the workload is in progress; OptiPod waits until it is complete"),

@@ -5,6 +5,7 @@
 
 use super::facts::{Facts, PodContainer, PodFacts, ResizeState, Size, at_most};
 use super::reason::Reason;
+use crate::policy::{Direction, UpdatePlan};
 use crate::quantity::{Bytes, Millicores};
 use crate::workload::{ContainerResources, QosClass, Resources, qos_class};
 
@@ -32,7 +33,7 @@ pub(super) fn plan(facts: &Facts<'_>, target: &[Size]) -> Result<(Vec<PodResize>
     }
     let mut open = Vec::new();
     for pod in &facts.pods {
-        let containers = changes(pod, target, facts.update.requests_only);
+        let containers = changes(pod, target, facts.update);
         if !containers.is_empty() {
             possible(facts, pod, &containers)?;
             open.push(PodResize {
@@ -51,10 +52,7 @@ pub(super) fn plan(facts: &Facts<'_>, target: &[Size]) -> Result<(Vec<PodResize>
 
 /// Some pod lacks the size, or has not been brought to it yet.
 pub(super) fn unfinished(facts: &Facts<'_>, target: &[Size]) -> bool {
-    facts
-        .pods
-        .iter()
-        .any(|pod| pod.resize != ResizeState::Actuated || !changes(pod, target, facts.update.requests_only).is_empty())
+    facts.pods.iter().any(|pod| pod.resize != ResizeState::Actuated || !changes(pod, target, facts.update).is_empty())
 }
 
 fn allowed(facts: &Facts<'_>) -> Result<(), Reason> {
@@ -69,14 +67,27 @@ fn allowed(facts: &Facts<'_>) -> Result<(), Reason> {
     }
 }
 
-/// The containers of a pod that differ from the size, after the change.
-fn changes(pod: &PodFacts, target: &[Size], requests_only: bool) -> Vec<ContainerResources> {
+/// The containers of a pod that differ from the size, after the change. One pod may request more or less than the others.
+fn changes(pod: &PodFacts, target: &[Size], update: &UpdatePlan) -> Vec<ContainerResources> {
     let change = |container: &PodContainer| {
         let size = target.iter().find(|size| size.container == container.resources.name)?;
-        let after = resized(&container.resources, size.requests, requests_only);
+        let before = container.resources.requests;
+        let requests = Resources {
+            cpu: size.requests.cpu.filter(|cpu| allows(update.direction, before.cpu, *cpu)),
+            memory: size.requests.memory.filter(|memory| allows(update.direction, before.memory, *memory)),
+        };
+        let after = resized(&container.resources, requests, update.requests_only);
         (after != container.resources).then_some(after)
     };
     pod.containers.iter().filter_map(change).collect()
+}
+
+fn allows<T: Ord>(direction: Direction, before: Option<T>, after: T) -> bool {
+    match direction {
+        Direction::Both => true,
+        Direction::IncreaseOnly => before.is_none_or(|before| before <= after),
+        Direction::DecreaseOnly => before.is_some_and(|before| before >= after),
+    }
 }
 
 /// A container with other requests; its limits stay, or keep their ratio to the request.

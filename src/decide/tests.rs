@@ -91,6 +91,7 @@ fn facts<'a>(update: &'a UpdatePlan, plan: &'a ContainerPlan) -> Facts<'a> {
         pods: ["a", "b", "c"].map(|name| pod(name, std::slice::from_ref(&web))).to_vec(),
         wanted: vec![Wanted { container: "web".to_owned(), plan, outcome: Ok(recommendation(200, 384)) }],
         target: Vec::new(),
+        settings: [("web".to_owned(), plan)].into(),
         raised: Vec::new(),
         last_change: None,
         hpa: HpaFacts::default(),
@@ -257,6 +258,55 @@ fn directions_hold_the_other_way_only() {
         facts.wanted[0].outcome = Ok(recommendation(cpu, 512));
         assert_eq!(code(&decide(&facts)), expected, "{direction:?} {cpu}");
     }
+}
+
+#[test]
+fn small_steps_down_are_worth_it_when_the_whole_way_is() {
+    let (update, plan) = (UpdatePlan { min_change_percent: 20, max_decrease_percent: 5, ..update() }, plan());
+    let mut facts = facts(&update, &plan);
+    let Decision::Resize { target, .. } = decide(&facts) else { panic!("a resize") };
+    assert_eq!(target, [size("web", 475, 487)]);
+    facts.wanted[0].outcome = Ok(recommendation(450, 480));
+    assert_eq!(code(&decide(&facts)), "AlreadySized");
+}
+
+/// Three pods have the size that was decided; a new one, `d`, has the template's 500m and 512Mi.
+fn carried_on(target: Size, change: impl FnOnce(&mut ContainerPlan, &mut UpdatePlan), hpa: HpaFacts) -> Decision {
+    let (mut update, mut plan) = (update(), plan());
+    change(&mut plan, &mut update);
+    let mut facts = facts(&update, &plan);
+    let sized = container("web", target.requests, Resources::default());
+    let new = pod("d", &facts.template);
+    facts.pods = ["a", "b", "c"].map(|name| pod(name, std::slice::from_ref(&sized))).to_vec();
+    facts.pods.push(new);
+    facts.target = vec![target];
+    facts.wanted.retain(|wanted| !wanted.plan.exclude);
+    facts.last_change = Some(facts.now);
+    facts.hpa = hpa;
+    decide(&facts)
+}
+
+fn sent_to_d(decision: &Decision) -> Option<Resources> {
+    let Decision::Resize { pods, .. } = decision else { return None };
+    assert_eq!(pods.iter().map(|sent| sent.pod.as_str()).collect::<Vec<_>>(), ["d"]);
+    Some(pods[0].containers[0].requests)
+}
+
+#[test]
+fn a_new_pod_is_brought_to_the_size_decided_as_far_as_that_is_still_allowed() {
+    let none = HpaFacts::default;
+    let as_before = carried_on(size("web", 200, 384), |_, _| {}, none());
+    assert_eq!(sent_to_d(&as_before), Some(resources(Some(200), Some(384))));
+    let excluded = carried_on(size("web", 200, 384), |plan, _| plan.exclude = true, none());
+    assert_eq!(code(&excluded), "NothingToSize");
+    let autoscaled = carried_on(size("web", 200, 384), |_, _| {}, HpaFacts { cpu: Some("hpa".into()), memory: None });
+    assert_eq!(sent_to_d(&autoscaled), Some(resources(Some(500), Some(384))));
+    let bounded = carried_on(size("web", 900, 384), |plan, _| plan.cpu.bounds.max = Millicores(600), none());
+    assert_eq!(sent_to_d(&bounded), Some(resources(Some(500), Some(384))));
+    let up_only = carried_on(size("web", 900, 384), |_, update| update.direction = Direction::IncreaseOnly, none());
+    assert_eq!(sent_to_d(&up_only), Some(resources(Some(900), Some(512))));
+    let down_only = carried_on(size("web", 900, 384), |_, update| update.direction = Direction::DecreaseOnly, none());
+    assert_eq!(sent_to_d(&down_only), Some(resources(Some(500), Some(384))));
 }
 
 #[test]

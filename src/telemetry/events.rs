@@ -162,8 +162,9 @@ async fn again(writer: &impl EventWriter, clock: Clock, namespace: &str, series:
 fn event(notice: &Notice, note: String, key: &Key, clock: Clock, instance: &str) -> Event {
     let now = clock.now();
     let name = notice.regarding.name.as_deref().unwrap_or("optipod");
-    // At most 253 characters; the object's own name may have as many.
-    let name = format!("{}.{:016x}{:x}", truncated(name, 200), hash(key), now.as_second());
+    // At most 253 characters; the object's own name may have as many. Each part between dots ends with a letter or digit.
+    let name = name.get(..200).unwrap_or(name).trim_end_matches(['-', '.']);
+    let name = format!("{name}.{:016x}{:x}", hash(key), now.as_second());
     let severity = match notice.severity {
         Severity::Normal => "Normal",
         Severity::Warning => "Warning",
@@ -275,6 +276,18 @@ mod tests {
         stop.cancel();
         events.run(stop).await;
         assert_eq!(sent.0.lock().unwrap().len(), QUEUE, "the rest was dropped");
+    }
+
+    #[test]
+    fn the_name_of_an_event_on_an_object_with_a_long_name_is_a_name() {
+        let long = format!("{}-{}", "a".repeat(199), "b".repeat(53));
+        let mut notice = notice("no room");
+        notice.regarding.name = Some(long);
+        let key = ("u".to_owned(), "ResizeFailed", "no room".to_owned());
+        let event = event(&notice, notice.note.clone(), &key, Clock::starting_at(jiff::Timestamp::UNIX_EPOCH), "me");
+        let name = event.metadata.name.unwrap();
+        assert!(name.len() <= 253 && name.starts_with(&format!("{}.", "a".repeat(199))), "{name}");
+        assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b)), "{name}");
     }
 
     #[test]

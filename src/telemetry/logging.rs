@@ -1,5 +1,6 @@
 //! Log lines on standard error, as text for people or JSON for machines.
 
+use std::io::IsTerminal as _;
 use std::str::FromStr;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -47,7 +48,8 @@ pub enum InitError {
 /// Sets up logging for the whole process, once. `level` is a level such as `info`, or `target=level` pairs.
 pub fn init(format: LogFormat, level: &str) -> Result<(), InitError> {
     let filter = filter(level)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     match format {
         LogFormat::Text => lines.finish().try_init(),
         LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),

@@ -1,7 +1,9 @@
 //! What an Auto policy changes, and how.
 
 use crate::harness::{Harness, SHOP, container, minutes, seconds};
+use optipod_sim::{Fault, FaultRule};
 use serde_json::json;
+use std::time::Duration;
 
 // Feature: k8s-workload-rightsizing, Property 17: Auto mode applies changes
 #[tokio::test(start_paused = true)]
@@ -115,6 +117,7 @@ async fn previous_and_target_stand_in_the_status_before_the_first_patch() {
     let mut harness = Harness::new().await;
     harness.deployment("web", 1).await;
     harness.policy("p", json!({}));
+    harness.provider.set("web", 0.1, 900.0);
     harness.start(Harness::options());
     minutes(2).await;
     let writes = harness.writes(|_| true);
@@ -123,6 +126,28 @@ async fn previous_and_target_stand_in_the_status_before_the_first_patch() {
     let entry = &status.body["status"]["workloads"][0];
     assert_eq!((&entry["previous"][0]["cpu"], &entry["target"][0]["cpu"]), (&json!("500m"), &json!("250m")));
     assert_eq!(entry["status"], "Applying");
+    assert!(
+        entry["raised"][0]["memory"].is_string(),
+        "what is raised is not lowered again, also after a crash: {entry}"
+    );
+    assert!(entry["reason"].is_null(), "{entry}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_is_disabled_stops_what_was_planned_by_it() {
+    let mut harness = Harness::new().await;
+    for i in 0..4 {
+        harness.deployment(&format!("web-{i}"), 1).await;
+    }
+    harness.policy("p", json!({}));
+    let slow = Fault::Latency(Duration::from_secs(5));
+    harness.api.faults().add(FaultRule::new(slow).verb("patch").on("pods/resize"));
+    harness.start(Harness::options());
+    seconds(2).await;
+    harness.patch("OptimizationPolicy", "optipod-system", "p", &json!({"spec": {"mode": "Disabled"}}));
+    minutes(10).await;
+    assert_eq!(harness.changes().len(), 1, "only the write that was under way");
+    assert!(harness.events("web-1").is_empty(), "nothing failed: {:?}", harness.events("web-1"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -65,6 +65,7 @@ async fn disabled_asks_for_nothing_and_keeps_the_status_that_was_there() {
     let after = harness.status("p");
     assert_eq!((&after["workloads"], &after["summary"]), (&before["workloads"], &before["summary"]));
     assert_eq!(after["observedGeneration"], 2);
+    assert_eq!(harness.condition("p", "Applying")["reason"], "DisabledMode");
 }
 
 #[tokio::test(start_paused = true)]

@@ -124,6 +124,7 @@ async fn without_a_provider_nothing_is_changed_and_the_policy_says_why() {
     );
     assert_eq!(harness.entry("p", "web")["reason"], "MetricsUnavailable");
     assert_eq!(harness.events("p"), ["MetricsUnavailable"], "told once");
+    assert!(harness.events("web").iter().all(|reason| reason != "MetricsUnavailable"), "and not for each workload");
     assert!(harness.condition("q", "MetricsAvailable")["message"].as_str().unwrap().contains("nowhere"));
     harness.provider.set_down(false);
     minutes(3).await;
@@ -192,6 +193,32 @@ async fn a_leader_that_cannot_renew_stops_writing_before_its_lease_ends() {
     minutes(10).await;
     assert!(harness.changes().is_empty());
     assert_eq!(harness.status_writes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_lost_its_lease_for_a_moment_reads_anew_what_was_done_meanwhile() {
+    let mut harness = Harness::new().await;
+    harness.deployment("web", 1).await;
+    harness.policy("p", json!({"mode": "Recommend", "reconciliationInterval": "10m"}));
+    let mut options = Harness::options();
+    options.leader_election = true;
+    harness.start(options);
+    minutes(1).await;
+    let status_reads = |harness: &Harness| {
+        let journal = harness.api.journal();
+        journal.iter().filter(|e| e.verb == "list" && e.path.contains("metadata.name%3Dp")).count()
+    };
+    assert_eq!(status_reads(&harness), 1);
+    let hold = |harness: &Harness, holder: &str| {
+        let spec = json!({"spec": {"holderIdentity": holder, "leaseTransitions": 2}});
+        let place = ("optipod-system", "optipod-controller");
+        harness.api.patch("coordination.k8s.io/v1", "Lease", place.0, place.1, "other", &spec).unwrap();
+    };
+    hold(&harness, "other");
+    seconds(10).await;
+    hold(&harness, "");
+    minutes(12).await;
+    assert_eq!(status_reads(&harness), 2, "the first evaluation after the other leader begins with the status");
 }
 
 #[tokio::test(start_paused = true)]

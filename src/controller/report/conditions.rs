@@ -64,9 +64,8 @@ impl Conditions {
         let (status, reason, message) = match policy.mode {
             Mode::Auto if dry_run => ("False", "DryRun", "dry-run: recommendations are published, nothing is changed"),
             Mode::Auto => ("True", "AutoMode", "recommendations are applied"),
-            Mode::Recommend | Mode::Disabled => {
-                ("False", "RecommendMode", "recommendations are published, nothing is changed")
-            }
+            Mode::Recommend => ("False", "RecommendMode", "recommendations are published, nothing is changed"),
+            Mode::Disabled => ("False", "DisabledMode", "nothing is recommended or changed"),
         };
         self.set("Applying", status, reason, message, policy.generation, now);
     }

@@ -73,7 +73,8 @@ fn state(applied: &Applied, memory: &Memory) -> (&'static str, Option<Reason>, O
     }
 }
 
-fn progress(change: &Change) -> String {
+/// What a change under way is waiting for.
+pub(super) fn progress(change: &Change) -> String {
     match change.method {
         Method::Rollout => "the template has the new requests; its rollout replaces the pods".to_owned(),
         Method::Resize if change.remaining == 0 => "the last pods are being resized".to_owned(),

@@ -15,7 +15,7 @@ pub(super) use notices::{invalid_policy, metrics_missing};
 use super::Controller;
 use super::apply::{Applied, Outcome};
 use super::errors::WriteError;
-use super::history::{Memory, requests};
+use super::history::{Memory, raised_times, requests};
 use super::observe::Observation;
 use super::plan::{Change, Planned, Verdict};
 use super::schedule::{Focus, FollowUp};
@@ -84,7 +84,9 @@ impl Controller {
         status.method = Some(change.method.as_str().to_owned());
         status.target = requests(&change.target);
         status.previous = requests(&change.previous);
+        status.raised = raised_times(&memory.raised);
         status.last_applied = Some(Time(now));
+        (status.reason, status.message) = (None, Some(entry::progress(change)));
         before
     }
 
@@ -136,7 +138,9 @@ impl Controller {
     /// Ready is true; the rest of the status stays as it is.
     pub(super) async fn report_disabled(&mut self, policy: &Policy) {
         let now = super::seconds(self.clock.now());
-        self.policies.entry(policy.id.clone()).or_default().conditions.valid(policy, now);
+        let conditions = &mut self.policies.entry(policy.id.clone()).or_default().conditions;
+        conditions.valid(policy, now);
+        conditions.applying(policy, self.options.dry_run, now);
         self.write_conditions(&policy.id, policy.generation).await;
     }
 
@@ -179,7 +183,7 @@ impl Controller {
     }
 
     fn status_failed(&self, id: &PolicyId, error: &WriteError) {
-        if !matches!(error, WriteError::Gone | WriteError::NotLeader | WriteError::Stopping) {
+        if *error != WriteError::Gone && !error.was_withheld() {
             tracing::warn!(policy = %id, %error, "the policy's status could not be written; it follows in the next cycle");
             self.metrics.policy(id).count_error(error.code());
         }
@@ -201,7 +205,7 @@ impl Controller {
         for applied in applied {
             match (&applied.planned.verdict, &applied.outcome) {
                 (Verdict::Change(change), Outcome::Done) => metrics.count_application(change.method.as_str()),
-                (_, Outcome::Failed { error, .. }) => metrics.count_error(error.code()),
+                (_, Outcome::Failed { error, .. }) if !error.was_withheld() => metrics.count_error(error.code()),
                 _ => {}
             }
         }

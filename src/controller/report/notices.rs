@@ -18,8 +18,9 @@ impl Controller {
         let told = self.history.get(&workload.id).and_then(|memory| memory.told);
         let notice = match (&applied.planned.verdict, &applied.outcome) {
             (Verdict::Change(change), Outcome::Done) if change.is_new => Some(done(policy, workload, change.method)),
+            (Verdict::Change(_), Outcome::Failed { error, .. }) if error.was_withheld() => None,
             (Verdict::Change(change), Outcome::Failed { .. }) => failed(change.method, workload, entry),
-            (Verdict::Hold(reason), _) if reason.needs_attention() && told != Some(reason.code()) => {
+            (Verdict::Hold(reason), _) if of_the_workload(reason) && told != Some(reason.code()) => {
                 Some(held(workload, reason))
             }
             _ => None,
@@ -35,6 +36,12 @@ impl Controller {
             self.events.publish(notice);
         }
     }
+}
+
+/// Usage that stays away holds all workloads alike and is told once, on the policy: thousands of events say no more than one.
+fn of_the_workload(reason: &Reason) -> bool {
+    let of_all = matches!(reason, Reason::MetricsUnavailable { .. } | Reason::StaleData { .. });
+    reason.needs_attention() && !of_all
 }
 
 fn done(policy: &Policy, workload: &Workload, method: Method) -> Notice {

@@ -57,7 +57,11 @@ impl Controller {
         }
         match error {
             // These are answered by looking again, not by waiting.
-            WriteError::Stale | WriteError::Gone | WriteError::NotLeader | WriteError::Stopping => {}
+            WriteError::Stale
+            | WriteError::Gone
+            | WriteError::NotLeader
+            | WriteError::PolicyChanged
+            | WriteError::Stopping => {}
             error => self.history.entry(id).fail(&change.target, reason_of(error, change.method), now),
         }
     }
