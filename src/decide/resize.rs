@@ -82,7 +82,7 @@ fn changes(pod: &PodFacts, target: &[Size], update: &UpdatePlan) -> Vec<Containe
     pod.containers.iter().filter_map(change).collect()
 }
 
-fn allows<T: Ord>(direction: Direction, before: Option<T>, after: T) -> bool {
+fn allows<T: Ord + Copy>(direction: Direction, before: Option<T>, after: T) -> bool {
     match direction {
         Direction::Both => true,
         Direction::IncreaseOnly => before.is_none_or(|before| before <= after),
