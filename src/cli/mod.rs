@@ -58,15 +58,13 @@ pub async fn execute(cli: Cli) -> anyhow::Result<()> {
 
 /// An error as people read it: what was tried, then each cause that says something new, without a backtrace.
 pub fn told(error: &anyhow::Error) -> String {
-    let mut text = format!("error: {error}\n");
-    let mut said = error.to_string();
+    let mut lines = vec![format!("error: {error}")];
     for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !said.contains(&cause) {
-            text.push_str(&format!("  because: {cause}\n"));
+        if !lines.iter().any(|line| line.contains(&cause)) {
+            lines.push(format!("  because: {cause}"));
         }
-        said.push_str(&cause);
     }
-    text
+    lines.join("\n") + "\n"
 }
 
 /// `KIND/NAME`, as in `deployment/checkout`.
