@@ -70,22 +70,11 @@ impl Model {
         for ((len, start), unit) in &mut self.units {
             unit.sealed |= start + len + LATE <= now;
         }
-        // Merged slots end later than what they hold, so that more can be due.
-        while let Some(data) = self.newest().map(|newest| newest.min(now)) {
-            self.expire(data);
-            self.roll(FIVE, HOUR, data - 2 * HOUR);
-            self.expire(data);
-            self.roll(HOUR, DAY, data - 8 * DAY);
-            self.expire(data);
-            if self.newest().is_none_or(|newest| newest.min(now) == data) {
-                return;
-            }
-        }
-    }
-
-    /// The end of the newest slot: nothing grows older without new samples.
-    fn newest(&self) -> Option<i64> {
-        self.units.keys().map(|(len, start)| start + len).max()
+        self.expire(now);
+        self.roll(FIVE, HOUR, now - 2 * HOUR);
+        self.expire(now);
+        self.roll(HOUR, DAY, now - 8 * DAY);
+        self.expire(now);
     }
 
     fn expire(&mut self, now: i64) {

@@ -41,9 +41,8 @@ impl Store {
         let healed = self.heal(&mut writer, now);
         healed.map_err(|e| self.database("rewrite the tables", &e))?;
         done.sealed = u64::from(self.seal_one(&mut writer, now)?);
-        let data = self.data_time(now);
-        done.expired = self.expire(&mut writer, data)?;
-        self.roll_up(&mut writer, data, &mut done)?;
+        done.expired = self.expire(&mut writer, now)?;
+        self.roll_up(&mut writer, now, &mut done)?;
         done.retired = self.sweep(&mut writer, now)?;
         let rewritten = self.rewrite_if_large(&mut writer, now);
         done.rewritten = rewritten.map_err(|e| self.database("rewrite the tables", &e))?;
@@ -51,21 +50,11 @@ impl Store {
         Ok(done)
     }
 
-    /// The present as the samples tell it: a clock that runs ahead for a moment must not make all data old. Without new
-    /// samples nothing grows older.
-    fn data_time(&self, now: Timestamp) -> Timestamp {
-        let shared = self.shared();
-        let open = shared.open.values().map(|open| open.slot().end());
-        let sealed = shared.catalog.slots().map(Slot::end);
-        open.chain(sealed).max().map_or(now, |newest| newest.min(now))
-    }
-
     fn is_work_due(&self, writer: &Writer, now: Timestamp) -> bool {
-        let data = self.data_time(now);
         let shared = self.shared();
         let due = shared.open.values().any(|open| is_due(open, now));
         let open = shared.open.keys().copied().collect();
-        due || writer.rollup.is_some() || shared.catalog.choose_roll_up(&open, data).is_some()
+        due || writer.rollup.is_some() || shared.catalog.choose_roll_up(&open, now).is_some()
     }
 
     pub(super) fn database(&self, action: &'static str, error: &PartError) -> StoreError {

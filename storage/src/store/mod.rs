@@ -88,10 +88,6 @@ impl Paths {
         self.dir.join("last-tick")
     }
 
-    fn probe(&self) -> PathBuf {
-        self.dir.join("probe.tmp")
-    }
-
     fn quarantine(&self) -> PathBuf {
         self.dir.join("quarantine")
     }

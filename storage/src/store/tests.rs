@@ -160,40 +160,6 @@ fn series_are_retired_when_the_retention_removed_their_last_sample() {
 }
 
 #[test]
-fn a_database_is_not_moved_aside_while_the_volume_takes_no_writes() {
-    let dir = tempfile::tempdir().unwrap();
-    drop(open(dir.path()));
-    let conf = dir.path().join("sled/conf");
-    let sound = std::fs::read(&conf).unwrap();
-    std::fs::write(&conf, b"what a failing volume reads").unwrap();
-    // In place of a full volume: nothing can be written here.
-    let probe = dir.path().join("probe.tmp");
-    std::fs::create_dir(&probe).unwrap();
-    let error = Store::open(dir.path(), StoreOptions::default(), NOW).unwrap_err();
-    assert!(error.to_string().contains("cannot write in"), "{error}");
-    std::fs::remove_dir(&probe).unwrap();
-    std::fs::write(&conf, sound).unwrap();
-    let store = open(dir.path());
-    assert_eq!(store.status(NOW).problems, Vec::<String>::new());
-}
-
-#[test]
-fn a_clock_that_runs_ahead_for_a_moment_expires_and_merges_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    for minute in 0..8 {
-        let at = NOW + Duration::from_mins(minute);
-        store.append(at, &samples(&store, 1, at)).unwrap();
-    }
-    let ahead = NOW + Duration::from_hours(24 * 365);
-    while store.maintain(ahead).unwrap().pending {}
-    assert_eq!(count(&store, 0), 8, "the year is not that of any sample");
-    let next = NOW + Duration::from_mins(20);
-    let back = store.append(next, &samples(&store, 1, next)).unwrap();
-    assert_eq!(back.accepted, 1, "the hour takes samples as before");
-}
-
-#[test]
 fn a_damaged_record_of_any_kind_is_reported_and_the_rest_is_served() {
     let root = tempfile::tempdir().unwrap();
     let minute = |n: u64| NOW + Duration::from_mins(n);
