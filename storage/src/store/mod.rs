@@ -88,6 +88,10 @@ impl Paths {
         self.dir.join("last-tick")
     }
 
+    fn probe(&self) -> PathBuf {
+        self.dir.join("probe.tmp")
+    }
+
     fn quarantine(&self) -> PathBuf {
         self.dir.join("quarantine")
     }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -89,6 +89,20 @@ fn prepare(paths: &Paths) -> Result<File, OpenError> {
     }
 }
 
+/// More than sled needs to open a sound database.
+const PROBE_BYTES: usize = 1 << 20;
+
+/// Whether the volume takes what opening a database writes.
+fn probe(paths: &Paths) -> io::Result<()> {
+    let path = paths.probe();
+    let written = File::create(&path).and_then(|mut file| {
+        file.write_all(&vec![1; PROBE_BYTES])?;
+        file.sync_all()
+    });
+    let removed = fs::remove_file(&path);
+    written.and(removed)
+}
+
 fn failed(action: &'static str, path: &Path, source: io::Error) -> OpenError {
     let path = path.to_owned();
     OpenError::Io { action, path, source }
@@ -131,6 +145,8 @@ impl Opening {
             Ok(opened) => return Ok(opened),
             Err(error) => error,
         };
+        // A volume that is full, read-only or failing says nothing about the database.
+        probe(&self.paths).map_err(|e| failed("write in", &self.paths.dir, e))?;
         let aside = self.paths.damaged_sled(now);
         fs::rename(&dir, &aside).map_err(|e| failed("move aside", &dir, e))?;
         self.problems.push(format!(

@@ -160,6 +160,24 @@ fn series_are_retired_when_the_retention_removed_their_last_sample() {
 }
 
 #[test]
+fn a_database_is_not_moved_aside_while_the_volume_takes_no_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let conf = dir.path().join("sled/conf");
+    let sound = std::fs::read(&conf).unwrap();
+    std::fs::write(&conf, b"what a failing volume reads").unwrap();
+    // In place of a full volume: nothing can be written here.
+    let probe = dir.path().join("probe.tmp");
+    std::fs::create_dir(&probe).unwrap();
+    let error = Store::open(dir.path(), StoreOptions::default(), NOW).unwrap_err();
+    assert!(error.to_string().contains("cannot write in"), "{error}");
+    std::fs::remove_dir(&probe).unwrap();
+    std::fs::write(&conf, sound).unwrap();
+    let store = open(dir.path());
+    assert_eq!(store.status(NOW).problems, Vec::<String>::new());
+}
+
+#[test]
 fn a_damaged_record_of_any_kind_is_reported_and_the_rest_is_served() {
     let root = tempfile::tempdir().unwrap();
     let minute = |n: u64| NOW + Duration::from_mins(n);
