@@ -161,6 +161,15 @@ pub(crate) fn code24(value: f64) -> u32 {
     f32_up(value).to_bits().div_ceil(1 << 7)
 }
 
+/// As [`code24`], but rounded down: what is known as a minimum is never stored above what was seen.
+pub(crate) fn code24_down(value: f64) -> u32 {
+    let code = code24(value);
+    match value24(code) {
+        Some(up) if up > value => code.saturating_sub(1),
+        _ => code,
+    }
+}
+
 /// The value of a [`code24`]; `None` for codes of infinities and NaN.
 pub(crate) fn value24(code: u32) -> Option<f64> {
     let value = f32::from_bits(code.checked_mul(1 << 7)?);
@@ -210,6 +219,9 @@ mod tests {
             let up = value24(code24(value)).unwrap();
             prop_assert!(up >= value && up <= value * (1.0 + 1.6e-5), "{value} -> {up}");
             prop_assert_eq!(code24(up), code24(value), "a stored value is stored unchanged");
+            let down = value24(code24_down(value)).unwrap();
+            prop_assert!(down <= value && down >= value * (1.0 - 1.6e-5), "{value} -> {down}");
+            prop_assert_eq!(code24_down(down), code24_down(value), "a stored minimum is stored unchanged");
             let near = value18(code18(value)).unwrap();
             prop_assert!((near - value).abs() <= value * 5e-4, "{value} -> {near}");
         }

@@ -6,7 +6,7 @@
 
 use super::TDigest;
 use super::tdigest::{Centroid, MAX_WEIGHT};
-use crate::codec::{DecodeError, Reader, code18, code24, put_u24, put_varint, value18, value24};
+use crate::codec::{DecodeError, Reader, code18, code24, code24_down, put_u24, put_varint, value18, value24};
 
 /// Every weight is one and not written.
 const UNIT_WEIGHTS: u8 = 1;
@@ -43,14 +43,6 @@ fn put_inner(out: &mut Vec<u8>, first: &Centroid, inner: &[Centroid], low: u32) 
         gap = centroid.gap();
     }
     out.push(u8::from(gap)); // between the last two
-}
-
-fn code24_down(value: f64) -> u32 {
-    let code = code24(value);
-    match value24(code) {
-        Some(up) if up > value => code.saturating_sub(1),
-        _ => code,
-    }
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<TDigest, DecodeError> {
