@@ -65,7 +65,7 @@ mod witness;
 pub use codec::DecodeError;
 pub use error::{AppendError, OpenError, StoreError};
 pub use series::{Sample, SeriesId, SeriesInfo, SeriesKey};
-pub use sketch::{LogLinear, LogLinearBuilder, Sketch, SketchError, TDigest, TDigestBuilder};
+pub use sketch::{AnySketch, LogLinear, LogLinearBuilder, Sketch, SketchError, SketchKind, TDigest, TDigestBuilder};
 pub use slot::SlotKind;
 pub use store::{Store, StoreOptions};
 pub use time::Timestamp;

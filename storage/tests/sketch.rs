@@ -181,7 +181,7 @@ fn an_hour_of_four_samples_a_minute_is_small() {
     let digest = TDigest::from_values(&mut values.clone(), 50.0).unwrap();
     let mut bytes = Vec::new();
     digest.encode(&mut bytes);
-    assert!(bytes.len() <= 130, "{} bytes, {} centroids", bytes.len(), digest.centroid_count());
+    assert!(bytes.len() <= 66, "{} bytes, {} centroids", bytes.len(), digest.centroid_count());
 }
 
 fn usage_values(max: usize) -> impl Strategy<Value = Vec<f64>> {
@@ -224,7 +224,7 @@ proptest! {
         prop_assert!(back.min() <= digest.min() * 1.00002 && back.min() >= digest.min() * 0.99998);
         for q in QS {
             let (a, b) = (digest.quantile(q), back.quantile(q));
-            prop_assert!((a - b).abs() <= a * 6e-4, "{} {}", a, b);
+            prop_assert!((a - b).abs() <= a * 2e-3, "{} {}", a, b); // 8 bits of mantissa
         }
         let mut again = Vec::new();
         back.encode(&mut again);
@@ -234,7 +234,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_err_or_give_a_sound_digest(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
         if let Ok(digest) = TDigest::decode(&bytes) {
-            prop_assert!(digest.centroid_count() <= bytes.len());
+            prop_assert!(digest.centroid_count() <= 4 * bytes.len());
             prop_assert!(digest.min() <= digest.quantile(0.5) && digest.quantile(0.5) <= digest.max());
         }
     }

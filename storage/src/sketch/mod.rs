@@ -3,12 +3,15 @@
 //! May not know: series, slots, time, files. Invariant: a quantile is monotone in `q`, lies within
 //! `[min, max]`, and never lies in a gap where no value fell.
 
+mod any;
+mod bits;
 mod build;
 mod encode;
 mod log_linear;
 mod merge;
 mod tdigest;
 
+pub use any::{AnySketch, SketchKind};
 pub use build::TDigestBuilder;
 pub(crate) use build::is_valid;
 pub use log_linear::{LogLinear, LogLinearBuilder};
@@ -18,6 +21,8 @@ pub(crate) use tdigest::{SLOT_COMPRESSION, WINDOW_COMPRESSION};
 
 use crate::codec::DecodeError;
 
+/// The first byte of an encoded t-digest, but for its flags.
+const HEAD_T_DIGEST: u8 = 0;
 /// The first byte of an encoded log-linear histogram.
 const HEAD_LOG_LINEAR: u8 = 0x10;
 
