@@ -13,9 +13,12 @@ use crate::codec::{DecodeError, Reader, code16, code24, code24_down, put_u24, pu
 const UNIT_WEIGHTS: u8 = 1;
 /// Bits of a `code24` below those of a `code16`.
 const FINE: u32 = 8;
+/// A gap is wider than 10 %, which is 25 steps at least before both ends are rounded: below this
+/// there is none, and no bit says so.
+const NARROW: u64 = 24;
 
 /// Head, count, minimum, maximum when there is a second centroid; then the Rice parameters and
-/// bits: for each inner centroid the gap bit before it and the step of its code, the gap bit before
+/// bits: for each inner centroid the step of its code and, where it is wide, the gap bit before it, the gap bit before
 /// the last centroid, and the weights.
 pub(super) fn encode(digest: &TDigest, out: &mut Vec<u8>) {
     let centroids = digest.centroids();
@@ -48,8 +51,10 @@ fn put_bits(out: &mut Vec<u8>, centroids: &[Centroid], steps: &[u64], is_unit: b
     out.extend(u8::try_from(of_steps << 4 | of_weights)); // two nibbles
     let mut bits = BitWriter::new(out);
     for (step, before) in steps.iter().zip(centroids) {
-        bits.put(u64::from(before.gap()), 1);
         bits.put_rice(of_steps, *step);
+        if *step >= NARROW {
+            bits.put(u64::from(before.gap()), 1);
+        }
     }
     if let [.., before, _] = centroids {
         bits.put(u64::from(before.gap()), 1);
@@ -66,8 +71,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<TDigest, DecodeError> {
     let head = reader.u8("a digest's head")?;
     let is_unit = head & UNIT_WEIGHTS != 0;
     let n = usize::try_from(reader.varint("a digest's size")?).map_err(|_| invalid)?;
-    // Every centroid but the outer two takes two bits at least, and these take three bytes each.
-    if head & !UNIT_WEIGHTS != HEAD_T_DIGEST || n == 0 || n / 4 > reader.remaining() {
+    // Every centroid but the outer two takes a bit at least, and these take three bytes each.
+    if head & !UNIT_WEIGHTS != HEAD_T_DIGEST || n == 0 || n / 8 > reader.remaining() {
         return Err(invalid);
     }
     let low = reader.u24("a digest's minimum")?;
@@ -104,8 +109,10 @@ fn read_means(bits: &mut BitReader<'_>, n: usize, k: u32, ends: (u32, u32)) -> R
     let mut centroids = Vec::with_capacity(n);
     let (mut before, mut code) = (min, u64::from(ends.0 >> FINE));
     for _ in 2..n {
-        centroids.push(Centroid::new(before, 1, bits.take(1, what)? == 1));
-        code = code.saturating_add(bits.rice(k, what)?);
+        let step = bits.rice(k, what)?;
+        let gap = step >= NARROW && bits.take(1, what)? == 1;
+        centroids.push(Centroid::new(before, 1, gap));
+        code = code.saturating_add(step);
         let mean = u32::try_from(code).ok().and_then(value16);
         before = mean.ok_or(DecodeError::Invalid(what))?.clamp(min, max);
     }
