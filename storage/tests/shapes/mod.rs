@@ -1,7 +1,10 @@
 //! Values of known shapes, and exact quantiles of them: what the sketches are measured against.
-#![allow(clippy::unwrap_used, dead_code, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::must_use_candidate, dead_code, missing_docs)]
 // Ranks are small.
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
+pub mod measure;
+pub mod traces;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
