@@ -16,14 +16,14 @@ pub enum DecodeError {
     /// The checksum does not match.
     #[error("the checksum of {0} does not match; the record is damaged")]
     Checksum(&'static str),
-    /// A newer program wrote it.
-    #[error("{what} has format version {found}, this program reads up to {supported}; use a newer program")]
+    /// Another program wrote it: a newer one or, before the format was frozen, an older one.
+    #[error("{what} has format version {found}, this program reads {supported}; use the program that wrote it")]
     Newer {
         /// What carries the version.
         what: &'static str,
         /// The version found.
         found: u16,
-        /// The newest version that can be read.
+        /// The version that can be read.
         supported: u16,
     },
 }
@@ -161,22 +161,31 @@ pub(crate) fn code24(value: f64) -> u32 {
     f32_up(value).to_bits().div_ceil(1 << 7)
 }
 
+/// As [`code24`], but rounded down: what is known as a minimum is never stored above what was seen.
+pub(crate) fn code24_down(value: f64) -> u32 {
+    let code = code24(value);
+    match value24(code) {
+        Some(up) if up > value => code.saturating_sub(1),
+        _ => code,
+    }
+}
+
 /// The value of a [`code24`]; `None` for codes of infinities and NaN.
 pub(crate) fn value24(code: u32) -> Option<f64> {
     let value = f32::from_bits(code.checked_mul(1 << 7)?);
     (value.is_finite() && code < 1 << 24).then_some(f64::from(value))
 }
 
-/// A value as the top 18 bits of an `f32` without its sign: 10 bits of mantissa. Rounded to the
-/// nearest, so that means are not biased: off by at most 0.05 %.
-pub(crate) fn code18(value: f64) -> u32 {
-    (f32_up(value).to_bits() + (1 << 12)) >> 13
+/// A value as the top 16 bits of an `f32` without its sign: 8 bits of mantissa. Rounded to the
+/// nearest, so that means are not biased: off by at most 0.2 %.
+pub(crate) fn code16(value: f64) -> u32 {
+    (f32_up(value).to_bits() + (1 << 14)) >> 15
 }
 
-/// The value of a [`code18`]; `None` for codes of infinities and NaN.
-pub(crate) fn value18(code: u32) -> Option<f64> {
-    let value = f32::from_bits(code.checked_mul(1 << 13)?);
-    (value.is_finite() && code < 1 << 18).then_some(f64::from(value))
+/// The value of a [`code16`]; `None` for codes of infinities and NaN.
+pub(crate) fn value16(code: u32) -> Option<f64> {
+    let value = f32::from_bits(code.checked_mul(1 << 15)?);
+    (value.is_finite() && code < 1 << 16).then_some(f64::from(value))
 }
 
 /// The smallest `f32` that is not below a value from 0 to 1e37.
@@ -210,8 +219,11 @@ mod tests {
             let up = value24(code24(value)).unwrap();
             prop_assert!(up >= value && up <= value * (1.0 + 1.6e-5), "{value} -> {up}");
             prop_assert_eq!(code24(up), code24(value), "a stored value is stored unchanged");
-            let near = value18(code18(value)).unwrap();
-            prop_assert!((near - value).abs() <= value * 5e-4, "{value} -> {near}");
+            let down = value24(code24_down(value)).unwrap();
+            prop_assert!(down <= value && down >= value * (1.0 - 1.6e-5), "{value} -> {down}");
+            prop_assert_eq!(code24_down(down), code24_down(value), "a stored minimum is stored unchanged");
+            let near = value16(code16(value)).unwrap();
+            prop_assert!((near - value).abs() <= value * 1.96e-3, "{value} -> {near}");
         }
 
         #[test]
@@ -228,6 +240,6 @@ mod tests {
     fn zero_stays_zero() {
         assert_eq!(value24(code24(0.0)), Some(0.0));
         assert_eq!(value24(code24(-0.0)), Some(0.0));
-        assert_eq!(value18(code18(0.0)), Some(0.0));
+        assert_eq!(value16(code16(0.0)), Some(0.0));
     }
 }

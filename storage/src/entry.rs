@@ -3,7 +3,7 @@
 //! May not know: files. Invariant: `first <= last`, both within the slot; series in a block ascend.
 
 use crate::codec::{DecodeError, Reader, put_varint};
-use crate::sketch::{Sketch, SketchError, TDigest};
+use crate::sketch::{AnySketch, Sketch, SketchError};
 use crate::slot::Slot;
 use crate::{SeriesId, Timestamp};
 
@@ -19,21 +19,21 @@ pub(crate) struct SlotEntry {
     pub(crate) last: Timestamp,
     /// How many 5-minute slots within had a sample.
     pub(crate) filled: u32,
-    pub(crate) cpu: TDigest,
-    pub(crate) memory: TDigest,
+    pub(crate) cpu: AnySketch,
+    pub(crate) memory: AnySketch,
 }
 
 impl SlotEntry {
     /// Several slots' entries of one series as one.
     pub(crate) fn merged(parts: &[Self], compression: f64) -> Result<Self, SketchError> {
-        let cpu: Vec<&TDigest> = parts.iter().map(|p| &p.cpu).collect();
-        let memory: Vec<&TDigest> = parts.iter().map(|p| &p.memory).collect();
+        let cpu: Vec<&AnySketch> = parts.iter().map(|p| &p.cpu).collect();
+        let memory: Vec<&AnySketch> = parts.iter().map(|p| &p.memory).collect();
         Ok(Self {
             first: parts.iter().map(|p| p.first).min().ok_or(SketchError::Empty)?,
             last: parts.iter().map(|p| p.last).max().ok_or(SketchError::Empty)?,
             filled: parts.iter().map(|p| p.filled).sum(),
-            cpu: TDigest::merged_with(&cpu, compression)?,
-            memory: TDigest::merged_with(&memory, compression)?,
+            cpu: AnySketch::merged_with(&cpu, compression)?,
+            memory: AnySketch::merged_with(&memory, compression)?,
         })
     }
 
@@ -57,13 +57,13 @@ impl SlotEntry {
             return Err(DecodeError::Invalid("a last sample"));
         }
         let filled = reader.varint32("the number of filled slots")?;
-        let cpu_len = reader.count(1, "the length of a digest")?;
+        let cpu_len = reader.count(1, "the length of a sketch")?;
         Ok(Self {
             first,
             last,
             filled,
-            cpu: TDigest::decode(reader.bytes(cpu_len, "a digest")?)?,
-            memory: TDigest::decode(reader.bytes(reader.remaining(), "a digest")?)?,
+            cpu: AnySketch::decode(reader.bytes(cpu_len, "a sketch")?)?,
+            memory: AnySketch::decode(reader.bytes(reader.remaining(), "a sketch")?)?,
         })
     }
 }
@@ -129,18 +129,21 @@ pub(crate) fn find_in_block(slot: Slot, block: &[u8], series: SeriesId) -> Resul
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::sketch::SketchKind;
     use crate::slot::SlotKind;
     use proptest::prelude::*;
 
     const SLOT: Slot = Slot { kind: SlotKind::Hour, start: Timestamp(3_600_000) };
 
     fn entry(values: &[f64], first: i64) -> SlotEntry {
-        let digest = TDigest::from_values(&mut values.to_vec(), 50.0).unwrap();
-        let mut bytes = Vec::new();
-        digest.encode(&mut bytes);
-        let digest = TDigest::decode(&bytes).unwrap(); // rounded as it will be stored
+        let stored = |kind| {
+            let mut bytes = Vec::new();
+            AnySketch::from_values(kind, &mut values.to_vec()).unwrap().encode(&mut bytes);
+            AnySketch::decode(&bytes).unwrap() // rounded as it will be stored
+        };
+        let (cpu, memory) = (stored(SketchKind::TDigest), stored(SketchKind::LogLinear));
         let (first, last) = (Timestamp(3_600_000 + first), Timestamp(3_600_000 + 2 * first));
-        SlotEntry { first, last, filled: 3, cpu: digest.clone(), memory: digest }
+        SlotEntry { first, last, filled: 3, cpu, memory }
     }
 
     proptest! {

@@ -15,16 +15,16 @@ pub enum OpenError {
         /// The store's folder.
         dir: PathBuf,
     },
-    /// A newer program wrote it.
+    /// Another program wrote it: a newer one or, before the format was frozen, an older one.
     #[error(
-        "{} has format version {found}, this program reads up to {supported}; run a newer OptiPod, or give it an empty folder", .path.display()
+        "{} has format version {found}, this program reads {supported}; run the OptiPod that wrote it, or give it an empty folder", .path.display()
     )]
     NewerFormat {
         /// What carries the version.
         path: PathBuf,
         /// The version found.
         found: u16,
-        /// The newest version that this program reads.
+        /// The version that this program reads.
         supported: u16,
     },
     /// The file system refused.

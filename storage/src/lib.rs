@@ -9,7 +9,7 @@
 //! | where | what |
 //! |---|---|
 //! | `store/` | the store: appending, regular work, opening, answers |
-//! | `sketch/` | the t-digest: building, merging, bytes |
+//! | `sketch/` | t-digest and log-linear histogram: building, merging, bytes |
 //! | `slot`, `open_slot`, `entry` | slots, raw rows of open ones, what sealed ones keep |
 //! | `slot_file`, `slot_writer`, `rollup`, `catalog` | sealed slots as files, merging them, which there are |
 //! | `sled_part` | the only place that touches sled |
@@ -65,7 +65,7 @@ mod witness;
 pub use codec::DecodeError;
 pub use error::{AppendError, OpenError, StoreError};
 pub use series::{Sample, SeriesId, SeriesInfo, SeriesKey};
-pub use sketch::{Sketch, SketchError, TDigest, TDigestBuilder};
+pub use sketch::{AnySketch, LogLinear, LogLinearBuilder, Sketch, SketchError, SketchKind, TDigest, TDigestBuilder};
 pub use slot::SlotKind;
 pub use store::{Store, StoreOptions};
 pub use time::Timestamp;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::codec::value24;
 use crate::entry::SlotEntry;
-use crate::sketch::{SLOT_COMPRESSION, TDigest};
+use crate::sketch::{AnySketch, SketchKind};
 use crate::slot::{Slot, SlotKind};
 use crate::{SeriesId, Timestamp};
 
@@ -104,23 +104,23 @@ impl OpenSlot {
     }
 
     /// The summary of one series; `None` when it has no sample here.
-    pub(crate) fn entry(&self, series: SeriesId) -> Option<SlotEntry> {
-        summarise(self.slot, self.rows(series))
+    pub(crate) fn entry(&self, series: SeriesId, kind: SketchKind) -> Option<SlotEntry> {
+        summarise(self.slot, self.rows(series), kind)
     }
 }
 
 /// What a sealed slot keeps of a series' rows.
-pub(crate) fn summarise(slot: Slot, rows: &[Row]) -> Option<SlotEntry> {
-    let digest = |code: fn(Row) -> u32| {
+pub(crate) fn summarise(slot: Slot, rows: &[Row], kind: SketchKind) -> Option<SlotEntry> {
+    let sketch = |code: fn(Row) -> u32| {
         let mut values: Vec<f64> = rows.iter().filter_map(|r| value24(code(*r))).collect();
-        TDigest::from_values(&mut values, SLOT_COMPRESSION).ok()
+        AnySketch::from_values(kind, &mut values).ok()
     };
     Some(SlotEntry {
         first: rows.iter().map(|r| r.at(slot)).min()?,
         last: rows.iter().map(|r| r.at(slot)).max()?,
         filled: 1,
-        cpu: digest(Row::cpu)?,
-        memory: digest(Row::memory)?,
+        cpu: sketch(Row::cpu)?,
+        memory: sketch(Row::memory)?,
     })
 }
 

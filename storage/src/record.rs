@@ -5,8 +5,9 @@
 
 use crate::codec::{DecodeError, Reader};
 
-/// The newest record version, and the version of the whole format.
-pub(crate) const FORMAT_VERSION: u16 = 1;
+/// The version of every record, and of the whole format. Until a version is frozen no other one is
+/// read: each change of the layout takes the next number.
+pub(crate) const FORMAT_VERSION: u16 = 2;
 
 /// Bytes that [`seal`] adds.
 pub(crate) const OVERHEAD: usize = 6;
@@ -36,7 +37,7 @@ pub(crate) fn open<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], DecodeEr
     reader.bytes(reader.remaining(), "a record")
 }
 
-/// Refuses versions that this program does not know.
+/// Refuses versions that this program does not know, newer or older.
 pub(crate) fn check_version(what: &'static str, found: u16) -> Result<(), DecodeError> {
     match found {
         0 => Err(DecodeError::Invalid(what)),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::Timestamp;
-use crate::sketch::{Sketch, SketchError, TDigest, WINDOW_COMPRESSION};
+use crate::sketch::{AnySketch, Sketch, SketchError, TDigest, WINDOW_COMPRESSION};
 use crate::slot::SlotKind;
 
 /// What became of the samples of one append, or of all appends.
@@ -37,7 +37,7 @@ impl Appended {
 
 /// The distribution of one resource's samples, in cores or bytes.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Distribution(TDigest);
+pub struct Distribution(AnySketch);
 
 impl Distribution {
     /// The distribution of some values, for callers without a store such as tests.
@@ -46,11 +46,11 @@ impl Distribution {
     /// When there is no value, or one is NaN, infinite, negative or above 1e37.
     pub fn from_values(values: impl IntoIterator<Item = f64>) -> Result<Self, SketchError> {
         let mut values: Vec<f64> = values.into_iter().collect();
-        TDigest::from_values(&mut values, WINDOW_COMPRESSION).map(Self)
+        TDigest::from_values(&mut values, WINDOW_COMPRESSION).map(AnySketch::TDigest).map(Self)
     }
 
-    pub(crate) fn new(digest: TDigest) -> Self {
-        Self(digest)
+    pub(crate) fn new(sketch: AnySketch) -> Self {
+        Self(sketch)
     }
 
     /// The value that a share `q` of the samples does not exceed, an estimate: monotone in `q`,
@@ -75,12 +75,12 @@ impl Distribution {
         self.0.max()
     }
 
-    /// The mean, to about 0.05 %.
+    /// The mean, to about 0.2 % (0.8 % where the store keeps log-linear histograms).
     pub fn mean(&self) -> f64 {
         self.sum() / self.count() as f64
     }
 
-    /// The sum of all samples, to about 0.05 %.
+    /// The sum of all samples, to about 0.2 % (0.8 % where the store keeps log-linear histograms).
     pub fn sum(&self) -> f64 {
         self.0.sum()
     }

@@ -198,6 +198,6 @@ fn a_slot_file_of_a_newer_format_is_refused_and_left_alone() {
 
     let error = Store::open(dir.path(), StoreOptions::default(), now).unwrap_err();
     assert!(matches!(error, OpenError::NewerFormat { found: 7, .. }), "{error}");
-    assert!(error.to_string().contains("newer OptiPod"));
+    assert!(error.to_string().contains("run the OptiPod that wrote it"));
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }

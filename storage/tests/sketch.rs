@@ -3,42 +3,19 @@
 // Ranks are small, and what must be exact is compared exactly.
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::float_cmp)]
 
+mod shapes;
+
 use optipod_storage::{Sketch, SketchError, TDigest, TDigestBuilder};
 use proptest::prelude::*;
-use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
+use shapes::{SHAPES, distance_to_nearest, shape, sorted};
 
 const QS: [f64; 7] = [0.0, 0.01, 0.5, 0.9, 0.95, 0.99, 1.0];
-
-fn uniform(rng: &mut SmallRng) -> f64 {
-    rng.random_range(0.0..1.0)
-}
-
-fn normal(rng: &mut SmallRng) -> f64 {
-    let (u, v) = (1.0 - uniform(rng), uniform(rng));
-    (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
-}
-
-fn sorted(values: &[f64]) -> Vec<f64> {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values
-}
 
 /// The values at the ranks around `q`, widened by `slack` ranks to both sides.
 fn exact_range(sorted: &[f64], q: f64, slack: f64) -> (f64, f64) {
     let n = sorted.len() as f64;
     let at = |rank: f64| sorted[(rank.clamp(0.0, n - 1.0)) as usize];
     (at((q * n - slack).floor() - 1.0), at((q * n + slack).ceil()))
-}
-
-/// Relative to the nearest value.
-fn distance_to_nearest(sorted: &[f64], value: f64) -> f64 {
-    let at = sorted.partition_point(|v| *v < value);
-    let near = [at.checked_sub(1), Some(at)];
-    let near = near.iter().flatten().filter_map(|i| sorted.get(*i));
-    // Below a millionth of a core there is no gap.
-    near.map(|v| ((v - value).abs() - 1e-6).max(0.0) / v.max(1e-12)).fold(f64::INFINITY, f64::min)
 }
 
 fn build(values: &[f64], compression: f64) -> TDigest {
@@ -62,24 +39,10 @@ fn through_slots(values: &[f64], slots: usize) -> TDigest {
     TDigest::merged(&parts.iter().collect::<Vec<_>>()).unwrap()
 }
 
-fn shapes(n: usize, seed: u64) -> Vec<(&'static str, Vec<f64>)> {
-    let mut rng = SmallRng::seed_from_u64(seed);
-    let mut make = |f: &dyn Fn(&mut SmallRng, usize) -> f64| -> Vec<f64> { (0..n).map(|i| f(&mut rng, i)).collect() };
-    vec![
-        ("uniform", make(&|r, _| uniform(r))),
-        ("lognormal", make(&|r, _| normal(r).exp())),
-        ("pareto", make(&|r, _| (1.0 - uniform(r)).powf(-1.0 / 1.5))),
-        ("bimodal", make(&|r, i| if i % 3 == 0 { 8.0 } else { 1.0 } * (0.1 * normal(r)).exp())),
-        ("constant", make(&|_, _| 0.25)),
-        ("two-valued", make(&|_, i| if i % 10 == 0 { 2.0 } else { 0.1 })),
-        ("ascending", make(&|_, i| 1.0 + i as f64)),
-        ("descending", make(&|_, i| (n - i) as f64)),
-    ]
-}
-
 #[test]
 fn quantiles_are_near_the_exact_ones_on_every_shape() {
-    for (name, values) in shapes(5760, 7) {
+    for name in SHAPES {
+        let values = shape(name, 5760, 7);
         let exact = sorted(&values);
         for digest in [build(&values, 100.0), through_slots(&values, 24)] {
             assert_eq!(digest.count(), 5760, "{name}");
@@ -96,10 +59,8 @@ fn quantiles_are_near_the_exact_ones_on_every_shape() {
 
 #[test]
 fn constants_and_two_values_are_answered_exactly() {
-    for (name, values) in shapes(2400, 3) {
-        if !["constant", "two-valued"].contains(&name) {
-            continue;
-        }
+    for name in ["constant", "two-valued"] {
+        let values = shape(name, 2400, 3);
         let exact = sorted(&values);
         let digest = build(&values, 50.0);
         for rank in [1, 700, 2000, 2160, 2161, 2399, 2400] {
@@ -107,51 +68,6 @@ fn constants_and_two_values_are_answered_exactly() {
             assert_eq!(digest.quantile(q), exact[rank - 1], "{name} rank {rank}");
         }
     }
-}
-
-/// Idle with bursts, the share of bursts swept around each quantile.
-fn burst_sweep(mut burst: impl FnMut(&mut SmallRng) -> f64, mut check: impl FnMut(&[f64], f64, f64)) {
-    let mut rng = SmallRng::seed_from_u64(11);
-    for q in [0.5, 0.9, 0.99] {
-        for step in 0..120 {
-            let share = (1.0 - q) * (0.5 + f64::from(step) / 120.0);
-            let n = 24 * 240;
-            let values: Vec<f64> =
-                (0..n).map(|_| if uniform(&mut rng) < share { burst(&mut rng) } else { 0.002 }).collect();
-            let exact = sorted(&values);
-            let hour = &values[..240];
-            for (values, digest) in [
-                (sorted(hour), TDigest::from_values(&mut hour.to_vec(), 50.0).unwrap()),
-                (exact, through_slots(&values, 24)),
-            ] {
-                check(&values, q, digest.quantile(q));
-            }
-        }
-    }
-}
-
-#[test]
-fn no_value_is_invented_on_the_burst_sweep() {
-    let mut answers = 0;
-    burst_sweep(
-        |_| 1.0,
-        |_, q, got| {
-            answers += 1;
-            assert!((got - 0.002).abs() < 2e-6 || (got - 1.0).abs() < 1e-3, "q={q}: {got}");
-        },
-    );
-    assert_eq!(answers, 3 * 120 * 2);
-}
-
-#[test]
-fn no_answer_is_five_percent_from_a_real_sample_on_lognormal_bursts() {
-    burst_sweep(
-        |rng| (0.5 * normal(rng)).exp(),
-        |values, q, got| {
-            let off = distance_to_nearest(values, got);
-            assert!(off <= 0.05, "q={q}: {got} is {off} from the nearest sample");
-        },
-    );
 }
 
 #[test]
@@ -177,11 +93,11 @@ fn centroids_are_capped_however_many_gaps_there_are() {
 
 #[test]
 fn an_hour_of_four_samples_a_minute_is_small() {
-    let (_, values) = shapes(240, 5).swap_remove(1);
+    let values = shape("lognormal", 240, 5);
     let digest = TDigest::from_values(&mut values.clone(), 50.0).unwrap();
     let mut bytes = Vec::new();
     digest.encode(&mut bytes);
-    assert!(bytes.len() <= 130, "{} bytes, {} centroids", bytes.len(), digest.centroid_count());
+    assert!(bytes.len() <= 66, "{} bytes, {} centroids", bytes.len(), digest.centroid_count());
 }
 
 fn usage_values(max: usize) -> impl Strategy<Value = Vec<f64>> {
@@ -224,7 +140,7 @@ proptest! {
         prop_assert!(back.min() <= digest.min() * 1.00002 && back.min() >= digest.min() * 0.99998);
         for q in QS {
             let (a, b) = (digest.quantile(q), back.quantile(q));
-            prop_assert!((a - b).abs() <= a * 6e-4, "{} {}", a, b);
+            prop_assert!((a - b).abs() <= a * 2e-3, "{} {}", a, b); // 8 bits of mantissa
         }
         let mut again = Vec::new();
         back.encode(&mut again);
@@ -234,7 +150,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_err_or_give_a_sound_digest(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
         if let Ok(digest) = TDigest::decode(&bytes) {
-            prop_assert!(digest.centroid_count() <= bytes.len());
+            prop_assert!(digest.centroid_count() <= 8 * bytes.len());
             prop_assert!(digest.min() <= digest.quantile(0.5) && digest.quantile(0.5) <= digest.max());
         }
     }

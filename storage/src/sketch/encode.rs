@@ -1,108 +1,137 @@
 //! The bytes of a digest: see FORMAT.md, "Digest".
 //!
 //! Invariant: decoding what `encode` wrote gives the same digest with its inner means rounded to
-//! the nearest of 10 mantissa bits, its minimum rounded down and its maximum up; encoding that
-//! again gives the same bytes.
+//! the nearest of 8 mantissa bits, its minimum rounded down and its maximum up; encoding that again
+//! gives the same bytes.
 
-use super::TDigest;
+use super::bits::{BitReader, BitWriter, best_parameter};
 use super::tdigest::{Centroid, MAX_WEIGHT};
-use crate::codec::{DecodeError, Reader, code18, code24, put_u24, put_varint, value18, value24};
+use super::{HEAD_T_DIGEST, TDigest};
+use crate::codec::{DecodeError, Reader, code16, code24, code24_down, put_u24, put_varint, value16, value24};
 
-/// Every weight is one and not written.
+/// In the head: every weight is one and not written.
 const UNIT_WEIGHTS: u8 = 1;
+/// Bits of a `code24` below those of a `code16`.
+const FINE: u32 = 8;
+/// A gap is wider than 10 %, which is 25 steps at least before both ends are rounded: below this
+/// there is none, and no bit says so.
+const NARROW: u64 = 24;
 
-/// Bytes: count, flags, minimum, maximum when there is a second centroid, then for each inner
-/// centroid the step of its code; the gap bits ride on the steps; then the weights.
+/// Head, count, minimum, maximum when there is a second centroid; then the Rice parameters and
+/// bits: for each inner centroid the step of its code and, where it is wide, the gap bit before it, the gap bit before
+/// the last centroid, and the weights.
 pub(super) fn encode(digest: &TDigest, out: &mut Vec<u8>) {
     let centroids = digest.centroids();
-    let unit = centroids.iter().all(|c| c.weight() == 1);
+    let is_unit = centroids.iter().all(|c| c.weight() == 1);
+    out.push(if is_unit { HEAD_T_DIGEST | UNIT_WEIGHTS } else { HEAD_T_DIGEST });
     put_varint(out, centroids.len() as u64);
-    out.push(if unit { UNIT_WEIGHTS } else { 0 });
+    let mut steps = Vec::with_capacity(centroids.len());
     if let [first, inner @ .., last] = centroids {
         let low = code24_down(first.mean);
         put_u24(out, low);
         put_u24(out, code24(last.mean).max(low));
-        put_inner(out, first, inner, low);
+        let mut before = low >> FINE;
+        for centroid in inner {
+            let code = code16(centroid.mean).max(before);
+            steps.push(u64::from(code - before));
+            before = code;
+        }
     } else if let [only] = centroids {
         put_u24(out, code24(only.mean));
     }
-    if !unit {
-        for centroid in centroids {
-            put_varint(out, centroid.weight() - 1); // weights are positive
+    put_bits(out, centroids, &steps, is_unit);
+}
+
+fn put_bits(out: &mut Vec<u8>, centroids: &[Centroid], steps: &[u64], is_unit: bool) {
+    if is_unit && centroids.len() == 1 {
+        return;
+    }
+    let weights: Vec<u64> = if is_unit { Vec::new() } else { centroids.iter().map(|c| c.weight() - 1).collect() }; // positive
+    let (of_steps, of_weights) = (best_parameter(steps), best_parameter(&weights));
+    out.extend(u8::try_from(of_steps << 4 | of_weights)); // two nibbles
+    let mut bits = BitWriter::new(out);
+    for (step, before) in steps.iter().zip(centroids) {
+        bits.put_rice(of_steps, *step);
+        if *step >= NARROW {
+            bits.put(u64::from(before.gap()), 1);
         }
     }
-}
-
-fn put_inner(out: &mut Vec<u8>, first: &Centroid, inner: &[Centroid], low: u32) {
-    let mut before = low >> 6;
-    let mut gap = first.gap();
-    for centroid in inner {
-        let code = code18(centroid.mean).max(before);
-        put_varint(out, u64::from(code - before) << 1 | u64::from(gap));
-        before = code;
-        gap = centroid.gap();
+    if let [.., before, _] = centroids {
+        bits.put(u64::from(before.gap()), 1);
     }
-    out.push(u8::from(gap)); // between the last two
-}
-
-fn code24_down(value: f64) -> u32 {
-    let code = code24(value);
-    match value24(code) {
-        Some(up) if up > value => code.saturating_sub(1),
-        _ => code,
+    for weight in weights {
+        bits.put_rice(of_weights, weight);
     }
+    bits.finish();
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<TDigest, DecodeError> {
+    let invalid = DecodeError::Invalid("a digest's head");
     let mut reader = Reader::new(bytes);
-    // Every centroid but the outer two takes a byte at least, and these take three each.
-    let n = reader.count(1, "a digest's size")?;
-    let flags = reader.u8("a digest's flags")?;
-    if n == 0 || flags & !UNIT_WEIGHTS != 0 {
-        return Err(DecodeError::Invalid("a digest's head"));
+    let head = reader.u8("a digest's head")?;
+    let is_unit = head & UNIT_WEIGHTS != 0;
+    let n = usize::try_from(reader.varint("a digest's size")?).map_err(|_| invalid)?;
+    // Every centroid but the outer two takes a bit at least, and these take three bytes each.
+    if head & !UNIT_WEIGHTS != HEAD_T_DIGEST || n == 0 || n / 8 > reader.remaining() {
+        return Err(invalid);
     }
-    let mut centroids = read_means(&mut reader, n)?;
-    let mut total = n as u64;
-    if flags & UNIT_WEIGHTS == 0 {
-        total = 0;
-        for centroid in &mut centroids {
-            let weight = reader.varint("a weight")?.saturating_add(1).min(MAX_WEIGHT + 1);
-            total = total.saturating_add(weight);
-            *centroid = Centroid::new(centroid.mean, weight, centroid.gap());
-        }
+    let low = reader.u24("a digest's minimum")?;
+    let high = if n > 1 { reader.u24("a digest's maximum")? } else { low };
+    if high < low {
+        return Err(DecodeError::Invalid("a digest's maximum"));
     }
-    if total > MAX_WEIGHT {
-        return Err(DecodeError::Invalid("a digest's weight"));
+    if is_unit && n == 1 {
+        reader.end("the end of a digest")?;
+        return digest(vec![Centroid::new(mean24(low)?, 1, false)]);
     }
-    reader.end("the end of a digest")?;
-    TDigest::from_centroids(centroids).map_err(|_| DecodeError::Invalid("a digest's head"))
+    let parameters = u32::from(reader.u8("a digest's parameters")?);
+    let mut bits = BitReader::new(reader.bytes(reader.remaining(), "a digest")?);
+    let mut centroids = read_means(&mut bits, n, parameters >> 4, (low, high))?;
+    if !is_unit {
+        read_weights(&mut bits, &mut centroids, parameters & 15)?;
+    }
+    bits.end("the end of a digest")?;
+    digest(centroids)
+}
+
+fn digest(centroids: Vec<Centroid>) -> Result<TDigest, DecodeError> {
+    TDigest::from_centroids(centroids).map_err(|_| DecodeError::Invalid("a digest's size"))
+}
+
+fn mean24(code: u32) -> Result<f64, DecodeError> {
+    value24(code).ok_or(DecodeError::Invalid("a digest's mean"))
 }
 
 /// The centroids with their means and gaps, each of weight one as yet.
-fn read_means(reader: &mut Reader<'_>, n: usize) -> Result<Vec<Centroid>, DecodeError> {
-    let invalid = DecodeError::Invalid("a digest's mean");
-    let low = reader.u24("a digest's minimum")?;
-    let min = value24(low).ok_or(invalid)?;
+fn read_means(bits: &mut BitReader<'_>, n: usize, k: u32, ends: (u32, u32)) -> Result<Vec<Centroid>, DecodeError> {
+    let what = "a digest's mean";
+    let (min, max) = (mean24(ends.0)?, mean24(ends.1)?);
     let mut centroids = Vec::with_capacity(n);
-    let mut before = min;
-    if n > 1 {
-        let max = value24(reader.u24("a digest's maximum")?).ok_or(invalid)?;
-        if max < min {
-            return Err(invalid);
-        }
-        let mut code = low >> 6;
-        for _ in 2..n {
-            let step = reader.varint32("a digest's mean")?;
-            centroids.push(Centroid::new(before, 1, step & 1 == 1));
-            code = code.saturating_add(step >> 1);
-            before = value18(code).ok_or(invalid)?.clamp(min, max);
-        }
-        match reader.u8("a digest's last gap")? {
-            bit @ 0..=1 => centroids.push(Centroid::new(before, 1, bit == 1)),
-            _ => return Err(DecodeError::Invalid("a digest's last gap")),
-        }
-        before = max;
+    let (mut before, mut code) = (min, u64::from(ends.0 >> FINE));
+    for _ in 2..n {
+        let step = bits.rice(k, what)?;
+        let gap = step >= NARROW && bits.take(1, what)? == 1;
+        centroids.push(Centroid::new(before, 1, gap));
+        code = code.saturating_add(step);
+        let mean = u32::try_from(code).ok().and_then(value16);
+        before = mean.ok_or(DecodeError::Invalid(what))?.clamp(min, max);
     }
-    centroids.push(Centroid::new(before, 1, false));
+    if n > 1 {
+        centroids.push(Centroid::new(before, 1, bits.take(1, what)? == 1));
+    }
+    centroids.push(Centroid::new(max, 1, false));
     Ok(centroids)
+}
+
+fn read_weights(bits: &mut BitReader<'_>, centroids: &mut [Centroid], k: u32) -> Result<(), DecodeError> {
+    let mut total = 0_u64;
+    for centroid in centroids {
+        let weight = bits.rice(k, "a weight")?.saturating_add(1);
+        total = total.saturating_add(weight);
+        if total > MAX_WEIGHT {
+            return Err(DecodeError::Invalid("a digest's weight"));
+        }
+        *centroid = Centroid::new(centroid.mean, weight, centroid.gap());
+    }
+    Ok(())
 }

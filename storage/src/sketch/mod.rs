@@ -3,18 +3,28 @@
 //! May not know: series, slots, time, files. Invariant: a quantile is monotone in `q`, lies within
 //! `[min, max]`, and never lies in a gap where no value fell.
 
+mod any;
+mod bits;
 mod build;
 mod encode;
+mod log_linear;
 mod merge;
 mod tdigest;
 
+pub use any::{AnySketch, SketchKind};
 pub use build::TDigestBuilder;
 pub(crate) use build::is_valid;
+pub use log_linear::{LogLinear, LogLinearBuilder};
 pub use tdigest::TDigest;
 
 pub(crate) use tdigest::{SLOT_COMPRESSION, WINDOW_COMPRESSION};
 
 use crate::codec::DecodeError;
+
+/// The first byte of an encoded t-digest, but for its flags.
+const HEAD_T_DIGEST: u8 = 0;
+/// The first byte of an encoded log-linear histogram.
+const HEAD_LOG_LINEAR: u8 = 0x10;
 
 /// Why a value or a set of values could not go into a sketch.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
@@ -27,8 +37,7 @@ pub enum SketchError {
     Empty,
 }
 
-/// What every sketch can do. The store is written against the t-digest; a second kind of sketch
-/// enters through this trait.
+/// What every sketch can do.
 pub trait Sketch: Sized {
     /// The sketch of several sketches' values together, in the given order.
     ///

@@ -15,6 +15,7 @@ use crate::catalog::{Catalog, RollUpChoice};
 use crate::entry::{BLOCK_SERIES, SlotEntry};
 use crate::open_slot::{self, OpenSlot};
 use crate::rollup::RollUp;
+use crate::sketch::SketchKind;
 use crate::sled_part::PartError;
 use crate::slot::{LATENESS, Slot};
 use crate::slot_file::{self, ReadError, SlotFile};
@@ -67,7 +68,7 @@ impl Store {
         let Some(open) = due else { return Ok(false) };
         let slot = open.slot();
         let names = self.table().records(Named::Nowhere);
-        let written = write_slot(&self.paths.slots(), &open).and_then(|file| file.finish(&names));
+        let written = write_slot(&self.paths.slots(), &open, self.options.sketch).and_then(|file| file.finish(&names));
         let file = written.map_err(|e| failed("write", &self.slot_path(slot), e))?;
         drop(open);
         self.commit(writer, Some(file), &[])?;
@@ -246,12 +247,12 @@ impl Store {
 }
 
 /// Writes an open slot's blocks.
-fn write_slot(dir: &Path, open: &OpenSlot) -> Result<SlotFileWriter, ReadError> {
+fn write_slot(dir: &Path, open: &OpenSlot, kind: SketchKind) -> Result<SlotFileWriter, ReadError> {
     let slot = open.slot();
     let mut file = SlotFileWriter::create(dir, slot)?;
     let mut block: Vec<(SeriesId, SlotEntry)> = Vec::with_capacity(BLOCK_SERIES);
     for (series, rows) in open.iter() {
-        block.extend(open_slot::summarise(slot, rows).map(|entry| (series, entry)));
+        block.extend(open_slot::summarise(slot, rows, kind).map(|entry| (series, entry)));
         if block.len() == BLOCK_SERIES {
             file.push(&block)?;
             block.clear();

@@ -27,6 +27,7 @@ use crate::catalog::Catalog;
 use crate::chunk::RingSpace;
 use crate::open_slot::OpenSlots;
 use crate::rollup::RollUp;
+use crate::sketch::SketchKind;
 use crate::sled_part::SledPart;
 use crate::slot::Slot;
 use crate::streams::Streams;
@@ -43,11 +44,14 @@ pub struct StoreOptions {
     /// For how many (series, window) pairs the merged sealed slots are kept in memory, about
     /// 2 KB each; 4096 by default.
     pub cached_windows: usize,
+    /// Which sketch new samples are counted in; t-digest by default. What is stored already stays
+    /// as it is: a window over both kinds is answered by a t-digest of all values.
+    pub sketch: SketchKind,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { retention: Duration::from_hours(30 * 24), cached_windows: 4096 }
+        Self { retention: Duration::from_hours(30 * 24), cached_windows: 4096, sketch: SketchKind::default() }
     }
 }
 

@@ -12,7 +12,7 @@ use super::maintain::failed;
 use super::{Shared, Store};
 use crate::entry::SlotEntry;
 use crate::rollup::block_damage;
-use crate::sketch::WINDOW_COMPRESSION;
+use crate::sketch::{SketchKind, WINDOW_COMPRESSION};
 use crate::slot::{Slot, SlotKind};
 use crate::slot_file::{ReadError, SlotFile};
 use crate::table::unpack;
@@ -54,12 +54,12 @@ struct View {
 
 impl Shared {
     /// The slots of a series that end after `from` and start at or before `to`.
-    fn view(&self, series: SeriesId, from: Timestamp, to: Timestamp) -> View {
+    fn view(&self, series: SeriesId, from: Timestamp, to: Timestamp, kind: SketchKind) -> View {
         let open = self.open.range(..=to).filter(|(_, open)| open.slot().end() > from);
         let piece = |slot: Slot, entry: Option<SlotEntry>| Some(Piece { slot, entry: entry? });
         View {
             files: self.catalog.overlapping(from, to),
-            open: open.filter_map(|(_, open)| piece(open.slot(), open.entry(series))).collect(),
+            open: open.filter_map(|(_, open)| piece(open.slot(), open.entry(series, kind))).collect(),
             generation: self.catalog.generation(),
         }
     }
@@ -77,7 +77,7 @@ impl Store {
             return Ok(None);
         };
         let from = now - window;
-        let view = self.shared().view(series, from, now);
+        let view = self.shared().view(series, from, now, self.options.sketch);
         let sealed = self.sealed(series, window, &view)?;
         let edge = sealed.edge.map_or(Duration::ZERO, |(slot, filled)| within(slot, filled, from));
         let open = view.open.iter().map(|piece| covered_so_far(piece, from, now));
@@ -172,7 +172,7 @@ impl Store {
             return Ok(Vec::new());
         };
         let last = Timestamp(to.0.saturating_sub(1));
-        let view = self.shared().view(series, from, last);
+        let view = self.shared().view(series, from, last, self.options.sketch);
         let mut pieces = self.read_all(series, &view.files)?;
         pieces.extend(view.open);
         pieces.sort_by_key(|piece| piece.slot.start);
