@@ -74,8 +74,14 @@ fn maintain(store: &Store, now: Timestamp) -> bool {
     done.pending
 }
 
-/// The last tick that is found in a store.
+/// The last tick that a store shows to have been there: of the open slots, or by whose time the
+/// newest 5-minute slot could be sealed.
 pub fn last_tick(store: &Store) -> Option<u64> {
-    let newest = || store.series(None, usize::MAX).into_iter().map(|info| info.last).max();
-    store.status(time_of(0)).last_tick.or_else(newest).map(tick_at)
+    let files = std::fs::read_dir(store.dir().join("slots")).into_iter().flatten().flatten();
+    let sealed = files.filter_map(|file| {
+        let name = file.file_name().into_string().ok()?;
+        let start: i64 = name.strip_prefix("5m-")?.strip_suffix(".slot")?.parse().ok()?;
+        Some(Timestamp((start + 300 + 120) * 1000))
+    });
+    store.status(time_of(0)).last_tick.into_iter().chain(sealed).max().map(tick_at)
 }
