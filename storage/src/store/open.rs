@@ -26,6 +26,9 @@ use crate::table::{self, SeriesRecord, SeriesTable};
 use crate::witness::Witness;
 use crate::{OpenError, Timestamp};
 
+/// How often sled is asked to open a database before it counts as damaged.
+const OPEN_TRIES: usize = 4;
+
 impl Store {
     /// Opens the store in `dir`, which is created when it is missing; only one at a time can have
     /// it open. Damage does not keep it from opening: [`Store::status`] tells it.
@@ -90,7 +93,7 @@ fn prepare(paths: &Paths) -> Result<File, OpenError> {
 }
 
 /// More than sled needs to open a sound database.
-const PROBE_BYTES: usize = 1 << 20;
+const PROBE_BYTES: usize = 4 << 20;
 
 /// Whether the volume takes what opening a database writes.
 fn probe(paths: &Paths) -> io::Result<()> {
@@ -141,11 +144,16 @@ impl Opening {
     fn open_part(&mut self, now: Timestamp) -> Result<(SledPart, Vec<Pair>), OpenError> {
         let dir = self.paths.sled();
         sled_part::finish_swap(&dir).map_err(|e| database(&dir, &e))?;
-        let error = match SledPart::open(&dir) {
+        // A volume that is full, read-only or failing says nothing about the database; and on a full
+        // one sled leaves a database behind that it cannot open afterwards.
+        probe(&self.paths).map_err(|e| failed("write in", &self.paths.dir, e))?;
+        let error = match open_patiently(&dir) {
             Ok(opened) => return Ok(opened),
             Err(error) => error,
         };
-        // A volume that is full, read-only or failing says nothing about the database.
+        if error.is_refusal() {
+            return Err(database(&dir, &error));
+        }
         probe(&self.paths).map_err(|e| failed("write in", &self.paths.dir, e))?;
         let aside = self.paths.damaged_sled(now);
         fs::rename(&dir, &aside).map_err(|e| failed("move aside", &dir, e))?;
@@ -336,6 +344,18 @@ impl Opening {
             _lock: lock,
         }
     }
+}
+
+/// Opens the database; a read or write that fails may succeed the next time.
+fn open_patiently(dir: &Path) -> Result<(SledPart, Vec<Pair>), PartError> {
+    let mut opened = SledPart::open(dir);
+    for _ in 1..OPEN_TRIES {
+        match &opened {
+            Err(error) if error.is_of_the_device() => opened = SledPart::open(dir),
+            _ => break,
+        }
+    }
+    opened
 }
 
 fn list(dir: &Path) -> Result<Vec<PathBuf>, OpenError> {

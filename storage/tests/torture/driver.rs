@@ -16,7 +16,7 @@ pub fn count(name: &str, default: u64) -> u64 {
 /// One seed for a store's whole life.
 pub const SEED: u64 = 7;
 /// Nothing takes longer than this.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 fn this_program() -> Command {
     Command::new(std::env::current_exe().unwrap())

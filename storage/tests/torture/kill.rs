@@ -23,7 +23,8 @@ impl Phase {
     fn is_in(self, dir: &Path) -> bool {
         let unfinished = |folder: &str, prefixes: &[&str]| {
             let names = names(&dir.join(folder));
-            names.iter().any(|name| name.ends_with(".tmp") && prefixes.iter().any(|prefix| name.starts_with(prefix)))
+            let of_this = |name: &str| prefixes.iter().any(|prefix| name.starts_with(prefix));
+            names.iter().filter_map(|name| name.strip_suffix(".tmp")).any(of_this)
         };
         match self {
             Self::Seal => unfinished("slots", &["5m"]),
