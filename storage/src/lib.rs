@@ -67,6 +67,6 @@ pub use error::{AppendError, OpenError, StoreError};
 pub use series::{Sample, SeriesId, SeriesInfo, SeriesKey};
 pub use sketch::{Sketch, SketchError, TDigest, TDigestBuilder};
 pub use slot::SlotKind;
-pub use store::{Store, StoreOptions};
+pub use store::{Examination, SlotExamination, Store, StoreOptions};
 pub use time::Timestamp;
 pub use usage::{Appended, Distribution, Maintained, StoreStatus, Usage};

@@ -230,6 +230,32 @@ pub(crate) fn finish_swap(dir: &Path) -> Result<(), PartError> {
     remove_dir(&old)
 }
 
+/// Where the database that counts is when a swap was interrupted; as [`finish_swap`], changing
+/// nothing.
+pub(crate) fn complete(dir: &Path) -> PathBuf {
+    let (new, old) = (beside(dir, "new"), beside(dir, "old"));
+    match (dir.exists(), old.exists(), new.exists()) {
+        (false, true, true) => new,
+        (false, true, false) => old,
+        _ => dir.to_owned(),
+    }
+}
+
+/// Copies a closed database's files.
+pub(crate) fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
 fn beside(dir: &Path, extension: &str) -> PathBuf {
     dir.with_extension(extension)
 }

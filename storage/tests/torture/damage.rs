@@ -25,7 +25,7 @@ struct Plan {
 }
 
 pub fn anywhere() {
-    let trials = count("OPTIPOD_TORTURE_FLIPS", 12);
+    let trials = count("OPTIPOD_TORTURE_FLIPS", 7);
     let root = tempfile::tempdir().unwrap();
     let original = prepared(root.path());
     let kinds = by_kind(&original);
@@ -38,10 +38,12 @@ pub fn anywhere() {
         let changed = plan.inflict(&path, n);
         let reported =
             survives(&dir, &format!("trial {n}: {:?} of {} at {}", plan.damage, path.display(), plan.share), changed);
-        let [trials, told] = outcomes.entry((plan.kind, plan.damage)).or_default();
-        (*trials, *told) = (*trials + 1, *told + u64::from(reported));
+        let [damaged, told] = outcomes.entry((plan.kind, plan.damage)).or_default();
+        (*damaged, *told) = (*damaged + u64::from(changed), *told + u64::from(reported));
         fs::remove_dir_all(&dir).unwrap();
     }
+    let silent: Vec<_> = outcomes.iter().filter(|((kind, _), [n, told])| told < n && kind != "sled/db").collect();
+    assert!(silent.is_empty(), "not reported (of sled's own file, what no longer counts may be damaged): {silent:?}");
     println!("{trials} damages (of a kind: how many, of which reported): {outcomes:?}");
 }
 

@@ -30,7 +30,7 @@ pub fn environment(library: &Path, dir: &Path, at: u64, times: u64, errno: i32) 
 }
 
 pub fn eio_at_each_call() {
-    let trials = count("OPTIPOD_TORTURE_EIO", 10);
+    let trials = count("OPTIPOD_TORTURE_EIO", 5);
     let root = tempfile::tempdir().unwrap();
     let library = match shim(root.path()) {
         Ok(library) => library,

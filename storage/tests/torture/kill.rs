@@ -36,7 +36,7 @@ impl Phase {
 }
 
 pub fn anywhere() {
-    let kills = count("OPTIPOD_TORTURE_KILLS", 8);
+    let kills = count("OPTIPOD_TORTURE_KILLS", 6);
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("store");
     let library = fault::shim(root.path());

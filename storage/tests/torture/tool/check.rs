@@ -76,7 +76,10 @@ fn sorted(points: &[Point], value: fn(&Point) -> f64) -> Vec<f64> {
 fn covered(points: &[Point], from: Timestamp, until: Timestamp) -> Duration {
     let slots: BTreeSet<i64> = points.iter().map(|p| p.at.div_euclid(FIVE_MINUTES) * FIVE_MINUTES).collect();
     let within = slots.into_iter().map(|start| (start + FIVE_MINUTES).min(until.0) - start.max(from.0));
-    Duration::from_millis(within.map(|millis| millis.max(0) as u64).sum())
+    let sum: i64 = within.map(|millis| millis.max(0)).sum();
+    // Nothing is covered before the first sample.
+    let since_first = points.first().map_or(0, |first| until.0 - first.at);
+    Duration::from_millis(sum.min(since_first).max(0) as u64)
 }
 
 /// Nothing that was not written: between the extremes.
