@@ -3,10 +3,12 @@
 mod explain;
 mod recommend;
 mod roles;
+mod store;
 mod top;
 
 use crate::config::Flags;
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 /// OptiPod watches what containers use and sets their requests to match.
 #[derive(Parser, Debug)]
@@ -36,13 +38,15 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Ask the recommender what a workload's containers should request
     Recommend(recommend::RecommendArgs),
+    /// Look at a store's folder that no recommender has open
+    Store(store::StoreArgs),
     /// Show the usage of the containers that the recommender knows
     Top(top::TopArgs),
 }
 
-/// Runs the command of `cli`.
-pub async fn execute(cli: Cli) -> anyhow::Result<()> {
-    match cli.command {
+/// Runs the command of `cli`; what the process exits with.
+pub async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
+    let done = match cli.command {
         Command::Recommender => roles::recommender(&cli.flags).await,
         Command::Controller => roles::controller(&cli.flags).await,
         Command::Run { apply } => roles::both(&cli.flags, apply).await,
@@ -52,8 +56,10 @@ pub async fn execute(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Explain(args) => explain::explain(&args).await,
         Command::Recommend(args) => recommend::recommend(&args, &cli.flags).await,
+        Command::Store(args) => return store::store(&args),
         Command::Top(args) => top::top(&args, &cli.flags).await,
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// An error as people read it: what was tried, then each cause that says something new, without a backtrace.

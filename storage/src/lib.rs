@@ -67,6 +67,6 @@ pub use error::{AppendError, OpenError, StoreError};
 pub use series::{Sample, SeriesId, SeriesInfo, SeriesKey};
 pub use sketch::{AnySketch, LogLinear, LogLinearBuilder, Sketch, SketchError, SketchKind, TDigest, TDigestBuilder};
 pub use slot::SlotKind;
-pub use store::{Store, StoreOptions};
+pub use store::{Examination, SlotExamination, Store, StoreOptions};
 pub use time::Timestamp;
 pub use usage::{Appended, Distribution, Maintained, StoreStatus, Usage};

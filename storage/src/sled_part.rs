@@ -26,15 +26,63 @@ const OPEN_DEADLINE: Duration = Duration::from_mins(2);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 const RETRY_EVERY: Duration = Duration::from_millis(1);
 
+/// The system's number for a failed read or write of the device.
+const EIO: i32 = 5;
+
 /// What sled said, or how it failed, as text: nothing can be decided from it but giving up.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct PartError(String);
+#[error("{text}")]
+pub(crate) struct PartError {
+    text: String,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// The system refused: a full or read-only disk, no rights, no file handles.
+    Refused,
+    /// The device failed to read or write.
+    Device,
+    /// sled does not understand what is there, or broke down on it.
+    Other,
+}
 
 impl PartError {
     /// There is no open database: rewriting it failed before.
     pub(crate) fn closed() -> Self {
         text("the database is closed, because rewriting it failed")
+    }
+
+    /// Whether this says nothing about what is on the disk, so that the same database may open
+    /// another time.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.kind == Kind::Refused
+    }
+
+    /// Whether trying once more may help.
+    pub(crate) fn is_of_the_device(&self) -> bool {
+        self.kind == Kind::Device
+    }
+}
+
+impl From<std::io::Error> for PartError {
+    /// What sled itself finds wanting has no error number of the system.
+    fn from(error: std::io::Error) -> Self {
+        let kind = match error.raw_os_error() {
+            Some(EIO) => Kind::Device,
+            Some(_) => Kind::Refused,
+            None => Kind::Other,
+        };
+        Self { text: error.to_string(), kind }
+    }
+}
+
+impl From<sled::Error> for PartError {
+    fn from(error: sled::Error) -> Self {
+        match error {
+            sled::Error::Io(error) => error.into(),
+            other => text(other),
+        }
     }
 }
 
@@ -55,10 +103,10 @@ impl SledPart {
             let db = open_when_free(&config)?;
             let mut pairs = Vec::new();
             for pair in db.iter() {
-                let (key, value) = pair.map_err(text)?;
+                let (key, value) = pair?;
                 pairs.push((key.to_vec(), value.to_vec()));
             }
-            let file = File::options().write(true).open(dir.join("db")).map_err(text)?;
+            let file = File::options().write(true).open(dir.join("db"))?;
             let part = Self { db: Some(db), file };
             if created {
                 part.sync_new(&dir)?;
@@ -70,11 +118,11 @@ impl SledPart {
     /// Makes a new database's files and their names durable.
     fn sync_new(&self, dir: &Path) -> Result<(), PartError> {
         self.sync()?;
-        for entry in fs::read_dir(dir).map_err(text)? {
-            let path = entry.map_err(text)?.path();
-            File::open(path).and_then(|f| f.sync_all()).map_err(text)?;
+        for entry in fs::read_dir(dir)? {
+            let path = entry?.path();
+            File::open(path).and_then(|f| f.sync_all())?;
         }
-        File::open(dir).and_then(|d| d.sync_all()).map_err(text)
+        sync_dir(dir)
     }
 
     /// Applies all changes at once; they are durable when it returns.
@@ -92,13 +140,13 @@ impl SledPart {
         for key in removes {
             batch.remove(key);
         }
-        self.guarded(|db| db.apply_batch(batch).map_err(text))
+        self.guarded(|db| Ok(db.apply_batch(batch)?))
     }
 
     /// sled's flush hands the bytes to the kernel but does not wait for the disk; we do.
     fn sync(&self) -> Result<(), PartError> {
-        self.guarded(|db| db.flush().map(drop).map_err(text))?;
-        self.file.sync_data().map_err(text)
+        self.guarded(|db| Ok(db.flush().map(drop)?))?;
+        Ok(self.file.sync_data()?)
     }
 
     fn guarded<T>(&self, work: impl FnOnce(&sled::Db) -> Result<T, PartError>) -> Result<T, PartError> {
@@ -129,7 +177,7 @@ fn open_when_free(config: &sled::Config) -> Result<sled::Db, PartError> {
     loop {
         match config.open() {
             Err(e) if is_locked(&e) && Instant::now() < until => thread::sleep(RETRY_EVERY),
-            other => return other.map_err(text),
+            other => return Ok(other?),
         }
     }
 }
@@ -158,12 +206,12 @@ pub(crate) fn rewrite(dir: &Path, pairs: Vec<Pair>, keep_old_as: Option<&Path>) 
     drop(part);
     sync_dir(&new)?;
     if dir.exists() {
-        fs::rename(dir, &old).map_err(text)?;
+        fs::rename(dir, &old)?;
     }
-    fs::rename(&new, dir).map_err(text)?;
+    fs::rename(&new, dir)?;
     sync_parent(dir)?;
     match keep_old_as {
-        Some(kept) if old.exists() => fs::rename(&old, kept).map_err(text)?,
+        Some(kept) if old.exists() => fs::rename(&old, kept)?,
         _ => remove_dir(&old)?,
     }
     SledPart::open(dir).map(|(part, _)| part)
@@ -175,11 +223,37 @@ pub(crate) fn finish_swap(dir: &Path) -> Result<(), PartError> {
     let (new, old) = (beside(dir, "new"), beside(dir, "old"));
     if !dir.exists() && old.exists() {
         let complete = if new.exists() { &new } else { &old };
-        fs::rename(complete, dir).map_err(text)?;
+        fs::rename(complete, dir)?;
         sync_parent(dir)?;
     }
     remove_dir(&new)?;
     remove_dir(&old)
+}
+
+/// Where the database that counts is when a swap was interrupted; as [`finish_swap`], changing
+/// nothing.
+pub(crate) fn complete(dir: &Path) -> PathBuf {
+    let (new, old) = (beside(dir, "new"), beside(dir, "old"));
+    match (dir.exists(), old.exists(), new.exists()) {
+        (false, true, true) => new,
+        (false, true, false) => old,
+        _ => dir.to_owned(),
+    }
+}
+
+/// Copies a closed database's files.
+pub(crate) fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 fn beside(dir: &Path, extension: &str) -> PathBuf {
@@ -188,13 +262,13 @@ fn beside(dir: &Path, extension: &str) -> PathBuf {
 
 fn remove_dir(dir: &Path) -> Result<(), PartError> {
     match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(text(e)),
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e.into()),
         _ => Ok(()),
     }
 }
 
 fn sync_dir(dir: &Path) -> Result<(), PartError> {
-    File::open(dir).and_then(|d| d.sync_all()).map_err(text)
+    Ok(File::open(dir).and_then(|d| d.sync_all())?)
 }
 
 fn sync_parent(dir: &Path) -> Result<(), PartError> {
@@ -212,7 +286,7 @@ fn on_guarded_thread<T: Send + 'static>(
         drop(send.send(result)); // nobody listens any more after the deadline
     };
     let builder = thread::Builder::new().name("sled-open".to_owned());
-    builder.spawn(guarded).map_err(text)?;
+    builder.spawn(guarded)?;
     match receive.recv_timeout(OPEN_DEADLINE) {
         Ok(Ok(result)) => result,
         Ok(Err(panic)) => Err(panicked(&*panic)),
@@ -228,5 +302,5 @@ fn panicked(panic: &(dyn Any + Send)) -> PartError {
 
 #[allow(clippy::needless_pass_by_value)] // so that it fits `map_err`
 fn text(error: impl ToString) -> PartError {
-    PartError(error.to_string())
+    PartError { text: error.to_string(), kind: Kind::Other }
 }

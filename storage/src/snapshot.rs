@@ -63,10 +63,7 @@ pub(crate) fn list(dir: &Path) -> io::Result<BTreeMap<u32, PathBuf>> {
 pub(crate) fn read(path: &Path) -> Result<(Vec<SeriesRecord>, Option<DecodeError>), ReadError> {
     let bytes = fs::read(path)?;
     let mut reader = Reader::new(&bytes);
-    if reader.array("a snapshot")? != MAGIC {
-        return Err(DecodeError::Invalid("the head of a snapshot").into());
-    }
-    check_version("a snapshot", reader.u16("a snapshot")?)?;
+    check_head(&mut reader)?;
     let mut records = Vec::new();
     while reader.remaining() > 0 {
         match read_part(&mut reader) {
@@ -77,12 +74,35 @@ pub(crate) fn read(path: &Path) -> Result<(Vec<SeriesRecord>, Option<DecodeError
     Ok((records, None))
 }
 
+/// Whether all checksums of a snapshot match.
+pub(crate) fn check(path: &Path) -> Result<(), ReadError> {
+    let bytes = fs::read(path)?;
+    let mut reader = Reader::new(&bytes);
+    check_head(&mut reader)?;
+    while reader.remaining() > 0 {
+        part(&mut reader)?;
+    }
+    Ok(())
+}
+
+fn check_head(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+    if reader.array("a snapshot")? != MAGIC {
+        return Err(DecodeError::Invalid("the head of a snapshot"));
+    }
+    check_version("a snapshot", reader.u16("a snapshot")?)
+}
+
 fn read_part(reader: &mut Reader<'_>) -> Result<Vec<SeriesRecord>, DecodeError> {
+    table::decode_records(part(reader)?)
+}
+
+/// The bytes of the next part.
+fn part<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
     let what = "a part of a snapshot";
     let (len, crc) = (reader.u32(what)?, reader.u32(what)?);
     let bytes = reader.bytes(len as usize, what)?;
     if crc32fast::hash(bytes) != crc {
         return Err(DecodeError::Checksum(what));
     }
-    table::decode_records(bytes)
+    Ok(bytes)
 }

@@ -1,27 +1,39 @@
 //! The number of the last durable tick, in a file beside sled: damage can make sled fall back to
 //! an older state without a word, and then nothing inside it can tell.
 //!
-//! May not know: sled. Invariant: the number is never ahead of what is durable. It is not synced
-//! itself: after a power cut it may be behind, which hides a loss but never invents one.
+//! May not know: sled. Invariant: the number is never ahead of what is durable. Only the first one
+//! is synced, so that a file without a number is damaged; later ones are written over it, and after
+//! a power cut one may be behind, which hides a loss but never invents one.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use crate::slot_file::sync_parent;
 
 /// The open file.
 #[derive(Debug)]
 pub(crate) struct Witness {
     file: File,
-    name: String,
+    path: PathBuf,
+    /// A number in it is on the disk.
+    is_durable: bool,
 }
 
 impl Witness {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let mut options = File::options();
         let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
-        let name = path.display().to_string();
-        Ok(Self { file, name })
+        let mut witness = Self { file, path: path.to_owned(), is_durable: false };
+        witness.is_durable = witness.last_tick().is_some();
+        Ok(witness)
+    }
+
+    /// Whether a number was once there, after `ticks` of them, and cannot be read.
+    pub(crate) fn is_damaged(&self, ticks: u64) -> bool {
+        let is_empty = self.file.metadata().is_ok_and(|file| file.len() == 0);
+        self.last_tick().is_none() && (!is_empty || ticks > 1)
     }
 
     /// The last tick that was noted; `None` when there is none or it cannot be read.
@@ -33,12 +45,21 @@ impl Witness {
     }
 
     /// Notes a durable tick. A failure only means that a later loss might not be noticed.
-    pub(crate) fn note(&self, tick: u64) {
+    pub(crate) fn note(&mut self, tick: u64) {
         let tick = tick.to_le_bytes();
         let mut bytes = tick.to_vec();
         bytes.extend(crc32fast::hash(&tick).to_le_bytes());
-        if let Err(error) = self.file.write_all_at(&bytes, 0) {
-            tracing::warn!(file = self.name, %error, "cannot note the last tick");
+        match self.file.write_all_at(&bytes, 0).and_then(|()| self.sync_first()) {
+            Ok(()) => self.is_durable = true,
+            Err(error) => tracing::warn!(file = %self.path.display(), %error, "cannot note the last tick"),
         }
+    }
+
+    fn sync_first(&self) -> io::Result<()> {
+        if self.is_durable {
+            return Ok(());
+        }
+        self.file.sync_all()?;
+        sync_parent(&self.path)
     }
 }

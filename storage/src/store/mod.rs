@@ -5,6 +5,7 @@
 //! anything is encoded.
 
 mod append;
+mod examine;
 mod keys;
 mod maintain;
 mod open;
@@ -34,6 +35,7 @@ use crate::streams::Streams;
 use crate::table::SeriesTable;
 use crate::witness::Witness;
 use crate::{Appended, SeriesId, SeriesKey, Timestamp};
+pub use examine::{Examination, SlotExamination};
 use query::WindowCache;
 
 /// How a store is kept.

@@ -26,19 +26,25 @@ use crate::table::{self, SeriesRecord, SeriesTable};
 use crate::witness::Witness;
 use crate::{OpenError, Timestamp};
 
+/// How often sled is asked to open a database before it counts as damaged.
+const OPEN_TRIES: usize = 4;
+
 impl Store {
     /// Opens the store in `dir`, which is created when it is missing; only one at a time can have
     /// it open. Damage does not keep it from opening: [`Store::status`] tells it.
     pub fn open(dir: &Path, options: StoreOptions, now: Timestamp) -> Result<Self, OpenError> {
         let paths = Paths { dir: dir.to_owned() };
         let lock = prepare(&paths)?;
-        let mut opening = Opening { paths, problems: Vec::new(), broken: None };
+        let mut opening = Opening::new(paths);
         let (part, pairs) = opening.open_part(now)?;
         let records = Records::parse(pairs).map_err(|e| unreadable(&opening.paths.sled(), &e))?;
         let catalog = opening.read_slots(&records)?;
         let witness = opening.open_witness(&records.head)?;
         opening.check(&records, &catalog);
         let table = opening.read_table(&records, &catalog)?;
+        if opening.broken.is_none() {
+            opening.check_snapshots()?;
+        }
         let replayed = replay(records.frames, &records.head, &catalog, &table);
         let told = records.manifest.into_keys().collect();
         let values = (records.head.table_values, records.table_bytes);
@@ -79,6 +85,11 @@ fn prepare(paths: &Paths) -> Result<File, OpenError> {
             sync_parent(&dir).map_err(|e| failed("sync the folder of", &dir, e))?;
         }
     }
+    lock(paths)
+}
+
+/// Takes the lock of a folder that is there.
+pub(super) fn lock(paths: &Paths) -> Result<File, OpenError> {
     let path = paths.dir.join("lock");
     let lock = File::options().create(true).truncate(false).write(true).open(&path);
     let lock = lock.map_err(|e| failed("open", &path, e))?;
@@ -90,7 +101,7 @@ fn prepare(paths: &Paths) -> Result<File, OpenError> {
 }
 
 /// More than sled needs to open a sound database.
-const PROBE_BYTES: usize = 1 << 20;
+const PROBE_BYTES: usize = 4 << 20;
 
 /// Whether the volume takes what opening a database writes.
 fn probe(paths: &Paths) -> io::Result<()> {
@@ -103,13 +114,13 @@ fn probe(paths: &Paths) -> io::Result<()> {
     written.and(removed)
 }
 
-fn failed(action: &'static str, path: &Path, source: io::Error) -> OpenError {
+pub(super) fn failed(action: &'static str, path: &Path, source: io::Error) -> OpenError {
     let path = path.to_owned();
     OpenError::Io { action, path, source }
 }
 
 /// Only a newer format makes something unreadable that is not damaged.
-fn unreadable(path: &Path, error: &DecodeError) -> OpenError {
+pub(super) fn unreadable(path: &Path, error: &DecodeError) -> OpenError {
     let path = path.to_owned();
     match *error {
         DecodeError::Newer { found, supported, .. } => OpenError::NewerFormat { path, found, supported },
@@ -124,15 +135,19 @@ fn database(dir: &Path, error: &PartError) -> OpenError {
 
 /// The work of opening, and what it found wrong.
 #[derive(Debug)]
-struct Opening {
-    paths: Paths,
-    problems: Vec<String>,
+pub(super) struct Opening {
+    pub(super) paths: Paths,
+    pub(super) problems: Vec<String>,
     broken: Option<Broken>,
 }
 
 impl Opening {
+    pub(super) fn new(paths: Paths) -> Self {
+        Self { paths, problems: Vec::new(), broken: None }
+    }
+
     /// Notes damage of the sled part, which will be rewritten.
-    fn damaged(&mut self, problem: String) {
+    pub(super) fn damaged(&mut self, problem: String) {
         self.problems.push(problem);
         self.broken = Some(Broken::Damaged);
     }
@@ -141,11 +156,16 @@ impl Opening {
     fn open_part(&mut self, now: Timestamp) -> Result<(SledPart, Vec<Pair>), OpenError> {
         let dir = self.paths.sled();
         sled_part::finish_swap(&dir).map_err(|e| database(&dir, &e))?;
-        let error = match SledPart::open(&dir) {
+        // A volume that is full, read-only or failing says nothing about the database; and on a full
+        // one sled leaves a database behind that it cannot open afterwards.
+        probe(&self.paths).map_err(|e| failed("write in", &self.paths.dir, e))?;
+        let error = match open_patiently(&dir) {
             Ok(opened) => return Ok(opened),
             Err(error) => error,
         };
-        // A volume that is full, read-only or failing says nothing about the database.
+        if error.is_refusal() {
+            return Err(database(&dir, &error));
+        }
         probe(&self.paths).map_err(|e| failed("write in", &self.paths.dir, e))?;
         let aside = self.paths.damaged_sled(now);
         fs::rename(&dir, &aside).map_err(|e| failed("move aside", &dir, e))?;
@@ -172,9 +192,8 @@ impl Opening {
     }
 
     fn read_slot(&mut self, path: &Path) -> Result<Option<SlotFile>, OpenError> {
-        match SlotFile::open(path) {
+        match open_slot_file(path)? {
             Ok(file) => Ok(Some(file)),
-            Err(ReadError::Damaged(e @ DecodeError::Newer { .. })) => Err(unreadable(path, &e)),
             Err(error) => {
                 self.quarantine(path, &error.to_string())?;
                 Ok(None)
@@ -215,6 +234,16 @@ impl Opening {
     fn open_witness(&mut self, head: &Head) -> Result<Witness, OpenError> {
         let path = self.paths.witness();
         let witness = Witness::open(&path).map_err(|e| failed("open", &path, e))?;
+        self.check_witness(&witness, head);
+        Ok(witness)
+    }
+
+    pub(super) fn check_witness(&mut self, witness: &Witness, head: &Head) {
+        if witness.is_damaged(head.next_seq) {
+            let path = self.paths.witness();
+            self.problems
+                .push(format!("{} cannot be read; if the database lost its last ticks, nothing tells", path.display()));
+        }
         let last = witness.last_tick().filter(|last| *last >= head.next_seq);
         if let Some(last) = last {
             let known = head.next_seq;
@@ -223,11 +252,10 @@ impl Opening {
                 last.saturating_add(1)
             ));
         }
-        Ok(witness)
     }
 
     /// Compares what was found with what must be there.
-    fn check(&mut self, records: &Records, catalog: &Catalog) {
+    pub(super) fn check(&mut self, records: &Records, catalog: &Catalog) {
         if records.damaged > 0 {
             self.damaged(format!("{} records of the database are damaged and were left out", records.damaged));
         }
@@ -250,9 +278,28 @@ impl Opening {
         }
     }
 
+    /// A damaged snapshot is moved aside; the next one tells all names again.
+    fn check_snapshots(&mut self) -> Result<(), OpenError> {
+        let dir = self.paths.snapshots();
+        for path in snapshot::list(&dir).map_err(|e| failed("read", &dir, e))?.values() {
+            match snapshot::check(path) {
+                Ok(()) => {}
+                Err(ReadError::Damaged(e @ DecodeError::Newer { .. })) => return Err(unreadable(path, &e)),
+                Err(error) => {
+                    let aside = self.paths.quarantine();
+                    quarantine(path, &aside).map_err(|e| failed("move aside", path, e))?;
+                    let (path, aside) = (path.display(), aside.display());
+                    self.problems
+                        .push(format!("{path}: {error}; it was moved to {aside}, the database tells its names"));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The series table; the slot files and snapshots help where the sled part is not to be
     /// believed.
-    fn read_table(&mut self, records: &Records, catalog: &Catalog) -> Result<SeriesTable, OpenError> {
+    pub(super) fn read_table(&mut self, records: &Records, catalog: &Catalog) -> Result<SeriesTable, OpenError> {
         let mut all: Vec<SeriesRecord> = records.table.values().flatten().cloned().collect();
         if self.broken.is_some() {
             all.extend(self.names_beside_sled(catalog)?);
@@ -338,7 +385,27 @@ impl Opening {
     }
 }
 
-fn list(dir: &Path) -> Result<Vec<PathBuf>, OpenError> {
+/// Opens the database; a read or write that fails may succeed the next time.
+fn open_patiently(dir: &Path) -> Result<(SledPart, Vec<Pair>), PartError> {
+    let mut opened = SledPart::open(dir);
+    for _ in 1..OPEN_TRIES {
+        match &opened {
+            Err(error) if error.is_of_the_device() => opened = SledPart::open(dir),
+            _ => break,
+        }
+    }
+    opened
+}
+
+/// A slot file, or what is damaged about it.
+pub(super) fn open_slot_file(path: &Path) -> Result<Result<SlotFile, ReadError>, OpenError> {
+    match SlotFile::open(path) {
+        Err(ReadError::Damaged(e @ DecodeError::Newer { .. })) => Err(unreadable(path, &e)),
+        opened => Ok(opened),
+    }
+}
+
+pub(super) fn list(dir: &Path) -> Result<Vec<PathBuf>, OpenError> {
     let entries = fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>);
     let entries = entries.map_err(|e| failed("read", dir, e))?;
     let mut paths: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).collect();
@@ -347,7 +414,7 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>, OpenError> {
 }
 
 /// Reads all of a file.
-fn first_damage(file: &SlotFile) -> Option<String> {
+pub(super) fn first_damage(file: &SlotFile) -> Option<String> {
     let blocks = (0..file.block_count()).find_map(|i| file.block(i).err());
     blocks.or_else(|| file.names().err()).map(|e| e.to_string())
 }

@@ -23,6 +23,8 @@ pub(super) struct Records {
     pub(super) frames: BTreeMap<FrameId, Assembled>,
     pub(super) table: BTreeMap<u32, Vec<SeriesRecord>>,
     pub(super) table_bytes: u64,
+    /// Bytes of all records.
+    pub(super) bytes: u64,
     pub(super) manifest: BTreeMap<Slot, u64>,
     /// Records that were left out.
     pub(super) damaged: u64,
@@ -38,6 +40,7 @@ impl Records {
         let mut records = Self { is_empty, ..Self::default() };
         let mut chunks = Assembler::default();
         for (key, value) in pairs {
+            records.bytes += (key.len() + value.len()) as u64;
             match records.take(&mut chunks, &key, &value) {
                 Ok(()) => {}
                 Err(newer @ DecodeError::Newer { .. }) => return Err(newer),

@@ -1,0 +1,167 @@
+//! Looking at a store's folder without changing anything in it.
+//!
+//! sled changes its files when it opens them, so its part, which is small, is opened as a copy.
+//! May not know: answers. Invariant: the folder is as it was before.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::open::{Opening, failed, first_damage, list, lock, open_slot_file, unreadable};
+use super::records::Records;
+use super::replay::replay;
+use super::{Paths, Store};
+use crate::catalog::Catalog;
+use crate::sled_part::{self, SledPart};
+use crate::slot_file::SlotFile;
+use crate::snapshot;
+use crate::witness::Witness;
+use crate::{OpenError, SlotKind, Timestamp};
+
+/// What is in a store's folder.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Examination {
+    /// Series with a name.
+    pub series: u64,
+    /// The `now` of the last tick of the open slots.
+    pub last_tick: Option<Timestamp>,
+    /// Starts of the slots that still take samples.
+    pub open_slots: Vec<Timestamp>,
+    /// The sealed slots' files that are whole or partly readable, by kind and time.
+    pub slots: Vec<SlotExamination>,
+    /// Bytes of the embedded database's files.
+    pub database_bytes: u64,
+    /// Bytes of its records that count.
+    pub database_live_bytes: u64,
+    /// What is damaged or missing, one sentence each.
+    pub problems: Vec<String>,
+    /// What was moved aside earlier because of damage.
+    pub set_aside: Vec<PathBuf>,
+}
+
+/// One sealed slot's file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct SlotExamination {
+    /// How long the slot is.
+    pub kind: SlotKind,
+    /// When it starts.
+    pub start: Timestamp,
+    /// The file's size.
+    pub bytes: u64,
+    /// Blocks of up to 128 series.
+    pub blocks: usize,
+    /// What is wrong with the first damaged one, if any is.
+    pub damage: Option<String>,
+}
+
+impl Store {
+    /// Reads all that is in `dir`, a store's folder, and changes nothing; `scratch` is where a
+    /// copy of the embedded database goes for the while.
+    ///
+    /// # Errors
+    /// When the folder is not there, is in use, or its format is newer than this program.
+    pub fn examine(dir: &Path, scratch: &Path) -> Result<Examination, OpenError> {
+        let paths = Paths { dir: dir.to_owned() };
+        let _lock = lock(&paths)?;
+        let mut opening = Opening::new(paths);
+        let records = read_copy(&mut opening, scratch)?;
+        let catalog = read_catalog(&mut opening)?;
+        read_witness(&mut opening, &records)?;
+        opening.check(&records, &catalog);
+        let slots: Vec<SlotExamination> = catalog.files().map(|file| slot(file)).collect();
+        let table = opening.read_table(&records, &catalog)?;
+        let snapshots = damaged_snapshots(&opening.paths);
+        let (database_live_bytes, frames) = (records.bytes, records.frames);
+        let replayed = replay(frames, &records.head, &catalog, &table);
+        let mut problems = opening.problems;
+        problems.extend(replayed.problems);
+        problems.extend(snapshots?);
+        problems.extend(slots.iter().filter_map(SlotExamination::problem));
+        Ok(Examination {
+            series: table.stored(),
+            last_tick: replayed.shared.last_tick,
+            open_slots: replayed.shared.open.keys().copied().collect(),
+            slots,
+            database_bytes: sled_part::disk_bytes(&opening.paths.sled()),
+            database_live_bytes,
+            problems,
+            set_aside: set_aside(&opening.paths)?,
+        })
+    }
+}
+
+impl SlotExamination {
+    fn problem(&self) -> Option<String> {
+        let (kind, start) = (self.kind, self.start);
+        self.damage.as_ref().map(|damage| format!("the {kind:?} slot at {start} is damaged: {damage}"))
+    }
+}
+
+fn slot(file: &SlotFile) -> SlotExamination {
+    let (slot, bytes, blocks) = (file.slot(), file.size(), file.block_count());
+    SlotExamination { kind: slot.kind, start: slot.start, bytes, blocks, damage: first_damage(file) }
+}
+
+/// The records of the sled part, read from a copy; none when it cannot be read.
+fn read_copy(opening: &mut Opening, scratch: &Path) -> Result<Records, OpenError> {
+    let sled = sled_part::complete(&opening.paths.sled());
+    if !sled.exists() {
+        return Ok(Records { is_empty: true, ..Records::default() });
+    }
+    let copy = scratch.join("sled");
+    sled_part::copy(&sled, &copy).map_err(|e| failed("copy", &sled, e))?;
+    let opened = SledPart::open(&copy).map(|(part, pairs)| {
+        drop(part);
+        pairs
+    });
+    fs::remove_dir_all(&copy).map_err(|e| failed("remove", &copy, e))?;
+    match opened {
+        Ok(pairs) => Records::parse(pairs).map_err(|e| unreadable(&sled, &e)),
+        Err(error) => {
+            opening.damaged(format!("the database cannot be read: {error}; samples of the open slots are lost"));
+            Ok(Records::default())
+        }
+    }
+}
+
+fn read_witness(opening: &mut Opening, records: &Records) -> Result<(), OpenError> {
+    let path = opening.paths.witness();
+    if path.exists() {
+        let witness = Witness::open(&path).map_err(|e| failed("open", &path, e))?;
+        opening.check_witness(&witness, &records.head);
+    }
+    Ok(())
+}
+
+fn read_catalog(opening: &mut Opening) -> Result<Catalog, OpenError> {
+    let mut catalog = Catalog::default();
+    for path in list(&opening.paths.slots())? {
+        if path.extension().and_then(|e| e.to_str()) == Some("slot") {
+            match open_slot_file(&path)? {
+                Ok(file) => catalog = catalog.changed(Some(file.into()), &[]),
+                Err(damage) => opening.problems.push(format!("{}: {damage}", path.display())),
+            }
+        }
+    }
+    let superseded = catalog.superseded();
+    Ok(catalog.changed(None, &superseded))
+}
+
+fn damaged_snapshots(paths: &Paths) -> Result<Vec<String>, OpenError> {
+    let tables = list(&paths.snapshots())?.into_iter();
+    let tables = tables.filter(|path| path.extension().and_then(|e| e.to_str()) == Some("table"));
+    Ok(tables.filter_map(|path| Some(format!("{}: {}", path.display(), snapshot::check(&path).err()?))).collect())
+}
+
+fn set_aside(paths: &Paths) -> Result<Vec<PathBuf>, OpenError> {
+    let is_damaged = |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("sled.damaged"));
+    let mut found: Vec<PathBuf> = list(&paths.dir)?.into_iter().filter(is_damaged).collect();
+    match list(&paths.quarantine()) {
+        Ok(files) => found.extend(files),
+        Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    Ok(found)
+}

@@ -1,0 +1,119 @@
+//! Damage of every file, over all its regions: nothing wrong is served, and the loss is told.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::driver::{CONTAINERS, Writer, copy_dir, count, files, prepared, verify};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Damage {
+    Flip,
+    ZeroedPage,
+    Cut,
+    Gone,
+}
+
+/// A trial's damage: which file, and at what share of it.
+struct Plan {
+    path: PathBuf,
+    kind: String,
+    damage: Damage,
+    share: f64,
+}
+
+pub fn anywhere() {
+    let trials = count("OPTIPOD_TORTURE_FLIPS", 7);
+    let root = tempfile::tempdir().unwrap();
+    let original = prepared(root.path());
+    let kinds = by_kind(&original);
+    let mut outcomes: BTreeMap<(String, Damage), [u64; 2]> = BTreeMap::new();
+    for n in 0..trials {
+        let dir = root.path().join(format!("store-{n}"));
+        copy_dir(&original, &dir);
+        let plan = plan(&kinds, n, trials);
+        let path = dir.join(plan.path.strip_prefix(&original).unwrap());
+        let changed = plan.inflict(&path, n);
+        let reported =
+            survives(&dir, &format!("trial {n}: {:?} of {} at {}", plan.damage, path.display(), plan.share), changed);
+        let [damaged, told] = outcomes.entry((plan.kind, plan.damage)).or_default();
+        (*damaged, *told) = (*damaged + u64::from(changed), *told + u64::from(reported));
+        fs::remove_dir_all(&dir).unwrap();
+    }
+    let silent: Vec<_> = outcomes.iter().filter(|((kind, _), [n, told])| told < n && kind != "sled/db").collect();
+    assert!(silent.is_empty(), "not reported (of sled's own file, what no longer counts may be damaged): {silent:?}");
+    println!("{trials} damages (of a kind: how many, of which reported): {outcomes:?}");
+}
+
+/// Files by what they are; the lock has no content.
+fn by_kind(dir: &Path) -> BTreeMap<String, Vec<PathBuf>> {
+    let mut kinds: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for path in files(dir).into_iter().filter(|path| fs::metadata(path).unwrap().len() > 0) {
+        let name = path.strip_prefix(dir).unwrap().to_string_lossy().into_owned();
+        let kind = match name.split_once('-') {
+            Some((slots, _)) if slots.starts_with("slots") => slots.to_owned(),
+            _ if name.starts_with("series/") => "series".to_owned(),
+            _ if name.starts_with("sled/snap") => "sled/snap".to_owned(),
+            _ => name,
+        };
+        kinds.entry(kind).or_default().push(path);
+    }
+    kinds
+}
+
+/// Goes round the kinds of files and of damage; regions from the start to the end of a file.
+fn plan(kinds: &BTreeMap<String, Vec<PathBuf>>, n: u64, trials: u64) -> Plan {
+    let mut rng = SmallRng::seed_from_u64(n);
+    let count = kinds.len() as u64;
+    let (kind, paths) = kinds.iter().nth((n % count) as usize).unwrap();
+    let damage = match (n / count) % 8 {
+        0..4 => Damage::Flip,
+        4 | 5 => Damage::ZeroedPage,
+        6 => Damage::Cut,
+        _ => Damage::Gone,
+    };
+    let share = (n as f64 + rng.random::<f64>()) / trials as f64;
+    Plan { path: paths[rng.random_range(0..paths.len())].clone(), kind: kind.clone(), damage, share }
+}
+
+impl Plan {
+    /// Whether the file is another one afterwards.
+    fn inflict(&self, path: &Path, n: u64) -> bool {
+        let before = fs::read(path).unwrap();
+        let mut bytes = before.clone();
+        let at = ((bytes.len() as f64 * self.share) as usize).min(bytes.len() - 1);
+        match self.damage {
+            Damage::Flip => bytes[at] ^= 1 << (n % 8),
+            Damage::ZeroedPage => {
+                let page = at / 4096 * 4096;
+                let end = bytes.len().min(page + 4096);
+                bytes[page..end].fill(0);
+            }
+            Damage::Cut => bytes.truncate(at),
+            Damage::Gone => {
+                fs::remove_file(path).unwrap();
+                return true;
+            }
+        }
+        fs::write(path, &bytes).unwrap();
+        bytes != before
+    }
+}
+
+/// Checks a damaged store, goes on with it, and checks it again; whether damage was reported.
+fn survives(dir: &Path, what: &str, changed: bool) -> bool {
+    let found = verify(dir, -1);
+    assert!(matches!(found.code, Some(0 | 2)), "{what}: {found:?}");
+    assert_eq!(found.wrong, 0, "{what}: {found:?}");
+    assert!(changed || found.code == Some(0), "{what}: nothing was damaged, but {found:?}");
+    assert!(found.lost == 0 || found.quarantined > 0, "{what}: silently lost: {found:?}");
+    let mut writer = Writer::start_with(dir, CONTAINERS, &[]);
+    writer.wait_until("it goes on", |w| w.acked() > 1200);
+    let acked = writer.kill();
+    let again = verify(dir, acked);
+    assert!(matches!(again.code, Some(0 | 2)), "{what}, later: {again:?}");
+    assert!(found.lost == 0 || again.code == Some(2), "{what}: forgotten: {again:?}");
+    found.quarantined > 0
+}

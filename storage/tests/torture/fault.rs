@@ -1,0 +1,66 @@
+//! Calls that fail: EIO at each Nth call that changes a file, from opening to roll-up.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::driver::{CONTAINERS, SEED, Writer, copy_dir, count, prepared, verify};
+
+pub const EIO: i32 = 5;
+
+/// Compiles the shim; why it cannot be.
+pub fn shim(dir: &Path) -> Result<PathBuf, String> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/torture/fault.c");
+    let library = dir.join("fault.so");
+    let mut command = Command::new("cc");
+    command.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl");
+    let out = command.output().map_err(|e| format!("cc does not run: {e}"))?;
+    if out.status.success() { Ok(library) } else { Err(String::from_utf8_lossy(&out.stderr).into_owned()) }
+}
+
+/// The environment in which calls from number `at` on fail.
+pub fn environment(library: &Path, dir: &Path, at: u64, times: u64, errno: i32) -> Vec<(&'static str, String)> {
+    vec![
+        ("LD_PRELOAD", library.display().to_string()),
+        ("OPTIPOD_FAULT_DIR", dir.display().to_string()),
+        ("OPTIPOD_FAULT_AT", at.to_string()),
+        ("OPTIPOD_FAULT_COUNT", times.to_string()),
+        ("OPTIPOD_FAULT_ERRNO", errno.to_string()),
+    ]
+}
+
+pub fn eio_at_each_call() {
+    let trials = count("OPTIPOD_TORTURE_EIO", 5);
+    let root = tempfile::tempdir().unwrap();
+    let library = match shim(root.path()) {
+        Ok(library) => library,
+        Err(reason) => return println!("skipped: {reason}"),
+    };
+    let original = prepared(root.path());
+    let mut seen: BTreeMap<String, u64> = BTreeMap::new();
+    for n in 0..trials {
+        let dir = root.path().join(format!("store-{n}"));
+        copy_dir(&original, &dir);
+        let at = 1 + n * CALLS / trials;
+        let call = one_trial(&library, &dir, at, 1 + n % 3);
+        *seen.entry(call).or_default() += 1;
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+    println!("{trials} positions, failing first: {seen:?}");
+}
+
+/// So many calls open the store and take it beyond the next seal and roll-up.
+const CALLS: u64 = 240;
+
+/// Lets a writer meet the fault, go on for a while if it can, and be killed; which call failed.
+fn one_trial(library: &Path, dir: &Path, at: u64, times: u64) -> String {
+    let environment = environment(library, dir, at, times, EIO);
+    let writer = Writer::start_with(dir, CONTAINERS, &environment);
+    let (acked, complaints) = writer.run_beyond(25, |w| w.complaints().iter().any(|line| line.starts_with("fault ")));
+    let fault = complaints.iter().find(|line| line.starts_with("fault ")).cloned().unwrap_or_default();
+    assert!(!fault.is_empty(), "call {at} never came: {complaints:?}");
+    let found = verify(dir, acked);
+    let context = format!("call {at} ({fault}) failed {times} times, seed {SEED}: {complaints:?}\n{}", found.said);
+    assert_eq!((found.code, found.lost), (Some(0), 0), "{context}");
+    fault.split(' ').nth(2).unwrap_or_default().to_owned()
+}

@@ -1,0 +1,80 @@
+//! `torture write`, `verify` and `open`: what the example and the tests run.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that talks to people and tests")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
+pub mod check;
+pub mod model;
+mod open;
+mod verify;
+mod write;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+torture write  DIR --containers N --seed S [--from T] [--ticks K] [--stride K]
+torture verify DIR --seed S [--acked T] [--every K] [--stride K]
+torture open   DIR --seed S
+
+write appends a tick of simulated time after another, 15 s each, and prints `acked T` once tick T
+is durable. It goes on after the last tick that it finds. --stride K leaves out all ticks but each
+K-th.
+verify checks every answer against the seed and prints one JSON line. It exits 0 when all is there
+and right, 2 when damage was found and reported, 1 otherwise; --acked T: tick T must be there;
+--every K looks at each K-th container only.
+open measures how long a store takes to open and to give its first answer.";
+
+/// What was asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The store's folder.
+    pub dir: PathBuf,
+    pub containers: u32,
+    pub seed: u64,
+    pub from: Option<u64>,
+    pub ticks: Option<u64>,
+    pub acked: Option<u64>,
+    pub every: u32,
+    pub stride: u64,
+}
+
+impl Options {
+    fn parse(arguments: &[String]) -> Result<Self, String> {
+        let (dir, rest) = arguments.split_first().ok_or("name the store's folder")?;
+        let mut options = Self { dir: dir.into(), containers: 64, every: 1, stride: 1, ..Self::default() };
+        for pair in rest.chunks(2) {
+            let [flag, value] = pair else {
+                return Err(format!("{pair:?} needs a value"));
+            };
+            let number: u64 = value.parse().map_err(|e| format!("{flag} {value}: {e}"))?;
+            match flag.as_str() {
+                "--containers" => options.containers = number as u32,
+                "--seed" => options.seed = number,
+                "--from" => options.from = Some(number),
+                "--ticks" => options.ticks = Some(number),
+                "--acked" => options.acked = Some(number),
+                "--every" => options.every = (number as u32).max(1),
+                "--stride" => options.stride = number.max(1),
+                _ => return Err(format!("there is no {flag}")),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// Runs one command; anything that is wrong with it is exit code 1.
+pub fn run(arguments: &[String]) -> ExitCode {
+    let command = arguments.first().map(String::as_str);
+    let options = Options::parse(arguments.get(1..).unwrap_or_default());
+    let done = match (command, options) {
+        (Some("write"), Ok(options)) => write::write(&options),
+        (Some("verify"), Ok(options)) => verify::verify(&options),
+        (Some("open"), Ok(options)) => open::open(&options),
+        (Some("write" | "verify" | "open"), Err(error)) => Err(error),
+        _ => Err(USAGE.to_owned()),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("{error}");
+        ExitCode::from(1)
+    })
+}

@@ -1,0 +1,87 @@
+//! `torture write`
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use super::Options;
+use super::model::{Model, tick_at, time_of};
+use optipod_storage::{Sample, SeriesId, Store, StoreOptions, Timestamp};
+
+/// How long to wait before a tick that was refused is offered again.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Appends ticks until it has written as many as asked for, or is killed.
+pub fn write(options: &Options) -> Result<ExitCode, String> {
+    let model = Model { seed: options.seed, containers: options.containers, stride: options.stride };
+    // The store is opened at the time of its last tick, as by a recommender that restarts.
+    let store = Store::open(&options.dir, StoreOptions::default(), time_of(0)).map_err(|e| e.to_string())?;
+    for problem in store.status(time_of(0)).problems {
+        eprintln!("problem {problem}");
+    }
+    let first = options.from.unwrap_or_else(|| last_tick(&store).map_or(0, |last| last + 1));
+    let ids: Vec<SeriesId> = (0..model.containers).map(|n| store.intern(&model.key(n))).collect();
+    let end = options.ticks.map_or(u64::MAX, |ticks| first.saturating_add(ticks));
+    for tick in (first..end).filter(|tick| tick.is_multiple_of(model.stride)) {
+        let samples = samples(&model, &ids, tick);
+        store_tick(&store, tick, &samples)?;
+        // Once a tick, as the collector does it; a tick that stands for several has their work to do.
+        while maintain(&store, time_of(tick)) && model.stride > 1 {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn samples(model: &Model, ids: &[SeriesId], tick: u64) -> Vec<Sample> {
+    let of = |(container, series): (u32, &SeriesId)| {
+        let series = *series;
+        let sample = move |p: super::model::Point| Sample {
+            series,
+            pod: p.pod,
+            at: Timestamp(p.at),
+            cpu: p.cpu,
+            memory: p.memory,
+        };
+        model.offered(container, tick).map(sample).collect::<Vec<Sample>>()
+    };
+    (0..).zip(ids).flat_map(of).collect()
+}
+
+/// Offers a tick until it is taken.
+fn store_tick(store: &Store, tick: u64, samples: &[Sample]) -> Result<(), String> {
+    while let Err(error) = store.append(time_of(tick), samples) {
+        eprintln!("refused {tick}: {error}");
+        thread::sleep(RETRY);
+    }
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "acked {tick}").and_then(|()| out.flush()).map_err(|e| e.to_string())
+}
+
+/// The regular work; whether there is more.
+fn maintain(store: &Store, now: Timestamp) -> bool {
+    let done = match store.maintain(now) {
+        Ok(done) => done,
+        Err(error) => {
+            eprintln!("maintenance: {error}");
+            return false;
+        }
+    };
+    if done.sealed + done.rolled_up + done.expired > 0 || done.rewritten {
+        let rewritten = u8::from(done.rewritten);
+        let (sealed, rolled, expired) = (done.sealed, done.rolled_up, done.expired);
+        println!("did sealed={sealed} rolled={rolled} expired={expired} rewritten={rewritten}");
+    }
+    done.pending
+}
+
+/// The last tick that a store shows to have been there: of the open slots, or by whose time the
+/// newest 5-minute slot could be sealed.
+pub fn last_tick(store: &Store) -> Option<u64> {
+    let files = std::fs::read_dir(store.dir().join("slots")).into_iter().flatten().flatten();
+    let sealed = files.filter_map(|file| {
+        let name = file.file_name().into_string().ok()?;
+        let start: i64 = name.strip_prefix("5m-")?.strip_suffix(".slot")?.parse().ok()?;
+        Some(Timestamp((start + 300 + 120) * 1000))
+    });
+    store.status(time_of(0)).last_tick.into_iter().chain(sealed).max().map(tick_at)
+}
