@@ -247,9 +247,9 @@ mod tests {
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                all.extend(bytes_of(&path))
+                all.extend(bytes_of(&path));
             } else {
-                all.push((path.clone(), std::fs::read(path).unwrap()))
+                all.push((path.clone(), std::fs::read(path).unwrap()));
             }
         }
         all.sort();

@@ -48,7 +48,9 @@ fn main() {
 fn measure(name: String, windows: &[&[f64]]) -> Row {
     let mut errors = [Errors::default(); 2];
     for (errors, (kind, _)) in errors.iter_mut().zip(KINDS) {
-        windows.iter().for_each(|window| errors.add(kind, window));
+        for window in windows {
+            errors.add(kind, window);
+        }
     }
     (name, errors)
 }
