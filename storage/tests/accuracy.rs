@@ -9,11 +9,11 @@ use proptest::prelude::*;
 use shapes::measure::{KINDS, stored, window};
 use shapes::{Burst, SHAPES, SLOT, burst_sweep, distance_to_nearest, nearest_rank, shape, sorted};
 
-/// The values that may be answered for `q`: exact to half a bucket, or to the digest's error in
-/// ranks (1 % of all at the median, less at the tails; three, where there are few) and a step of its means.
+/// The values that may be answered for `q`: exact to half a bucket, or within half of the digest's
+/// largest cluster, a share of `q (1 - q) / 2.2` of a slot, and a step of its means.
 fn allowed(kind: SketchKind, exact: &[f64], q: f64) -> (f64, f64) {
     let (slack, step) = match kind {
-        SketchKind::TDigest => ((0.04 * q * (1.0 - q)).max(0.001) + 3.0 / exact.len() as f64, 0.004),
+        SketchKind::TDigest => ((0.25 * q * (1.0 - q)).max(0.001) + 1.0 / exact.len() as f64, 0.004),
         SketchKind::LogLinear => (0.0, 1.0 / 128.0 + 1e-9),
     };
     (nearest_rank(exact, q - slack) * (1.0 - step), nearest_rank(exact, q + slack) * (1.0 + step))

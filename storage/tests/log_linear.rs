@@ -61,6 +61,12 @@ fn what_is_not_a_usage_is_refused_and_changes_nothing() {
         assert!(LogLinear::from_values(&[1.0, bad]).is_err());
     }
     assert_eq!(builder.build(), LogLinear::from_values(&[1.0]));
+    // Too large by itself, though its counter is there already.
+    builder.insert(1e37).unwrap();
+    assert!(builder.insert(1.01e37).is_err());
+    builder.insert(-0.0).unwrap();
+    builder.insert(-0.0).unwrap();
+    assert_eq!(builder.build(), LogLinear::from_values(&[1.0, 1e37, 0.0, 0.0]));
     assert_eq!(LogLinear::from_values(&[]), Err(SketchError::Empty));
     assert_eq!(LogLinear::merged(&[]), Err(SketchError::Empty));
 }

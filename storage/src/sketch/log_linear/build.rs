@@ -2,9 +2,12 @@
 //!
 //! May not know: bytes. Invariant: what goes in is finite and not negative.
 
-use super::{Cell, FIRST_NORMAL, LogLinear, bucket_of};
+use super::{BELOW, Cell, FIRST_NORMAL, LogLinear, bucket_of, middle};
 use crate::sketch::build::is_valid;
 use crate::sketch::{Sketch, SketchError};
+
+/// Buckets that room is made for at first; few windows fill more.
+const MOST_FILLED: usize = 256;
 
 /// Counters are added by the octave, from one power of two to the next.
 const OCTAVE: u16 = FIRST_NORMAL;
@@ -36,27 +39,45 @@ pub(super) fn merged_cells(parts: &[&LogLinear]) -> Vec<Cell> {
     let high = parts.iter().filter_map(|p| p.cells.last()).map(|c| c.bucket()).max().unwrap_or(0);
     let mut zeros = 0_u64;
     let mut counts = vec![0_u64; usize::from(high.saturating_sub(low)) + 1];
-    for cell in parts.iter().flat_map(|part| &part.cells) {
-        match counts.get_mut(usize::from(cell.bucket().wrapping_sub(low))) {
-            Some(count) => *count = count.saturating_add(cell.count()),
-            None => zeros = zeros.saturating_add(cell.count()),
+    for part in parts {
+        for cell in &part.cells {
+            // Counts are below 2^50: what would wrap are 2^14 parts, each as full as can be.
+            match counts.get_mut(usize::from(cell.bucket()).wrapping_sub(usize::from(low))) {
+                Some(count) => *count = count.wrapping_add(cell.count()),
+                None => zeros = zeros.wrapping_add(cell.count()),
+            }
         }
     }
     filled_cells(zeros, low, counts.iter().copied())
 }
 
 /// The buckets from `low` on that hold values, after the zeros.
-fn filled_cells(zeros: u64, low: u16, counts: impl Iterator<Item = u64>) -> Vec<Cell> {
-    let buckets = (low..).zip(counts);
-    let all = [(0, zeros)].into_iter().chain(buckets);
-    all.filter(|(_, count)| *count > 0).map(|(bucket, count)| Cell::new(bucket, count)).collect()
+fn filled_cells(zeros: u64, low: u16, counts: impl ExactSizeIterator<Item = u64>) -> Vec<Cell> {
+    let mut cells = Vec::with_capacity(counts.len().min(MOST_FILLED));
+    if zeros > 0 {
+        cells.push(Cell::new(0, zeros));
+    }
+    for (bucket, count) in (low..).zip(counts) {
+        if count > 0 {
+            cells.push(Cell::new(bucket, count));
+        }
+    }
+    cells
+}
+
+/// The bucket of a positive value by another count, which costs less to tell: `f64`'s own bits.
+#[inline]
+#[allow(clippy::cast_possible_truncation)] // 18 bits are left
+fn counter_of(value: f64) -> usize {
+    (value.to_bits() >> BELOW) as usize
 }
 
 /// Counts values one by one, in an array of counters over the range that they span.
 #[derive(Clone, Debug)]
 pub struct LogLinearBuilder {
-    /// The bucket of the first counter.
+    /// The bucket of the first counter, and its [`counter_of`].
     low: u16,
+    base: usize,
     counts: Vec<u32>,
     zeros: u64,
     min: f64,
@@ -67,7 +88,7 @@ pub struct LogLinearBuilder {
 
 impl Default for LogLinearBuilder {
     fn default() -> Self {
-        Self { low: 0, counts: Vec::new(), zeros: 0, min: f64::INFINITY, max: 0.0, before: None }
+        Self { low: 0, base: usize::MAX, counts: Vec::new(), zeros: 0, min: f64::INFINITY, max: 0.0, before: None }
     }
 }
 
@@ -79,16 +100,24 @@ impl LogLinearBuilder {
     /// is unchanged then.
     #[inline]
     pub fn insert(&mut self, value: f64) -> Result<(), SketchError> {
+        if !(self.min <= value && value <= self.max) {
+            self.reach(value)?; // NaN too
+        }
+        match self.counts.get_mut(counter_of(value).wrapping_sub(self.base)) {
+            Some(count) if *count < u32::MAX => *count += 1,
+            _ => self.insert_aside(bucket_of(value))?,
+        }
+        Ok(())
+    }
+
+    /// Widens the extremes to a value, if it is one. What lies between them was checked by that.
+    #[cold]
+    fn reach(&mut self, value: f64) -> Result<(), SketchError> {
         if !is_valid(value) {
             return Err(SketchError::InvalidValue(value));
         }
-        let bucket = bucket_of(value);
-        match self.counts.get_mut(usize::from(bucket.wrapping_sub(self.low))) {
-            Some(count) if *count < u32::MAX => *count += 1,
-            _ => self.insert_aside(bucket)?,
-        }
-        self.min = self.min.min(value.abs());
-        self.max = self.max.max(value.abs());
+        self.min = self.min.min(value.abs()); // -0.0 becomes 0.0
+        self.max = self.max.max(value);
         Ok(())
     }
 
@@ -138,6 +167,7 @@ impl LogLinearBuilder {
             self.counts.splice(0..0, std::iter::repeat_n(0, missing));
             self.low = octave;
         }
+        self.base = counter_of(middle(self.low));
         let end = usize::from(octave - self.low) + usize::from(OCTAVE);
         if self.counts.len() < end {
             self.counts.reserve_exact(end - self.counts.len());
