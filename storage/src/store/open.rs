@@ -41,6 +41,7 @@ impl Store {
         let catalog = opening.read_slots(&records)?;
         let witness = opening.open_witness(&records.head)?;
         opening.check(&records, &catalog);
+        opening.note_missing(&records, &catalog)?;
         let table = opening.read_table(&records, &catalog)?;
         if opening.broken.is_none() {
             opening.check_snapshots()?;
@@ -270,12 +271,25 @@ impl Opening {
         if records.has_head && records.manifest.len() as u64 != u64::from(records.head.slots) {
             self.damaged("the database lost a part of the manifest; it is filled from the slot files".to_owned());
         }
-        for slot in records.manifest.keys().filter(|slot| !catalog.covers(**slot)) {
-            let name = file_name(*slot);
-            if !self.paths.quarantine().join(&name).exists() {
-                self.problems.push(format!("slots/{name} is missing; its samples are lost"));
-            }
+        for name in self.missing(records, catalog) {
+            self.problems.push(format!("slots/{name} is missing; its samples are lost"));
         }
+    }
+
+    /// Files of the manifest that are gone, but not for their damage.
+    fn missing(&self, records: &Records, catalog: &Catalog) -> Vec<String> {
+        let gone = records.manifest.keys().filter(|slot| !catalog.covers(**slot));
+        let names = gone.map(|slot| file_name(*slot));
+        names.filter(|name| !self.paths.quarantine().join(name).exists()).collect()
+    }
+
+    /// The manifest will not tell of missing files any more: notes beside the damaged ones do.
+    fn note_missing(&self, records: &Records, catalog: &Catalog) -> Result<(), OpenError> {
+        for name in self.missing(records, catalog) {
+            let path = self.paths.quarantine().join(format!("{name}.missing"));
+            fs::write(&path, b"").map_err(|e| failed("note a missing file in", &path, e))?;
+        }
+        Ok(())
     }
 
     /// A damaged snapshot is moved aside; the next one tells all names again.

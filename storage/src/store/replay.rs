@@ -11,9 +11,9 @@ use crate::catalog::Catalog;
 use crate::chunk::{Assembled, FrameId, Part};
 use crate::frame::{FrameRow, StreamFrame, TickFrame};
 use crate::open_slot::{OpenSlot, Row};
-use crate::slot::SlotKind;
+use crate::slot::{Slot, SlotKind};
 use crate::streams::Streams;
-use crate::table::SeriesTable;
+use crate::table::{MAX_ID, SeriesTable};
 use crate::{SeriesId, Timestamp};
 
 /// What the frames told.
@@ -30,7 +30,37 @@ pub(super) struct Replayed {
     pub(super) problems: Vec<String>,
 }
 
-type StreamNames = BTreeMap<(u64, u32), (SeriesId, u64)>;
+/// What a stream's number in an epoch stands for, and what was read of it so far.
+#[derive(Clone, Copy, Debug)]
+struct Name {
+    series: SeriesId,
+    pod: u64,
+    /// Its number in memory, once a row of an open slot named it, and the last such row.
+    stream: Option<u32>,
+    last: Timestamp,
+}
+
+/// The streams of each epoch by their number; there are as many lookups as samples.
+type Names = BTreeMap<u64, Vec<Option<Name>>>;
+
+/// Whether a slot is sealed, remembered for the rows that follow in the same.
+struct Sealed<'a> {
+    catalog: &'a Catalog,
+    last: Option<(Slot, bool)>,
+}
+
+impl Sealed<'_> {
+    /// The slot of a row, and whether a file counts it.
+    fn slot_at(&mut self, at: Timestamp) -> (Slot, bool) {
+        match self.last {
+            Some(last @ (slot, _)) if slot.start <= at && at < slot.end() => last,
+            _ => {
+                let slot = SlotKind::FiveMinutes.slot_at(at);
+                *self.last.insert((slot, self.catalog.covers(slot)))
+            }
+        }
+    }
+}
 
 /// Replays all frames. The head tells which ticks must be there: a broken frame that is not among
 /// them was never acknowledged.
@@ -45,31 +75,41 @@ pub(super) fn replay(
     out.next_seq = highest.map_or(0, |seq| seq.saturating_add(1)).max(head.next_seq);
     let expected = &head.ticks;
     let (rows, streams): (Vec<_>, Vec<_>) = frames.into_iter().partition(|((_, part), _)| *part == Part::Rows);
-    let names = out.read_streams(streams);
+    let mut names = out.read_streams(streams, table);
+    let mut sealed = Sealed { catalog, last: None };
     let found: BTreeSet<u64> = rows.iter().map(|((seq, _), _)| *seq).collect();
     for missing in expected.iter().filter(|seq| !found.contains(seq)) {
         out.problems.push(format!("tick {missing} of the open slots is missing; its samples are lost"));
     }
     for ((seq, _), frame) in rows {
         let is_expected = expected.contains(&seq);
-        out.read_tick(seq, frame, is_expected, &names, (catalog, table));
+        out.read_tick(seq, frame, is_expected, &mut names, &mut sealed);
+    }
+    for name in names.into_values().flatten().flatten().filter(|name| name.stream.is_some()) {
+        out.streams.restore(name.series, name.pod, name.last);
+        out.shared.note_last(name.series, name.last);
     }
     out
 }
 
 impl Replayed {
-    /// The names of all streams. Their frames are kept as long as their epoch has rows, which is
-    /// known after the next seal.
-    fn read_streams(&mut self, frames: Vec<(FrameId, Assembled)>) -> StreamNames {
-        let mut names = StreamNames::new();
+    /// The names of all streams, but of series that nobody knows. Their frames are kept as long as
+    /// their epoch has rows, which is known after the next seal.
+    fn read_streams(&mut self, frames: Vec<(FrameId, Assembled)>, table: &SeriesTable) -> Names {
+        let mut names = Names::new();
         for ((seq, _), frame) in frames {
             let decoded = frame.bytes.as_deref().map(StreamFrame::decode);
-            let Some(Ok(StreamFrame { epoch, first, streams })) = decoded else {
+            let Some(Ok(StreamFrame { epoch, first: first @ ..=MAX_ID, streams })) = decoded else {
                 self.leftovers.extend(frame.positions); // rows that need it will say so
                 continue;
             };
-            let numbers = (first..=u32::MAX).map(|index| (epoch, index));
-            names.extend(numbers.zip(streams));
+            let of_epoch = names.entry(epoch).or_default();
+            let first = first as usize; // a frame before it may be lost
+            of_epoch.resize(of_epoch.len().max(first + streams.len()), None);
+            for (name, (series, pod)) in of_epoch.iter_mut().skip(first).zip(streams) {
+                let found = Name { series, pod, stream: None, last: Timestamp(i64::MIN) };
+                *name = table.contains(series).then_some(found);
+            }
             self.used.extend(&frame.positions);
             let kept = self.frames.entry(seq).or_default();
             (kept.epoch, kept.streams) = (epoch, frame.positions);
@@ -78,14 +118,7 @@ impl Replayed {
         names
     }
 
-    fn read_tick(
-        &mut self,
-        seq: u64,
-        frame: Assembled,
-        is_expected: bool,
-        names: &StreamNames,
-        context: (&Catalog, &SeriesTable),
-    ) {
+    fn read_tick(&mut self, seq: u64, frame: Assembled, is_expected: bool, names: &mut Names, sealed: &mut Sealed<'_>) {
         let Some(Ok(tick)) = frame.bytes.as_deref().map(TickFrame::decode) else {
             self.leftovers.extend(frame.positions);
             if is_expected {
@@ -95,7 +128,16 @@ impl Replayed {
             }
             return;
         };
-        let lost = tick.rows.iter().filter(|row| !self.read_row(&tick, **row, names, context)).count();
+        let names = names.entry(tick.epoch).or_default();
+        let mut slots: Vec<Timestamp> = Vec::new();
+        let mut lost = 0;
+        for row in &tick.rows {
+            let (slot, is_sealed) = sealed.slot_at(row.at);
+            if slots.last() != Some(&slot.start) {
+                slots.push(slot.start);
+            }
+            lost += u64::from(!is_sealed && !self.read_row(slot, *row, names));
+        }
         if lost > 0 {
             self.problems
                 .push(format!("{lost} samples of tick {seq} are lost: the names of their series or pods are damaged"));
@@ -105,30 +147,20 @@ impl Replayed {
         self.used.extend(&frame.positions);
         let kept = self.frames.entry(seq).or_default();
         (kept.epoch, kept.rows) = (tick.epoch, frame.positions);
-        let starts = tick.rows.iter().map(|row| SlotKind::FiveMinutes.slot_at(row.at).start);
-        kept.slots = starts.collect::<BTreeSet<Timestamp>>().into_iter().collect();
+        slots.sort_unstable();
+        slots.dedup();
+        kept.slots = slots;
     }
 
-    /// Puts a row where it belongs; whether it could be read.
-    fn read_row(
-        &mut self,
-        tick: &TickFrame,
-        row: FrameRow,
-        names: &StreamNames,
-        (catalog, table): (&Catalog, &SeriesTable),
-    ) -> bool {
-        let slot = SlotKind::FiveMinutes.slot_at(row.at);
-        if catalog.covers(slot) {
-            return true;
-        }
-        let known = names.get(&(tick.epoch, row.stream));
-        let Some((series, pod)) = known.filter(|(series, _)| table.contains(*series)) else {
+    /// Puts a row of an open slot where it belongs; whether its stream has a name.
+    fn read_row(&mut self, slot: Slot, row: FrameRow, names: &mut [Option<Name>]) -> bool {
+        let Some(Some(name)) = names.get_mut(row.stream as usize) else {
             return false;
         };
-        let stream = self.streams.restore(*series, *pod, row.at);
+        let stream = *name.stream.get_or_insert_with(|| self.streams.restore(name.series, name.pod, row.at));
+        name.last = name.last.max(row.at);
         let row_in_memory = Row::new(slot, row.at, stream, row.cpu, row.memory);
-        OpenSlot::add(&mut self.shared.open, slot, *series, row_in_memory);
-        self.shared.note_last(*series, row.at);
+        OpenSlot::add(&mut self.shared.open, slot, name.series, row_in_memory);
         true
     }
 }
