@@ -55,13 +55,18 @@ const DAMAGED: u8 = 2;
 /// Runs one of them.
 pub fn store(args: &StoreArgs) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
-    match &args.command {
-        StoreCommand::Verify { dir } => verify(dir, &mut out),
-        StoreCommand::Inspect { dir } => inspect(dir, &mut out).map(|()| ExitCode::SUCCESS),
-        StoreCommand::Export { dir, format, namespace } => {
-            export(dir, *format, namespace.as_deref(), &mut out).map(|()| ExitCode::SUCCESS)
-        }
-    }
+    let done = match &args.command {
+        StoreCommand::Verify { dir } => return verify(dir, &mut out),
+        StoreCommand::Inspect { dir } => inspect(dir, &mut out),
+        StoreCommand::Export { dir, format, namespace } => export(dir, *format, namespace.as_deref(), &mut out),
+    };
+    done.or_else(nobody_reads_on).map(|()| ExitCode::SUCCESS)
+}
+
+/// As in `optipod store export … | head`.
+fn nobody_reads_on(error: anyhow::Error) -> anyhow::Result<()> {
+    let io = error.downcast_ref::<std::io::Error>();
+    if io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe) { Ok(()) } else { Err(error) }
 }
 
 /// Reads the folder; the copy of its database goes to the system's temporary folder for the while.

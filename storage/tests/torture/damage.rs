@@ -42,9 +42,11 @@ pub fn anywhere() {
         (*damaged, *told) = (*damaged + u64::from(changed), *told + u64::from(reported));
         fs::remove_dir_all(&dir).unwrap();
     }
-    let silent: Vec<_> = outcomes.iter().filter(|((kind, _), [n, told])| told < n && kind != "sled/db").collect();
-    assert!(silent.is_empty(), "not reported (of sled's own file, what no longer counts may be damaged): {silent:?}");
     println!("{trials} damages (of a kind: how many, of which reported): {outcomes:?}");
+    // A removed file that costs nothing is written anew; of sled's own, what no longer counts may be damaged.
+    let must_tell = |(kind, damage): &(String, Damage)| kind != "sled/db" && *damage != Damage::Gone;
+    let silent: Vec<_> = outcomes.iter().filter(|(of, [n, told])| told < n && must_tell(of)).collect();
+    assert!(silent.is_empty(), "not reported: {silent:?}");
 }
 
 /// Files by what they are; the lock has no content.
