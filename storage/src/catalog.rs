@@ -100,7 +100,8 @@ impl Catalog {
 
     /// Files of longer slots that superseded ones lie in.
     pub(crate) fn superseding(&self) -> Vec<Arc<SlotFile>> {
-        let around = |slot: Slot| SlotKind::ALL.into_iter().filter(move |kind| *kind > slot.kind).map(move |k| slot.within(k));
+        let around =
+            |slot: Slot| SlotKind::ALL.into_iter().filter(move |kind| *kind > slot.kind).map(move |k| slot.within(k));
         let around: BTreeSet<Slot> = self.superseded().into_iter().flat_map(around).collect();
         around.iter().filter_map(|slot| self.files.get(slot).cloned()).collect()
     }

@@ -48,13 +48,12 @@ impl Store {
 
     /// The writer, once the store is loaded, which it tries to.
     pub(super) fn loaded<'a>(&self, progress: &'a mut Progress, now: Timestamp) -> Result<&'a mut Writer, OpenError> {
-        let writer = match progress.writer.take() {
-            Some(writer) => writer,
-            None => {
-                let read = self.read_rest(&mut progress.opening, now);
-                self.report_found(&mut progress.opening);
-                read?
-            }
+        let writer = if let Some(writer) = progress.writer.take() {
+            writer
+        } else {
+            let read = self.read_rest(&mut progress.opening, now);
+            self.report_found(&mut progress.opening);
+            read?
         };
         Ok(progress.writer.insert(writer))
     }

@@ -37,10 +37,10 @@ use crate::slot::Slot;
 use crate::streams::Streams;
 use crate::table::SeriesTable;
 use crate::witness::Witness;
-use early::Early;
-use open::Opening;
 use crate::{Appended, SeriesId, SeriesKey, Timestamp};
+use early::Early;
 pub use examine::{Examination, SlotExamination};
+use open::Opening;
 use query::WindowCache;
 
 /// How a store is kept.
