@@ -177,7 +177,7 @@ struct Writer {
     rollup: Option<RollUp>,
     /// The next series to look at for retiring.
     sweep: u32,
-    /// The sled part failed or is damaged; it is rewritten before the next append.
+    /// The sled part failed, is damaged or old; it is rewritten before the next append.
     broken: Option<Broken>,
     /// The most bytes of live values since the last rewrite.
     live_peak: u64,
@@ -189,6 +189,8 @@ enum Broken {
     Failed,
     /// Records were damaged: the old part is kept aside.
     Damaged,
+    /// Records are of an older format.
+    Old,
 }
 
 /// A tick's records in the ring.
