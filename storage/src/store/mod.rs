@@ -33,7 +33,7 @@ use crate::open_slot::OpenSlots;
 use crate::rollup::RollUp;
 use crate::sketch::SketchKind;
 use crate::sled_part::SledPart;
-use crate::slot::Slot;
+use crate::slot::{LATENESS, Slot};
 use crate::streams::Streams;
 use crate::table::SeriesTable;
 use crate::witness::Witness;
@@ -141,6 +141,15 @@ impl Shared {
         if let Some(last) = self.last.get_mut(index) {
             *last = Some(last.map_or(at, |last| last.max(at)));
         }
+    }
+
+    /// The time by which slots are merged and expire: that of the newest slot, where `now` is later.
+    /// A clock that runs far ahead for a tick then costs no history, and a store that takes no
+    /// samples keeps what it has.
+    fn aged(&self, now: Timestamp) -> Timestamp {
+        let open = self.open.values().next_back().map(|open| open.slot().end());
+        let newest = self.catalog.slots().map(Slot::end).max().max(open);
+        newest.map_or(now, |end| now.min(end + LATENESS))
     }
 
     fn last(&self, series: SeriesId) -> Option<Timestamp> {
