@@ -37,10 +37,10 @@ impl SlotEntry {
         })
     }
 
-    /// `first - start | last - first | filled | length of cpu | cpu | memory`
+    /// `first - start | end - last | filled | length of cpu | cpu | memory`
     fn encode(&self, slot: Slot, out: &mut Vec<u8>) {
         put_varint(out, millis_between(slot.start, self.first));
-        put_varint(out, millis_between(self.first, self.last));
+        put_varint(out, millis_between(self.last, slot.end()));
         put_varint(out, u64::from(self.filled));
         let mut cpu = Vec::with_capacity(128);
         self.cpu.encode(&mut cpu);
@@ -51,16 +51,16 @@ impl SlotEntry {
 
     fn decode(slot: Slot, bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
-        let first = offset(slot.start, reader.varint("a first sample")?)?;
-        let last = offset(first, reader.varint("a last sample")?)?;
-        if last >= slot.end() {
-            return Err(DecodeError::Invalid("a last sample"));
-        }
+        let length = millis_between(slot.start, slot.end());
+        let first = reader.varint("a first sample")?;
+        let before_end = reader.varint("a last sample")?;
+        let last = length.checked_sub(before_end).filter(|last| *last >= first && *last < length);
+        let last = last.ok_or(DecodeError::Invalid("a last sample"))?;
         let filled = reader.varint32("the number of filled slots")?;
         let cpu_len = reader.count(1, "the length of a sketch")?;
         Ok(Self {
-            first,
-            last,
+            first: offset(slot.start, first)?,
+            last: offset(slot.start, last)?,
             filled,
             cpu: AnySketch::decode(reader.bytes(cpu_len, "a sketch")?)?,
             memory: AnySketch::decode(reader.bytes(reader.remaining(), "a sketch")?)?,
