@@ -1,12 +1,14 @@
 //! The store: open slots in memory, their frames in the sled part, sealed slots in files.
 //!
-//! [`append`], [`maintain`] and [`rewrite`] write, one at a time under the writer's lock; [`query`]
-//! reads beside them. A lock that readers share is never held over an fsync. May not know: how
+//! [`open`] serves what is sealed, [`load`] adds the open slots and makes a writer. [`append`],
+//! [`maintain`] and [`rewrite`] write, one at a time under its lock; [`query`] reads beside them. A lock that readers share is never held over an fsync. May not know: how
 //! anything is encoded.
 
 mod append;
+mod early;
 mod examine;
 mod keys;
+mod load;
 mod maintain;
 mod open;
 mod query;
@@ -21,6 +23,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -35,7 +38,9 @@ use crate::streams::Streams;
 use crate::table::SeriesTable;
 use crate::witness::Witness;
 use crate::{Appended, SeriesId, SeriesKey, Timestamp};
+use early::Early;
 pub use examine::{Examination, SlotExamination};
+use open::Opening;
 use query::WindowCache;
 
 /// How a store is kept.
@@ -63,8 +68,11 @@ pub struct Store {
     paths: Paths,
     options: StoreOptions,
     table: RwLock<SeriesTable>,
+    early: RwLock<Early>,
+    /// The open slots were read; early numbers are given out no more.
+    is_loaded: AtomicBool,
     shared: RwLock<Shared>,
-    writer: Mutex<Writer>,
+    progress: Mutex<Progress>,
     problems: Mutex<Vec<String>>,
     cache: Mutex<WindowCache>,
     /// Held, locked, as long as the store is open; dropped last.
@@ -140,6 +148,14 @@ impl Shared {
     }
 }
 
+/// How far opening has come.
+#[derive(Debug)]
+struct Progress {
+    opening: Opening,
+    /// There once the store is loaded.
+    writer: Option<Writer>,
+}
+
 /// What only the one who writes needs.
 #[derive(Debug)]
 struct Writer {
@@ -161,7 +177,7 @@ struct Writer {
     rollup: Option<RollUp>,
     /// The next series to look at for retiring.
     sweep: u32,
-    /// The sled part failed or is damaged; it is rewritten before the next append.
+    /// The sled part failed, is damaged or old; it is rewritten before the next append.
     broken: Option<Broken>,
     /// The most bytes of live values since the last rewrite.
     live_peak: u64,
@@ -173,6 +189,8 @@ enum Broken {
     Failed,
     /// Records were damaged: the old part is kept aside.
     Damaged,
+    /// Records are of an older format.
+    Old,
 }
 
 /// A tick's records in the ring.
@@ -202,8 +220,16 @@ impl Store {
         self.shared.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn early(&self) -> RwLockReadGuard<'_, Early> {
+        self.early.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn early_mut(&self) -> RwLockWriteGuard<'_, Early> {
+        self.early.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn report(&self, problem: String) {
@@ -214,12 +240,18 @@ impl Store {
         }
     }
 
-    /// The number of a series, given out at its first call.
+    /// The number of a series, given out at its first call; before the store is loaded, one that
+    /// will mean the same.
     ///
     /// It is known in memory at once, and durable with the next tick that uses it. A number stays
     /// valid while the series has samples; one whose last sample the retention removed is
     /// forgotten, unless it was interned since, and its samples are then counted as invalid.
     pub fn intern(&self, key: &SeriesKey) -> SeriesId {
+        if !self.is_loaded()
+            && let Some(early) = self.early_mut().intern(key)
+        {
+            return early;
+        }
         if let Some(id) = self.table().want(key) {
             return id;
         }
