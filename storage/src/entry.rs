@@ -38,10 +38,10 @@ impl SlotEntry {
         })
     }
 
-    /// `first - start | last - first | filled | length of cpu | cpu | memory`
+    /// `first - start | end - last | filled | length of cpu | cpu | memory`
     fn encode(&self, slot: Slot, out: &mut Vec<u8>) {
         put_varint(out, millis_between(slot.start, self.first));
-        put_varint(out, millis_between(self.first, self.last));
+        put_varint(out, millis_between(self.last, slot.end()));
         put_varint(out, u64::from(self.filled));
         let mut cpu = Vec::with_capacity(128);
         self.cpu.encode(&mut cpu);
@@ -53,8 +53,12 @@ impl SlotEntry {
     fn decode(version: Version, slot: Slot, bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let first = offset(slot.start, reader.varint("a first sample")?)?;
-        let last = offset(first, reader.varint("a last sample")?)?;
-        if last >= slot.end() {
+        let last = reader.varint("a last sample")?;
+        let last = match version {
+            Version::Zero => offset(first, last)?,
+            Version::One => before(slot.end(), last)?,
+        };
+        if last < first || last >= slot.end() {
             return Err(DecodeError::Invalid("a last sample"));
         }
         let filled = match version {
@@ -85,6 +89,11 @@ fn millis_between(from: Timestamp, to: Timestamp) -> u64 {
 
 fn offset(from: Timestamp, millis: u64) -> Result<Timestamp, DecodeError> {
     let at = i64::try_from(millis).ok().and_then(|m| from.0.checked_add(m));
+    at.map(Timestamp).ok_or(DecodeError::Invalid("a sample's time"))
+}
+
+fn before(end: Timestamp, millis: u64) -> Result<Timestamp, DecodeError> {
+    let at = i64::try_from(millis).ok().and_then(|m| end.0.checked_sub(m));
     at.map(Timestamp).ok_or(DecodeError::Invalid("a sample's time"))
 }
 
