@@ -5,6 +5,7 @@
 //! anything is encoded.
 
 mod append;
+mod compare;
 mod early;
 mod examine;
 mod keys;
