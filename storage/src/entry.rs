@@ -38,7 +38,7 @@ impl SlotEntry {
     }
 
     /// `first - start | last - first | filled | length of cpu | cpu | memory`
-    fn encode(&self, slot: Slot, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, slot: Slot, out: &mut Vec<u8>) {
         put_varint(out, millis_between(slot.start, self.first));
         put_varint(out, millis_between(self.first, self.last));
         put_varint(out, u64::from(self.filled));
@@ -49,7 +49,7 @@ impl SlotEntry {
         self.memory.encode(out);
     }
 
-    fn decode(slot: Slot, bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(slot: Slot, bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let first = offset(slot.start, reader.varint("a first sample")?)?;
         let last = offset(first, reader.varint("a last sample")?)?;

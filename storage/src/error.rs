@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::{SeriesKey, Timestamp};
+
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -90,4 +92,44 @@ pub enum StoreError {
     /// A query's step is zero.
     #[error("cannot divide a range into steps of zero length; give a step of at least a millisecond")]
     ZeroStep,
+}
+
+/// Why rows or samples could not be taken in. Slots before the one in hand are in; the import can
+/// be repeated, and keeps them.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// It lies before what was taken in already.
+    #[error("{at} lies before what was read already; sort the input by time")]
+    NotSorted {
+        /// The time of the row or sample.
+        at: Timestamp,
+    },
+    /// A slot has two rows of one series.
+    #[error("{key} stands twice in the slot at {start}; leave one of the rows out")]
+    Repeated {
+        /// The series.
+        key: SeriesKey,
+        /// When the slot starts.
+        start: Timestamp,
+    },
+    /// A part of its name is no name.
+    #[error("\"{key}\" is not namespace/kind/workload/container with 1 to 253 bytes each and no NUL; correct the row")]
+    Key {
+        /// The series.
+        key: SeriesKey,
+    },
+    /// It says what cannot be.
+    #[error("the row of {key} in the slot at {start} contradicts itself: {what}; export it again")]
+    Contradiction {
+        /// The series.
+        key: SeriesKey,
+        /// When the slot is said to start.
+        start: Timestamp,
+        /// What cannot be.
+        what: &'static str,
+    },
+    /// The store could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }

@@ -5,9 +5,9 @@
 
 use crate::codec::{DecodeError, Reader};
 
-/// The version of every record, and of the whole format. Until a version is frozen no other one is
+/// The version of every record, of encoded sketches, and of the whole format. Until a version is frozen no other one is
 /// read: each change of the layout takes the next number.
-pub(crate) const FORMAT_VERSION: u16 = 2;
+pub const FORMAT_VERSION: u16 = 2;
 
 /// Bytes that [`seal`] adds.
 pub(crate) const OVERHEAD: usize = 6;

@@ -5,7 +5,10 @@
 //! anything is encoded.
 
 mod append;
+mod backfill;
 mod examine;
+mod export;
+mod import;
 mod keys;
 mod maintain;
 mod open;
@@ -35,7 +38,10 @@ use crate::streams::Streams;
 use crate::table::SeriesTable;
 use crate::witness::Witness;
 use crate::{Appended, SeriesId, SeriesKey, Timestamp};
+pub use backfill::{Backfill, PastSample};
 pub use examine::{Examination, SlotExamination};
+pub use export::{Export, SlotRow};
+pub use import::{Import, Imported};
 use query::WindowCache;
 
 /// How a store is kept.
