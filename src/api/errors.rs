@@ -36,9 +36,12 @@ pub(super) fn unknown_series(key: &SeriesKey, window: Duration) -> Status {
 
 /// The store could not be read.
 pub(super) fn store(error: &StoreError) -> Status {
-    tracing::error!(%error, "the store cannot be read");
     match error {
         StoreError::ZeroStep => Status::invalid_argument(error.to_string()),
-        _ => Status::unavailable(error.to_string()),
+        StoreError::Loading => Status::unavailable(error.to_string()),
+        _ => {
+            tracing::error!(%error, "the store cannot be read");
+            Status::unavailable(error.to_string())
+        }
     }
 }

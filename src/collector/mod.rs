@@ -30,7 +30,7 @@ use crate::telemetry::{Metrics, RefusedCause};
 use bytes::Bytes;
 use jiff::Timestamp;
 use keep::Keeper;
-use optipod_storage::{Appended, Store};
+use optipod_storage::{Appended, OpenError, Store};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,10 +108,12 @@ impl Collector {
     /// A collector that has not begun. `client` should not retry by itself: the retry policy is ours.
     pub fn new(client: kube::Client, store: Arc<Store>, metrics: &Metrics, options: &CollectorOptions) -> Self {
         let options = CollectorOptions { timeout: options.timeout.min(options.interval), ..options.clone() };
+        let health = CollectorHealth::new(options.interval);
+        health.history(store.sealed_until().map(|at| Timestamp::from_millisecond(at.0).unwrap_or_default()));
         Self {
             owners: Arc::new(Owners::default()),
             keeper: Keeper::new(store.clone(), options.waiting_samples),
-            health: CollectorHealth::new(options.interval),
+            health,
             client,
             store,
             metrics: metrics.clone(),
@@ -127,6 +129,11 @@ impl Collector {
     /// What is known of pods and their owners; [`Collector::run`] fills it.
     pub fn owners(&self) -> Arc<Owners> {
         self.owners.clone()
+    }
+
+    /// Reads the open slots of a store that was just opened; each tick does so where it was not done.
+    pub fn load(&self, now: Timestamp) -> Result<(), OpenError> {
+        blocking::inline(|| self.store.load(keep::stored_time(now)))
     }
 
     /// One tick.

@@ -30,6 +30,11 @@ pub(crate) struct RollUpChoice {
 }
 
 impl Catalog {
+    pub(crate) fn of(files: Vec<SlotFile>) -> Self {
+        let files = files.into_iter().map(|file| (file.slot(), Arc::new(file))).collect();
+        Self { files, generation: 0 }
+    }
+
     pub(crate) fn files(&self) -> impl Iterator<Item = &Arc<SlotFile>> {
         self.files.values()
     }
@@ -96,6 +101,14 @@ impl Catalog {
             longer.any(|kind| self.contains(slot.within(kind)))
         };
         self.slots().filter(within_longer).collect()
+    }
+
+    /// Files of longer slots that superseded ones lie in.
+    pub(crate) fn superseding(&self) -> Vec<Arc<SlotFile>> {
+        let around =
+            |slot: Slot| SlotKind::ALL.into_iter().filter(move |kind| *kind > slot.kind).map(move |k| slot.within(k));
+        let around: BTreeSet<Slot> = self.superseded().into_iter().flat_map(around).collect();
+        around.iter().filter_map(|slot| self.files.get(slot).cloned()).collect()
     }
 
     /// Slots that the retention no longer covers.

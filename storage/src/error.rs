@@ -53,6 +53,12 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppendError {
+    /// What was stored before could not all be read yet.
+    #[error("ticks cannot be stored before the store is loaded: {source}; keep the samples and append them again")]
+    NotLoaded {
+        /// Why it could not be loaded.
+        source: Box<OpenError>,
+    },
     /// The frame could not be made durable.
     #[error(
         "cannot make a tick durable in {}: {reason}; keep the samples and append them again, and check that the volume is not full", .dir.display()
@@ -88,6 +94,15 @@ pub enum StoreError {
         dir: PathBuf,
         /// What it said.
         reason: String,
+    },
+    /// There may be an answer in the open slots, which were not read yet.
+    #[error("the open slots of the store are still being read after its start; ask again in a second")]
+    Loading,
+    /// What was stored before could not all be read yet.
+    #[error("the store cannot be maintained before it is loaded: {source}")]
+    NotLoaded {
+        /// Why it could not be loaded.
+        source: Box<OpenError>,
     },
     /// A query's step is zero.
     #[error("cannot divide a range into steps of zero length; give a step of at least a millisecond")]

@@ -87,6 +87,11 @@ impl SeriesTable {
         id
     }
 
+    /// All keys by number.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = SeriesKey> {
+        self.entries.iter().flatten().map(|entry| unpack(&entry.key))
+    }
+
     /// The number that the next new series gets.
     pub(crate) fn next_id(&self) -> u32 {
         u32::try_from(self.entries.len()).unwrap_or(u32::MAX)

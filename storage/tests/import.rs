@@ -44,7 +44,7 @@ fn lived(dir: &Path, sketch: SketchKind) -> (Store, Timestamp) {
 }
 
 fn rows(store: &Store) -> Vec<SlotRow> {
-    store.export().flat_map(Result::unwrap).collect()
+    store.export().unwrap().flat_map(Result::unwrap).collect()
 }
 
 fn take_in(store: &mut Store, rows: &[SlotRow], now: Timestamp) -> Imported {

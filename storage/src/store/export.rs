@@ -84,14 +84,20 @@ impl Store {
     ///
     /// Damaged blocks are left out, and told by [`Store::status`]. Files that a roll-up removes
     /// meanwhile stay readable.
-    pub fn export(&self) -> Export<'_> {
+    ///
+    /// # Errors
+    /// [`StoreError::Loading`] before the store is loaded.
+    pub fn export(&self) -> Result<Export<'_>, StoreError> {
+        if !self.is_loaded() {
+            return Err(StoreError::Loading);
+        }
         let shared = self.shared();
         let files = shared.catalog.files().cloned().map(Source::File);
         let open = shared.open.values().cloned().map(Source::Open);
         let mut sources: Vec<Source> = files.chain(open).collect();
         drop(shared);
         sources.sort_by_key(|source| (source.slot().start, source.slot().kind));
-        Export { store: self, sources: sources.into(), blocks: 0, next: 0 }
+        Ok(Export { store: self, sources: sources.into(), blocks: 0, next: 0 })
     }
 }
 

@@ -12,7 +12,6 @@ use super::maintain::failed;
 use super::{Broken, Store, Writer};
 use crate::catalog::HOUR_AFTER;
 use crate::entry::{BLOCK_SERIES, SlotEntry};
-use crate::rollup::RollUp;
 use crate::slot::{LATENESS, Slot, SlotKind};
 use crate::slot_file::{ReadError, SlotFile};
 use crate::slot_writer::SlotFileWriter;
@@ -156,7 +155,7 @@ impl Import<'_> {
 
 impl Store {
     fn has_some_of(&self, slot: Slot) -> bool {
-        let in_work = self.writer().rollup.as_ref().map(RollUp::target);
+        let in_work = self.progress().writer.as_ref().and_then(|writer| Some(writer.rollup.as_ref()?.target()));
         let shared = self.shared();
         let mut open = shared.open.keys().map(|start| SlotKind::FiveMinutes.slot_at(*start).within(slot.kind));
         in_work.is_some_and(|target| slot.within(target.kind) == target)
@@ -166,13 +165,14 @@ impl Store {
 
     /// Writes one slot.
     fn take_in(&self, slot: Slot, rows: BTreeMap<SeriesKey, Row>, now: Timestamp) -> Result<(), StoreError> {
-        let mut writer = self.writer();
-        self.heal(&mut writer, now).map_err(|e| self.database("rewrite the tables", &e))?;
+        let mut progress = self.progress();
+        let writer = self.loaded(&mut progress, now).map_err(|e| StoreError::NotLoaded { source: Box::new(e) })?;
+        self.heal(writer, now).map_err(|e| self.database("rewrite the tables", &e))?;
         let rows: BTreeMap<SeriesId, Row> = rows.into_iter().map(|(key, row)| (self.intern(&key), row)).collect();
-        self.name(&mut writer, &rows)?;
+        self.name(writer, &rows)?;
         let names = self.table().records(Named::Nowhere);
         let file = self.write_rows(slot, &rows, &names).map_err(|e| failed("write", &self.slot_path(slot), e))?;
-        self.commit(&mut writer, Some(file), &[])?;
+        self.commit(writer, Some(file), &[])?;
         self.table_mut().mark_named(&names, Named::InSlotFile);
         let mut shared = self.shared_mut();
         for (id, row) in rows {
@@ -276,7 +276,7 @@ mod tests {
         let store = Store::open(dir.path(), StoreOptions::default(), now).unwrap();
         let row = Row { first: slot.start, last: slot.start, bytes };
         let rows = BTreeMap::from([(store.intern(&key), row)]);
-        store.name(&mut store.writer(), &rows).unwrap();
+        store.name(store.progress().writer.as_mut().unwrap(), &rows).unwrap();
         let names = store.table().records(Named::Nowhere);
         store.write_rows(slot, &rows, &names).unwrap();
         drop(store);

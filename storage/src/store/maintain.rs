@@ -37,17 +37,18 @@ impl Store {
     /// old enough, removes what the retention no longer covers. Call it once a tick; where
     /// [`Maintained::pending`] says so, another call finds more to do.
     pub fn maintain(&self, now: Timestamp) -> Result<Maintained, StoreError> {
-        let mut writer = self.writer();
+        let mut progress = self.progress();
+        let writer = self.loaded(&mut progress, now).map_err(|e| StoreError::NotLoaded { source: Box::new(e) })?;
         let mut done = Maintained::default();
-        let healed = self.heal(&mut writer, now);
+        let healed = self.heal(writer, now);
         healed.map_err(|e| self.database("rewrite the tables", &e))?;
-        done.sealed = u64::from(self.seal_one(&mut writer, now)?);
-        done.expired = self.expire(&mut writer, now)?;
-        self.roll_up(&mut writer, now, &mut done)?;
-        done.retired = self.sweep(&mut writer, now)?;
-        let rewritten = self.rewrite_if_large(&mut writer, now);
+        done.sealed = u64::from(self.seal_one(writer, now)?);
+        done.expired = self.expire(writer, now)?;
+        self.roll_up(writer, now, &mut done)?;
+        done.retired = self.sweep(writer, now)?;
+        let rewritten = self.rewrite_if_large(writer, now);
         done.rewritten = rewritten.map_err(|e| self.database("rewrite the tables", &e))?;
-        done.pending = self.is_work_due(&writer, now);
+        done.pending = self.is_work_due(writer, now);
         Ok(done)
     }
 
@@ -266,7 +267,7 @@ fn is_due(open: &OpenSlot, now: Timestamp) -> bool {
     open.slot().end() + LATENESS <= now
 }
 
-fn absent_is_fine(error: io::Error) -> io::Result<()> {
+pub(super) fn absent_is_fine(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 

@@ -1,15 +1,18 @@
 //! The store: open slots in memory, their frames in the sled part, sealed slots in files.
 //!
-//! [`append`], [`maintain`] and [`rewrite`] write, one at a time under the writer's lock; [`query`]
-//! reads beside them. A lock that readers share is never held over an fsync. May not know: how
-//! anything is encoded.
+//! [`open`] serves what is sealed, [`load`] adds the open slots and makes a writer. [`append`],
+//! [`maintain`], [`rewrite`] and [`import`] write, one at a time under its lock; [`query`],
+//! [`export`] and [`backup`] read beside them. A lock that readers share is never held over an
+//! fsync. May not know: how anything is encoded.
 
 mod append;
 mod backfill;
+mod early;
 mod examine;
 mod export;
 mod import;
 mod keys;
+mod load;
 mod maintain;
 mod open;
 mod query;
@@ -24,6 +27,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -39,9 +43,11 @@ use crate::table::SeriesTable;
 use crate::witness::Witness;
 use crate::{Appended, SeriesId, SeriesKey, Timestamp};
 pub use backfill::{Backfill, PastSample};
+use early::Early;
 pub use examine::{Examination, SlotExamination};
 pub use export::{Export, SlotRow};
 pub use import::{Import, Imported};
+use open::Opening;
 use query::WindowCache;
 
 /// How a store is kept.
@@ -69,8 +75,11 @@ pub struct Store {
     paths: Paths,
     options: StoreOptions,
     table: RwLock<SeriesTable>,
+    early: RwLock<Early>,
+    /// The open slots were read; early numbers are given out no more.
+    is_loaded: AtomicBool,
     shared: RwLock<Shared>,
-    writer: Mutex<Writer>,
+    progress: Mutex<Progress>,
     problems: Mutex<Vec<String>>,
     cache: Mutex<WindowCache>,
     /// Held, locked, as long as the store is open; dropped last.
@@ -146,6 +155,14 @@ impl Shared {
     }
 }
 
+/// How far opening has come.
+#[derive(Debug)]
+struct Progress {
+    opening: Opening,
+    /// There once the store is loaded.
+    writer: Option<Writer>,
+}
+
 /// What only the one who writes needs.
 #[derive(Debug)]
 struct Writer {
@@ -208,8 +225,16 @@ impl Store {
         self.shared.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn early(&self) -> RwLockReadGuard<'_, Early> {
+        self.early.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn early_mut(&self) -> RwLockWriteGuard<'_, Early> {
+        self.early.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn report(&self, problem: String) {
@@ -220,12 +245,18 @@ impl Store {
         }
     }
 
-    /// The number of a series, given out at its first call.
+    /// The number of a series, given out at its first call; before the store is loaded, one that
+    /// will mean the same.
     ///
     /// It is known in memory at once, and durable with the next tick that uses it. A number stays
     /// valid while the series has samples; one whose last sample the retention removed is
     /// forgotten, unless it was interned since, and its samples are then counted as invalid.
     pub fn intern(&self, key: &SeriesKey) -> SeriesId {
+        if !self.is_loaded()
+            && let Some(early) = self.early_mut().intern(key)
+        {
+            return early;
+        }
         if let Some(id) = self.table().want(key) {
             return id;
         }
