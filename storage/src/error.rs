@@ -148,3 +148,80 @@ pub enum ImportError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+/// Why a backup was not made. Nothing stands under its name then.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// There is something already.
+    #[error("{} is not empty; name a folder that is not there yet", .target.display())]
+    NotEmpty {
+        /// The folder.
+        target: PathBuf,
+    },
+    /// It would be among the store's own files.
+    #[error("{} is among the store's own files; name a folder beside them", .target.display())]
+    WithinStore {
+        /// The folder.
+        target: PathBuf,
+    },
+    /// It is the root or ends in `..`.
+    #[error("\"{}\" does not name a folder; name one that is not there yet", .target.display())]
+    NoName {
+        /// What was given.
+        target: PathBuf,
+    },
+    /// The store could not be loaded, or another backup of that name is under way.
+    #[error(transparent)]
+    Open(OpenError),
+    /// The file system refused.
+    #[error("cannot {action} {}: {source}; check that the volume is writable and not full, and try again", .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The embedded database could not be written.
+    #[error("cannot write the database in {}: {reason}; check that the volume is writable and not full, and try again", .dir.display())]
+    Database {
+        /// Its folder.
+        dir: PathBuf,
+        /// What it said.
+        reason: String,
+    },
+}
+
+/// Why a backup was not restored. The store that is there already is as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// There is nothing to restore.
+    #[error("{} holds no store; name the folder of a backup", .backup.display())]
+    NoStore {
+        /// What was given as the backup.
+        backup: PathBuf,
+    },
+    /// The backup is damaged.
+    #[error(
+        "the backup {} is damaged: {}; take another one, or copy its folder, which a recommender opens and serves as far as it is intact",
+        .backup.display(), .problems.join("; ")
+    )]
+    Damaged {
+        /// Its folder.
+        backup: PathBuf,
+        /// What is wrong, one sentence each.
+        problems: Vec<String>,
+    },
+    /// There is a store already.
+    #[error("{} holds a store; name another folder, or move that store aside with --replace", .dir.display())]
+    HoldsStore {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A folder is in use, or the system refused.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}

@@ -63,13 +63,14 @@ mod usage;
 mod witness;
 
 pub use codec::DecodeError;
-pub use error::{AppendError, ImportError, OpenError, StoreError};
+pub use error::{AppendError, BackupError, ImportError, OpenError, RestoreError, StoreError};
 pub use record::FORMAT_VERSION;
 pub use series::{Sample, SeriesId, SeriesInfo, SeriesKey};
 pub use sketch::{AnySketch, LogLinear, LogLinearBuilder, Sketch, SketchError, SketchKind, TDigest, TDigestBuilder};
 pub use slot::SlotKind;
 pub use store::{
-    Backfill, Examination, Export, Import, Imported, PastSample, SlotExamination, SlotRow, Store, StoreOptions,
+    BackedUp, Backfill, Examination, Export, Import, Imported, PastSample, Restored, SlotExamination, SlotRow, Store,
+    StoreOptions,
 };
 pub use time::Timestamp;
 pub use usage::{Appended, Distribution, Maintained, StoreStatus, Usage};

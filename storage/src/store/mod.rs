@@ -7,6 +7,7 @@
 
 mod append;
 mod backfill;
+mod backup;
 mod early;
 mod examine;
 mod export;
@@ -18,6 +19,7 @@ mod open;
 mod query;
 mod records;
 mod replay;
+mod restore;
 mod rewrite;
 mod status;
 #[cfg(test)]
@@ -43,12 +45,14 @@ use crate::table::SeriesTable;
 use crate::witness::Witness;
 use crate::{Appended, SeriesId, SeriesKey, Timestamp};
 pub use backfill::{Backfill, PastSample};
+pub use backup::BackedUp;
 use early::Early;
 pub use examine::{Examination, SlotExamination};
 pub use export::{Export, SlotRow};
 pub use import::{Import, Imported};
 use open::Opening;
 use query::WindowCache;
+pub use restore::Restored;
 
 /// How a store is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
