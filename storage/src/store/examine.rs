@@ -109,10 +109,9 @@ impl Store {
             let shared = self.shared();
             (shared.catalog.clone(), shared.last_tick, shared.open.keys().copied().collect())
         };
-        let slots: Vec<SlotExamination> = catalog.files().map(|file| slot(file)).collect();
+        let slots = catalog.files().map(|file| self.examine_slot(file)).collect();
         let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone();
         problems.extend(damaged_snapshots(&self.paths).map_err(unlisted)?);
-        problems.extend(slots.iter().filter_map(SlotExamination::problem));
         Ok(Examination {
             series: self.table().stored(),
             last_tick,
@@ -123,6 +122,17 @@ impl Store {
             problems,
             set_aside: set_aside(&self.paths).map_err(unlisted)?,
         })
+    }
+
+    /// A block that turned out damaged before was told then, and reads as empty.
+    fn examine_slot(&self, file: &SlotFile) -> SlotExamination {
+        let new = slot(file);
+        if let Some(problem) = new.problem() {
+            self.report(problem);
+            return new;
+        }
+        let known = file.has_damage().then(|| "a block turned out damaged before".to_owned());
+        SlotExamination { damage: known, ..new }
     }
 }
 
@@ -135,9 +145,7 @@ impl SlotExamination {
 
 fn slot(file: &SlotFile) -> SlotExamination {
     let (slot, bytes, blocks) = (file.slot(), file.size(), file.block_count());
-    let known = || file.has_damage().then(|| "a block turned out damaged before".to_owned());
-    let damage = first_damage(file).or_else(known);
-    SlotExamination { kind: slot.kind, start: slot.start, bytes, blocks, damage }
+    SlotExamination { kind: slot.kind, start: slot.start, bytes, blocks, damage: first_damage(file) }
 }
 
 /// The records of the sled part, read from a copy; none when it cannot be read.

@@ -147,7 +147,7 @@ impl Export<'_> {
                 let Some((last, _)) = rows.last() else { return Ok(None) };
                 self.next = last.0 + 1;
                 let kind = self.store.options.sketch;
-                let entry = |(id, rows)| Some((id, summarise(open.slot(), rows, kind)?));
+                let entry = |(id, rows)| Some((id, rounded(open.slot(), &summarise(open.slot(), rows, kind)?)?));
                 Ok(Some(rows.into_iter().filter_map(entry).collect()))
             }
             _ => Ok(None),
@@ -160,4 +160,11 @@ impl Export<'_> {
         let row = |(id, entry)| Some(SlotRow::new(unpack(table.key(id)?), slot, entry));
         entries.into_iter().filter_map(row).collect()
     }
+}
+
+/// An entry as it comes back from a file.
+fn rounded(slot: Slot, entry: &SlotEntry) -> Option<SlotEntry> {
+    let mut bytes = Vec::new();
+    entry.encode(slot, &mut bytes);
+    SlotEntry::decode(slot, &bytes).ok()
 }
