@@ -33,6 +33,9 @@ impl Version {
     }
 }
 
+/// The version of every record, of encoded sketches, and of the whole format.
+pub const FORMAT_VERSION: u16 = Version::CURRENT as u16;
+
 /// Bytes that [`seal`] adds.
 pub(crate) const OVERHEAD: usize = 6;
 

@@ -82,7 +82,7 @@ impl Store {
     }
 
     /// Enters a file into the manifest and takes others out, durably; then readers see it so.
-    fn commit(&self, writer: &mut Writer, add: Option<SlotFile>, remove: &[Slot]) -> Result<(), StoreError> {
+    pub(super) fn commit(&self, writer: &mut Writer, add: Option<SlotFile>, remove: &[Slot]) -> Result<(), StoreError> {
         let add = add.map(Arc::new);
         let sealed = add.as_ref().map(|file| file.slot());
         let catalog = Arc::new(self.shared().catalog.changed(add.clone(), remove));
@@ -246,7 +246,7 @@ impl Store {
         Ok(retired)
     }
 
-    fn slot_path(&self, slot: Slot) -> std::path::PathBuf {
+    pub(super) fn slot_path(&self, slot: Slot) -> std::path::PathBuf {
         self.paths.slots().join(slot_file::file_name(slot))
     }
 }

@@ -1,13 +1,18 @@
 //! The store: open slots in memory, their frames in the sled part, sealed slots in files.
 //!
 //! [`open`] serves what is sealed, [`load`] adds the open slots and makes a writer. [`append`],
-//! [`maintain`] and [`rewrite`] write, one at a time under its lock; [`query`] reads beside them. A lock that readers share is never held over an fsync. May not know: how
-//! anything is encoded.
+//! [`maintain`], [`rewrite`] and [`import`] write, one at a time under its lock; [`query`],
+//! [`export`] and [`backup`] read beside them. A lock that readers share is never held over an
+//! fsync. May not know: how anything is encoded.
 
 mod append;
+mod backfill;
+mod backup;
 mod compare;
 mod early;
 mod examine;
+mod export;
+mod import;
 mod keys;
 mod load;
 mod maintain;
@@ -15,6 +20,7 @@ mod open;
 mod query;
 mod records;
 mod replay;
+mod restore;
 mod rewrite;
 mod status;
 #[cfg(test)]
@@ -39,10 +45,15 @@ use crate::streams::Streams;
 use crate::table::SeriesTable;
 use crate::witness::Witness;
 use crate::{Appended, SeriesId, SeriesKey, Timestamp};
+pub use backfill::{Backfill, PastSample};
+pub use backup::BackedUp;
 use early::Early;
 pub use examine::{Examination, SlotExamination};
+pub use export::{Export, SlotRow};
+pub use import::{Import, Imported};
 use open::Opening;
 use query::WindowCache;
+pub use restore::Restored;
 
 /// How a store is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
