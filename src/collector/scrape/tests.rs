@@ -138,7 +138,7 @@ fn protobuf(pods: &[Pod]) -> Vec<u8> {
             created: Some(time(1_795_000_000)),
             labels: pod.labels.clone(),
         }),
-        timestamp: pod.seconds.map(time),
+        timestamp: Some(pod.seconds.map(time).unwrap_or_default()),
         window: Some(wire_types::Duration { nanos: 15_012_000_000 }),
         containers: pod.containers.iter().map(container).collect(),
         later: pod.later,
