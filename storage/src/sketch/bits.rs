@@ -1,28 +1,31 @@
-//! Bits and Rice codes: small numbers in few bits, the commonest first.
+//! Bits and numbers in few of them: small numbers are short, and none is long.
 //!
-//! A Rice code of parameter `k` is `v >> k` one bits, a zero bit, and the low `k` bits of `v`. From
-//! [`LIMIT`] one bits on, the number's length in 6 bits and its bits follow instead, so that no
-//! number is long. Bits fill bytes from the highest down; the last byte is filled with zeros.
-//! Invariant: reading never panics and never reads beyond its input.
+//! A number `v` with parameter `k` is as many one bits as `v >> k` has bits, a zero bit, and the
+//! bits of `v` below its highest one, but `k` at least. Bits fill bytes from the highest down; the
+//! last byte is filled with zeros. Invariant: reading never panics and never reads beyond its input.
 
 use crate::codec::DecodeError;
 
-/// One bits that say that the number follows plainly.
-const LIMIT: u32 = 15;
-/// The largest parameter: a nibble.
+/// The largest parameter that [`best_parameter`] gives: a nibble.
 const MAX_PARAMETER: u32 = 15;
+/// Bits of the largest number.
+const MAX_BITS: u32 = 53;
 
 /// The parameter that makes `values` shortest.
 pub(super) fn best_parameter(values: &[u64]) -> u32 {
-    let length = |k: u32| values.iter().map(|v| u64::from(rice_length(k, *v))).sum::<u64>();
+    let length = |k: u32| values.iter().map(|v| number_length(k, *v)).sum::<u32>();
     (0..=MAX_PARAMETER).min_by_key(|k| length(*k)).unwrap_or(0)
 }
 
-fn rice_length(k: u32, value: u64) -> u32 {
-    match u32::try_from(value >> k) {
-        Ok(ones @ 0..LIMIT) => ones + 1 + k,
-        _ => LIMIT + 6 + (u64::BITS - value.leading_zeros()),
-    }
+/// How many bits a number has.
+#[inline]
+pub(super) fn bit_length(value: u64) -> u32 {
+    u64::BITS - value.leading_zeros()
+}
+
+fn number_length(k: u32, value: u64) -> u32 {
+    let ones = bit_length(value >> k);
+    ones + 1 + k + ones.saturating_sub(1)
 }
 
 /// Appends bits to bytes.
@@ -38,7 +41,7 @@ impl<'a> BitWriter<'a> {
         Self { out, held: 0, len: 0 }
     }
 
-    /// Appends the low `n` bits of `bits`, at most 32.
+    /// Appends the low `n` bits of `bits`, at most 56.
     #[allow(clippy::cast_possible_truncation)] // a byte is cut off
     pub(super) fn put(&mut self, bits: u64, n: u32) {
         self.held = self.held << n | bits & ((1 << n) - 1);
@@ -49,17 +52,11 @@ impl<'a> BitWriter<'a> {
         }
     }
 
-    /// Appends a number below 2^63 as a Rice code.
-    pub(super) fn put_rice(&mut self, k: u32, value: u64) {
-        if let Ok(ones @ 0..LIMIT) = u32::try_from(value >> k) {
-            self.put((1 << (ones + 1)) - 2, ones + 1);
-            return self.put(value, k);
-        }
-        let length = u64::BITS - value.leading_zeros();
-        self.put((1 << LIMIT) - 1, LIMIT);
-        self.put(u64::from(length), 6);
-        self.put(value >> 32, length.saturating_sub(32));
-        self.put(value, length.min(32));
+    /// Appends a number of at most 53 bits; `k` is below 53.
+    pub(super) fn put_number(&mut self, k: u32, value: u64) {
+        let ones = bit_length(value >> k);
+        self.put((1 << (ones + 1)) - 2, ones + 1);
+        self.put(value, k + ones.saturating_sub(1));
     }
 
     /// Fills the last byte.
@@ -99,45 +96,32 @@ impl<'a> BitReader<'a> {
         }
     }
 
-    /// The next `n` bits, at most 32.
+    /// The next `n` bits, at most 56.
     #[inline]
     pub(super) fn take(&mut self, n: u32, what: &'static str) -> Result<u64, DecodeError> {
         if self.len < n {
             self.refill();
         }
         let bits = (self.held >> 1) >> (63 - n);
-        self.skip(n, what)?;
+        self.len = self.len.checked_sub(n).ok_or(DecodeError::Truncated(what))?;
+        self.held <<= n;
         Ok(bits)
     }
 
+    /// The next number that [`BitWriter::put_number`] wrote.
     #[inline]
-    fn skip(&mut self, n: u32, what: &'static str) -> Result<(), DecodeError> {
-        self.len = self.len.checked_sub(n).ok_or(DecodeError::Truncated(what))?;
-        self.held <<= n;
-        Ok(())
-    }
-
-    /// The next number that [`BitWriter::put_rice`] wrote.
-    #[inline]
-    pub(super) fn rice(&mut self, k: u32, what: &'static str) -> Result<u64, DecodeError> {
-        if self.len < LIMIT + 1 + MAX_PARAMETER {
+    pub(super) fn number(&mut self, k: u32, what: &'static str) -> Result<u64, DecodeError> {
+        let mut ones = self.held.leading_ones();
+        if ones >= self.len {
             self.refill();
+            ones = self.held.leading_ones();
         }
-        let ones = self.held.leading_ones();
-        if ones >= LIMIT {
-            return self.plain(what);
+        let low = k + ones.saturating_sub(1);
+        if low > MAX_BITS {
+            return Err(DecodeError::Invalid(what));
         }
-        let low = (self.held << (ones + 1) >> 1) >> (63 - k);
-        self.skip(ones + 1 + k, what)?;
-        Ok(u64::from(ones) << k | low)
-    }
-
-    #[cold]
-    fn plain(&mut self, what: &'static str) -> Result<u64, DecodeError> {
-        self.skip(LIMIT, what)?;
-        let length = u32::try_from(self.take(6, what)?).unwrap_or(0); // six bits
-        let high = self.take(length.saturating_sub(32), what)?;
-        Ok(high << 32 | self.take(length.min(32), what)?)
+        self.take(ones + 1, what)?;
+        Ok(u64::from(ones > 0) << low | self.take(low, what)?)
     }
 
     /// Nothing but the zeros of the last byte may be left.
@@ -159,31 +143,32 @@ mod tests {
 
         #[test]
         fn numbers_come_back_and_nothing_is_left(
-            numbers in prop::collection::vec((0_u64..1 << 53, 0_u32..54, 0_u32..16, any::<bool>()), 0..40),
+            numbers in prop::collection::vec((0_u64..1 << 53, 0_u32..54, 0_u32..53, any::<bool>()), 0..40),
         ) {
             let mut out = Vec::new();
             let mut writer = BitWriter::new(&mut out);
             let mut length = 0;
             for (number, shift, k, bit) in &numbers {
                 writer.put(u64::from(*bit), 1);
-                writer.put_rice(*k, number >> shift);
-                length += 1 + rice_length(*k, number >> shift);
+                writer.put_number(*k, number >> shift);
+                length += 1 + number_length(*k, number >> shift);
             }
             writer.finish();
             prop_assert_eq!(out.len() as u64, u64::from(length.div_ceil(8)), "the length is foretold");
             let mut reader = BitReader::new(&out);
             for (number, shift, k, bit) in &numbers {
                 prop_assert_eq!(reader.take(1, "bit"), Ok(u64::from(*bit)));
-                prop_assert_eq!(reader.rice(*k, "number"), Ok(number >> shift));
+                prop_assert_eq!(reader.number(*k, "number"), Ok(number >> shift));
             }
             prop_assert_eq!(reader.end("end"), Ok(()));
         }
 
         #[test]
-        fn any_bits_are_read_or_end(bytes: Vec<u8>, k in 0_u32..16) {
+        fn any_bits_are_read_or_end(bytes: Vec<u8>, k in 0_u32..64) {
             let mut reader = BitReader::new(&bytes);
             let mut numbers = 0;
-            while reader.rice(k, "number").is_ok() {
+            while let Ok(number) = reader.number(k, "number") {
+                prop_assert!(number < 1 << 54);
                 numbers += 1;
             }
             prop_assert!(numbers <= 8 * bytes.len());
@@ -191,13 +176,14 @@ mod tests {
     }
 
     #[test]
-    fn a_rice_code_is_ones_a_zero_and_the_low_bits() {
+    fn a_number_is_its_length_in_ones_a_zero_and_the_low_bits() {
         let mut out = Vec::new();
         let mut writer = BitWriter::new(&mut out);
-        writer.put_rice(2, 0b1101); // 1110 01
-        writer.put_rice(0, 1); // 10
+        writer.put_number(2, 0b1101); // 110 101
+        writer.put_number(0, 1); // 10
+        writer.put_number(3, 0b101); // 0 101
         writer.finish();
-        assert_eq!(out, [0b1110_0110]);
+        assert_eq!(out, [0b1101_0110, 0b0101_0000]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! May not know: bytes. Invariant: joins never cross a gap; a gap between two neighbours is kept
 //! only where every digest is empty and they lie wide apart.
 
+use super::scale::Scale;
 use super::tdigest::{Centroid, MAX_CENTROIDS, TDigest, is_wide};
 
 /// A centroid on the way into a merge, with the change in how many digests have values just right
@@ -74,13 +75,9 @@ pub(super) fn compress(centroids: Vec<Centroid>, compression: f64) -> Vec<Centro
     out
 }
 
-/// One greedy pass with the weight limit of scale function k2, `total q (1 - q) / normalizer`,
-/// where `q` is the share of the weight left of a cluster's edge.
+/// One greedy pass within the limits of the scale function.
 fn joined(centroids: &[Centroid], compression: f64) -> Vec<Centroid> {
-    let total = centroids.iter().map(|c| c.weight()).sum::<u64>() as f64;
-    let normalizer = compression / (4.0 * (total / compression).ln() + 24.0).max(4.0);
-    let scale = 1.0 / (total * normalizer);
-    let limit = |before: f64| before * (total - before) * scale;
+    let scale = Scale::new(centroids.iter().map(|c| c.weight()).sum(), compression);
     let mut out: Vec<Centroid> = Vec::with_capacity(centroids.len().min(MAX_CENTROIDS));
     let (mut before, mut limit_before) = (0.0, 0.0); // weight left of the cluster that grows
     for &next in centroids {
@@ -90,13 +87,13 @@ fn joined(centroids: &[Centroid], compression: f64) -> Vec<Centroid> {
         };
         let weight = cluster.weight() as f64;
         let both = weight + next.weight() as f64;
-        if !cluster.gap() && both <= limit_before && both <= limit(before + both) {
+        if !cluster.gap() && both <= limit_before && both <= scale.limit(before + both) {
             let mean = cluster.mean + (next.mean - cluster.mean) * (next.weight() as f64 / both);
             let mean = mean.clamp(cluster.mean, next.mean);
             *cluster = Centroid::new(mean, cluster.weight() + next.weight(), next.gap());
         } else {
             before += weight;
-            limit_before = limit(before);
+            limit_before = scale.limit(before);
             out.push(next);
         }
     }

@@ -116,7 +116,7 @@ impl Store {
             next_id: self.table().next_id(),
             table_values: writer.table_values,
             ticks: writer.frames.iter().filter(|(_, f)| !f.rows.is_empty()).map(|(seq, _)| *seq).collect(),
-            slots: writer.manifest_len,
+            slots: Some(writer.manifest_len),
         }
     }
 }

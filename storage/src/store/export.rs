@@ -10,6 +10,7 @@ use super::Store;
 use super::maintain::failed;
 use crate::entry::{BLOCK_SERIES, SlotEntry};
 use crate::open_slot::{OpenSlot, summarise};
+use crate::record::Version;
 use crate::rollup::block_damage;
 use crate::sketch::AnySketch;
 use crate::slot::{Slot, SlotKind};
@@ -166,5 +167,5 @@ impl Export<'_> {
 fn rounded(slot: Slot, entry: &SlotEntry) -> Option<SlotEntry> {
     let mut bytes = Vec::new();
     entry.encode(slot, &mut bytes);
-    SlotEntry::decode(slot, &bytes).ok()
+    SlotEntry::decode(Version::CURRENT, slot, &bytes).ok()
 }

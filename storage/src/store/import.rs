@@ -12,6 +12,7 @@ use super::maintain::failed;
 use super::{Broken, Store, Writer};
 use crate::catalog::HOUR_AFTER;
 use crate::entry::{BLOCK_SERIES, SlotEntry};
+use crate::record::Version;
 use crate::slot::{LATENESS, Slot, SlotKind};
 use crate::slot_file::{ReadError, SlotFile};
 use crate::slot_writer::SlotFileWriter;
@@ -213,7 +214,7 @@ impl Store {
         let mut file = SlotFileWriter::create(&self.paths.slots(), slot)?;
         let mut block: Vec<(SeriesId, SlotEntry)> = Vec::with_capacity(BLOCK_SERIES);
         for (id, row) in rows {
-            block.push((*id, SlotEntry::decode(slot, &row.bytes)?));
+            block.push((*id, SlotEntry::decode(Version::CURRENT, slot, &row.bytes)?));
             if block.len() == BLOCK_SERIES {
                 file.push(&block)?;
                 block.clear();

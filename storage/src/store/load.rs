@@ -71,6 +71,9 @@ impl Store {
         if opening.broken.is_none() {
             opening.check_snapshots()?;
         }
+        if records.is_old {
+            opening.broken = opening.broken.or(Some(Broken::Old));
+        }
         let replayed = replay(records.frames, &records.head, &catalog, &table);
         for problem in replayed.problems {
             opening.damaged(problem);
@@ -238,7 +241,8 @@ impl Opening {
         if values.into_iter().any(|n| !records.table.contains_key(&n)) {
             self.damaged("the database lost a part of the series table; it is filled from the slot files".to_owned());
         }
-        if records.has_head && records.manifest.len() as u64 != u64::from(records.head.slots) {
+        let entries = records.manifest.len() as u64;
+        if records.head.slots.is_some_and(|slots| u64::from(slots) != entries) {
             self.damaged("the database lost a part of the manifest; it is filled from the slot files".to_owned());
         }
         for name in self.missing(records, catalog) {

@@ -39,7 +39,7 @@ use crate::open_slot::OpenSlots;
 use crate::rollup::RollUp;
 use crate::sketch::SketchKind;
 use crate::sled_part::SledPart;
-use crate::slot::Slot;
+use crate::slot::{LATENESS, Slot};
 use crate::streams::Streams;
 use crate::table::SeriesTable;
 use crate::witness::Witness;
@@ -154,6 +154,15 @@ impl Shared {
         }
     }
 
+    /// The time by which slots are merged and expire: that of the newest slot, where `now` is later.
+    /// A clock that runs far ahead for a tick then costs no history, and a store that takes no
+    /// samples keeps what it has.
+    fn aged(&self, now: Timestamp) -> Timestamp {
+        let open = self.open.values().next_back().map(|open| open.slot().end());
+        let newest = self.catalog.slots().map(Slot::end).max().max(open);
+        newest.map_or(now, |end| now.min(end + LATENESS))
+    }
+
     fn last(&self, series: SeriesId) -> Option<Timestamp> {
         self.last.get(series.0 as usize).copied().flatten()
     }
@@ -188,7 +197,7 @@ struct Writer {
     rollup: Option<RollUp>,
     /// The next series to look at for retiring.
     sweep: u32,
-    /// The sled part failed or is damaged; it is rewritten before the next append.
+    /// The sled part failed, is damaged or old; it is rewritten before the next append.
     broken: Option<Broken>,
     /// The most bytes of live values since the last rewrite.
     live_peak: u64,
@@ -200,6 +209,8 @@ enum Broken {
     Failed,
     /// Records were damaged: the old part is kept aside.
     Damaged,
+    /// Records are of an older format.
+    Old,
 }
 
 /// A tick's records in the ring.
