@@ -33,7 +33,7 @@ impl Version {
     }
 }
 
-/// The version of every record, of encoded sketches, and of the whole format.
+/// The version of the format that this program writes, that of encoded sketches too.
 pub const FORMAT_VERSION: u16 = Version::CURRENT as u16;
 
 /// Bytes that [`seal`] adds.

@@ -206,6 +206,23 @@ fn past(series: usize, pod: u64, at: Timestamp, cpu: f64) -> PastSample {
     PastSample { key: key(series), pod, at, cpu, memory: cpu * 1e9 }
 }
 
+#[test]
+fn the_past_of_a_store_that_has_a_present_is_taken_in_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = START + hours(24 * 20);
+    let mut store = open(dir.path(), now);
+    tick(&store, 1, now, 1.0);
+    let mut backfill = store.backfill(now);
+    for n in 0..48 {
+        backfill.sample(past(0, 1, START + mins(30 * n), 2.0)).unwrap();
+    }
+    let done = backfill.finish().unwrap();
+    assert_eq!((done.samples, done.slots, done.kept), (48, 48, 0), "no day was merged before all of it was in");
+    maintain_all(&store, now);
+    assert_eq!(count(&store, 0, hours(24 * 30), now), 49);
+    assert_eq!(store.status(now).sealed_slots.into_iter().collect::<Vec<_>>(), [(SlotKind::Day, 1)]);
+}
+
 /// The value that a share `q` does not exceed, exactly.
 fn exact(values: &mut [f64], q: f64) -> f64 {
     values.sort_by(f64::total_cmp);
