@@ -28,13 +28,13 @@ pub fn anywhere() {
         live(&dir, library.as_ref(), life, kills)
     });
     let ticks: i64 = lives.iter().map(|(acked, _)| acked - YOUNG).sum();
-    let mut landed: BTreeMap<Option<Phase>, u64> = BTreeMap::new();
-    for aimed in lives.iter().flat_map(|(_, landed)| landed) {
-        *landed.entry(*aimed).or_default() += 1;
+    let mut landed: BTreeMap<String, u64> = BTreeMap::new();
+    for phase in lives.iter().flat_map(|(_, landed)| landed) {
+        *landed.entry(phase.map_or("Anything".to_owned(), |phase| format!("{phase:?}"))).or_default() += 1;
     }
-    println!("{kills} kills, {ticks} ticks; landed in {landed:?}");
+    println!("{kills} kills, {ticks} ticks; in {landed:?}");
     if library.is_some() && kills >= of_a_life {
-        assert_eq!(landed.len(), 5, "not all phases: {landed:?}");
+        assert_eq!(landed.len(), AIMS.len(), "all phases and none: {landed:?}");
     }
 }
 
