@@ -4,12 +4,16 @@
 
 use std::hint::black_box;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use hdrhistogram::Histogram;
-use optipod_storage::{Sketch, TDigest, TDigestBuilder};
+use optipod_storage::{LogLinear, LogLinearBuilder, Sketch, TDigest, TDigestBuilder};
 
 const SLOT_SAMPLES: usize = 240;
 const SLOTS: usize = 24;
+/// Series in the benches that leave the caches.
+const SERIES: usize = 100_000;
+/// Samples of five minutes: what an open slot holds.
+const OPEN_SAMPLES: usize = 20;
 /// `hdrhistogram` counts integers: a ten-thousandth of a core.
 const HDR_UNIT: f64 = 10_000.0;
 
@@ -53,8 +57,12 @@ fn hdr_slots() -> Vec<Histogram<u32>> {
     values(SLOTS * SLOT_SAMPLES).chunks(SLOT_SAMPLES).map(hdr_of).collect()
 }
 
-fn encoded(slots: &[TDigest]) -> Vec<Vec<u8>> {
-    let bytes = |slot: &TDigest| {
+fn log_linear_slots() -> Vec<LogLinear> {
+    values(SLOTS * SLOT_SAMPLES).chunks(SLOT_SAMPLES).map(|slot| LogLinear::from_values(slot).unwrap()).collect()
+}
+
+fn encoded<S: Sketch>(slots: &[S]) -> Vec<Vec<u8>> {
+    let bytes = |slot: &S| {
         let mut out = Vec::new();
         slot.encode(&mut out);
         out
@@ -66,44 +74,74 @@ fn three(quantile: impl Fn(f64) -> f64) -> [f64; 3] {
     [0.5, 0.9, 0.99].map(quantile)
 }
 
-/// One value into a sketch that is hot in the cache; a full buffer's merge is part of it.
-fn insert(c: &mut Criterion) {
+/// One value into one sketch that is hot in the cache, and round and round into one of 100,000
+/// each. They are filled unequally first, so that the share of inserts that merge a full buffer is
+/// that of long service.
+fn insert_into<T>(c: &mut Criterion, id: &str, new: impl Fn() -> T, insert: impl Fn(&mut T, f64)) {
     let values = values(4096);
     let mut group = c.benchmark_group("insert");
-    let mut next = values.iter().cycle();
-    let mut builder = TDigestBuilder::new(50.0);
-    group.bench_function("t-digest", |b| {
-        b.iter(|| builder.insert(black_box(*next.next().unwrap())));
+    let mut next = values.iter().copied().cycle();
+    let mut hot = new();
+    group.bench_function(BenchmarkId::new(id, "hot"), |b| {
+        b.iter(|| insert(&mut hot, black_box(next.next().unwrap())));
     });
-    let mut digest = tdigest::TDigest::new_with_size(100);
-    group.bench_function("crate-tdigest", |b| {
-        b.iter(|| digest.push(black_box(*next.next().unwrap())));
-    });
-    let mut histogram = Histogram::<u32>::new(2).unwrap();
-    group.bench_function("crate-hdrhistogram", |b| {
-        b.iter(|| histogram.record(hdr_value(black_box(*next.next().unwrap()))));
+    let mut all: Vec<T> = (0..SERIES).map(|_| new()).collect();
+    for (i, sketch) in all.iter_mut().enumerate() {
+        let filled = 512 + i * 37 % 512;
+        values.iter().cycle().skip(i % values.len()).take(filled).for_each(|value| insert(sketch, *value));
+    }
+    let mut at = 0;
+    group.bench_function(BenchmarkId::new(id, "100k"), |b| {
+        b.iter(|| {
+            insert(&mut all[at], black_box(next.next().unwrap()));
+            at = (at + 1) % SERIES;
+        });
     });
     group.finish();
 }
 
-fn merged_quantiles(slots: &[TDigest]) -> [f64; 3] {
-    let parts: Vec<&TDigest> = slots.iter().collect();
-    let merged = TDigest::merged(&parts).unwrap();
+fn insert(c: &mut Criterion) {
+    insert_into(c, "t-digest", || TDigestBuilder::new(50.0), |sketch, value| sketch.insert(value).unwrap());
+    insert_into(c, "log-linear", LogLinearBuilder::default, |sketch, value| sketch.insert(value).unwrap());
+    insert_into(c, "crate-tdigest", || tdigest::TDigest::new_with_size(100), tdigest::TDigest::push);
+    let record = |histogram: &mut Histogram<u32>, value| histogram.record(hdr_value(value)).unwrap();
+    insert_into(c, "crate-hdrhistogram", || Histogram::new(2).unwrap(), record);
+}
+
+fn merged_quantiles<S: Sketch>(slots: &[S]) -> [f64; 3] {
+    let parts: Vec<&S> = slots.iter().collect();
+    let merged = S::merged(&parts).unwrap();
     three(|q| merged.quantile(q))
 }
 
-/// P50, P90 and P99 over 24 one-hour slots of 240 samples, nothing cached.
-fn window_24h(c: &mut Criterion) {
-    let (own, theirs, hdr) = (own_slots(), crate_slots(), hdr_slots());
-    let bytes = encoded(&own);
+/// Decoded slots, encoded ones, all of them merged before, and that with the open slot.
+fn window_of<S: Sketch>(c: &mut Criterion, id: &str, slots: &[S], open: &S) {
+    let (bytes, cached) = (encoded(slots), S::merged(&slots.iter().collect::<Vec<_>>()).unwrap());
     let mut group = c.benchmark_group("window_24h");
-    group.bench_function("t-digest", |b| b.iter(|| merged_quantiles(black_box(&own))));
-    group.bench_function("t-digest-from-bytes", |b| {
+    group.bench_function(BenchmarkId::new(id, "decoded"), |b| b.iter(|| merged_quantiles(black_box(slots))));
+    group.bench_function(BenchmarkId::new(id, "encoded"), |b| {
         b.iter(|| {
-            let slots: Vec<TDigest> = bytes.iter().map(|b| TDigest::decode(black_box(b)).unwrap()).collect();
+            let slots: Vec<S> = bytes.iter().map(|b| S::decode(black_box(b)).unwrap()).collect();
             merged_quantiles(&slots)
         });
     });
+    group.bench_function(BenchmarkId::new(id, "cached"), |b| b.iter(|| three(|q| black_box(&cached).quantile(q))));
+    group.bench_function(BenchmarkId::new(id, "cached-and-open"), |b| {
+        b.iter(|| {
+            let merged = S::merged(&[black_box(&cached), open]).unwrap();
+            three(|q| merged.quantile(q))
+        });
+    });
+    group.finish();
+}
+
+/// P50, P90 and P99 over 24 one-hour slots of 240 samples.
+fn window_24h(c: &mut Criterion) {
+    let mut open = values(OPEN_SAMPLES);
+    window_of(c, "log-linear", &log_linear_slots(), &LogLinear::from_values(&open).unwrap());
+    window_of(c, "t-digest", &own_slots(), &TDigest::from_values(&mut open, 50.0).unwrap());
+    let (theirs, hdr) = (crate_slots(), hdr_slots());
+    let mut group = c.benchmark_group("window_24h");
     group.bench_function("crate-tdigest", |b| {
         b.iter(|| {
             let merged = tdigest::TDigest::merge_digests(black_box(&theirs).clone());
@@ -123,42 +161,57 @@ fn window_24h(c: &mut Criterion) {
 }
 
 /// A cached window and one more slot.
-fn merge(c: &mut Criterion) {
-    let own = own_slots();
-    let window = TDigest::merged(&own.iter().collect::<Vec<_>>()).unwrap();
-    let mut group = c.benchmark_group("merge");
-    group.bench_function("t-digest", |b| {
-        b.iter(|| TDigest::merged(&[black_box(&window), black_box(&own[0])]).unwrap());
+fn merge_of<S: Sketch>(c: &mut Criterion, id: &str, slots: &[S]) {
+    let window = S::merged(&slots.iter().collect::<Vec<_>>()).unwrap();
+    c.benchmark_group("merge").bench_function(id, |b| {
+        b.iter(|| S::merged(&[black_box(&window), black_box(&slots[0])]).unwrap());
     });
+}
+
+fn merge(c: &mut Criterion) {
+    merge_of(c, "t-digest", &own_slots());
+    merge_of(c, "log-linear", &log_linear_slots());
+    let mut group = c.benchmark_group("merge");
     let theirs = crate_slots();
     let window = tdigest::TDigest::merge_digests(theirs.clone());
     group.bench_function("crate-tdigest", |b| {
         b.iter(|| tdigest::TDigest::merge_digests(vec![black_box(&window).clone(), theirs[0].clone()]));
     });
-    group.finish();
-}
-
-fn encode(c: &mut Criterion) {
-    let own = own_slots();
-    let mut group = c.benchmark_group("encode");
-    let mut out = Vec::with_capacity(4096);
-    group.bench_function("t-digest", |b| {
+    let hdr = hdr_slots();
+    group.bench_function("crate-hdrhistogram", |b| {
         b.iter(|| {
-            out.clear();
-            black_box(&own[0]).encode(&mut out);
-            out.len()
+            let mut window = black_box(&hdr[1]).clone();
+            window.add(black_box(&hdr[0])).unwrap();
+            window
         });
     });
     group.finish();
 }
 
-fn decode(c: &mut Criterion) {
-    let bytes = encoded(&own_slots());
-    let mut group = c.benchmark_group("decode");
-    group.bench_function("t-digest", |b| {
-        b.iter(|| TDigest::decode(black_box(&bytes[0])).unwrap());
+fn encode_of<S: Sketch>(c: &mut Criterion, id: &str, slots: &[S]) {
+    let mut out = Vec::with_capacity(4096);
+    c.benchmark_group("encode").bench_function(id, |b| {
+        b.iter(|| {
+            out.clear();
+            black_box(&slots[0]).encode(&mut out);
+            out.len()
+        });
     });
-    group.finish();
+}
+
+fn decode_of<S: Sketch>(c: &mut Criterion, id: &str, slots: &[S]) {
+    let bytes = encoded(slots);
+    c.benchmark_group("decode").bench_function(id, |b| b.iter(|| S::decode(black_box(&bytes[0])).unwrap()));
+}
+
+fn encode(c: &mut Criterion) {
+    encode_of(c, "t-digest", &own_slots());
+    encode_of(c, "log-linear", &log_linear_slots());
+}
+
+fn decode(c: &mut Criterion) {
+    decode_of(c, "t-digest", &own_slots());
+    decode_of(c, "log-linear", &log_linear_slots());
 }
 
 criterion_group!(percentile, insert, window_24h, merge, encode, decode);

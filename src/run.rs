@@ -10,7 +10,7 @@ use crate::provider::GrpcProvider;
 use crate::telemetry::Metrics;
 use crate::web::{self, Listen, Probe, Probes};
 use anyhow::Context as _;
-use optipod_storage::{Store, StoreOptions, Timestamp};
+use optipod_storage::{OpenError, Store, StoreOptions};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use tonic::transport::Channel;
 const GRACE: Duration = Duration::from_secs(10);
 
 /// A store, what fills it and what answers from it.
+#[derive(Clone)]
 pub struct Recommender {
     collector: Arc<Collector>,
     api: Api,
@@ -28,7 +29,7 @@ pub struct Recommender {
 }
 
 impl Recommender {
-    /// Opens the store in `dir` and prepares the rest; nothing runs yet.
+    /// Opens the store in `dir`, which answers from its sealed slots, and prepares the rest; nothing runs yet.
     pub fn open(
         dir: &Path,
         retention: Duration,
@@ -37,13 +38,9 @@ impl Recommender {
         metrics: &Metrics,
         clock: Clock,
     ) -> anyhow::Result<Self> {
-        let now = Timestamp(clock.now().as_millisecond());
         let options = StoreOptions { retention, ..StoreOptions::default() };
         let store =
-            Store::open(dir, options, now).with_context(|| format!("opening the store in {}", dir.display()))?;
-        for problem in store.status(now).problems {
-            tracing::warn!(problem, "the store was damaged; what is intact is served");
-        }
+            Store::open_sealed(dir, options).with_context(|| format!("opening the store in {}", dir.display()))?;
         let store = Arc::new(store);
         let options = CollectorOptions { interval, ..CollectorOptions::default() };
         let collector = Arc::new(Collector::new(client, store.clone(), metrics, &options));
@@ -55,9 +52,22 @@ impl Recommender {
         self.collector.health()
     }
 
-    /// Collects until `shutdown`.
-    pub async fn collect(&self, shutdown: CancellationToken) {
+    /// Reads the open slots, then collects until `shutdown`. Where they cannot be read yet, as on a full volume, samples
+    /// wait and each tick tries again; only a store of a newer OptiPod is an error.
+    pub async fn collect(&self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        match self.collector.load(self.clock.now()) {
+            Ok(()) => {}
+            Err(error @ OpenError::NewerFormat { .. }) => return Err(error).context("reading the store"),
+            Err(error) => tracing::error!(%error, "the open slots cannot be read; sealed ones are served meanwhile"),
+        }
         self.collector.run(self.clock, shutdown).await;
+        Ok(())
+    }
+
+    /// [`Recommender::collect`] in a task of its own, so that nothing else waits while it waits for the disk.
+    async fn collect_apart(&self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let recommender = self.clone();
+        tokio::spawn(async move { recommender.collect(shutdown).await }).await.context("the collector stopped")?
     }
 
     /// A channel to the services within this process; they are served in a task until `shutdown`.
@@ -69,6 +79,14 @@ impl Recommender {
             }
         });
         channel
+    }
+
+    /// Answers `optipod store` until `shutdown`. Where it cannot, that is no reason to stop.
+    async fn serve_admin(&self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        if let Err(error) = api::serve_admin(self.api.clone(), shutdown).await {
+            tracing::warn!(%error, "`optipod store` works on this store only while the recommender is stopped");
+        }
+        Ok(())
     }
 
     fn probes(&self) -> Probes {
@@ -102,8 +120,9 @@ pub async fn recommender(settings: &Settings, client: kube::Client, shutdown: Ca
     let web = serve_web(settings, &metrics, recommender.probes(), &shutdown).await?;
     let serving = Box::pin(api::serve(listener, recommender.api.clone(), shutdown.clone()));
     let work = async {
-        let collecting = finishing(Box::pin(recommender.collect(shutdown.clone())));
-        tokio::try_join!(collecting, async { Ok(serving.await?) }, web).map(|_| ())
+        let collecting = Box::pin(recommender.collect_apart(shutdown.clone()));
+        let admin = recommender.serve_admin(shutdown.clone());
+        tokio::try_join!(collecting, async { Ok(serving.await?) }, web, admin).map(|_| ())
     };
     until_finished(work, &shutdown).await
 }
@@ -133,9 +152,10 @@ pub async fn both(settings: &Settings, client: kube::Client, shutdown: Cancellat
     let web = serve_web(settings, &metrics, both_probes(&recommender, &controller), &shutdown).await?;
     let serving = Box::pin(api::serve(listener, recommender.api.clone(), shutdown.clone()));
     let work = async {
-        let collecting = finishing(Box::pin(recommender.collect(shutdown.clone())));
+        let collecting = Box::pin(recommender.collect_apart(shutdown.clone()));
         let reconciling = finishing(Box::pin(controller.run(shutdown.clone())));
-        tokio::try_join!(collecting, reconciling, async { Ok(serving.await?) }, web).map(|_| ())
+        let admin = recommender.serve_admin(shutdown.clone());
+        tokio::try_join!(collecting, reconciling, async { Ok(serving.await?) }, web, admin).map(|_| ())
     };
     until_finished(work, &shutdown).await
 }

@@ -109,6 +109,7 @@ pub(super) fn status(status: StoreStatus, retention: Duration) -> proto::GetStor
         samples_refused: status.totals.late + status.totals.future + status.totals.invalid,
         problems: status.problems,
         retention: Some(wire_duration(retention)),
+        loading: !status.is_loaded,
     }
 }
 

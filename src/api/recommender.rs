@@ -9,7 +9,7 @@ use crate::blocking;
 use crate::proto;
 use crate::proto::recommender_service_server::RecommenderService;
 use crate::recommend::{Insufficient, recommend};
-use optipod_storage::{SeriesInfo, SeriesKey, Timestamp};
+use optipod_storage::{SeriesInfo, SeriesKey, StoreError, Timestamp};
 use std::time::Duration;
 use tonic::{Request, Response, Status};
 
@@ -34,6 +34,7 @@ impl RecommenderService for Api {
         request: Request<proto::ListSeriesRequest>,
     ) -> Result<Response<proto::ListSeriesResponse>, Status> {
         let (filter, after, size) = page_question(request.into_inner())?;
+        self.read(|store| if store.is_loaded() { Ok(()) } else { Err(StoreError::Loading) })?;
         let (found, last) = self.page(&filter, after, size);
         let next_page_token = last.map(|key| filter.token(&key)).unwrap_or_default();
         let series = found.into_iter().map(convert::series_info).collect();

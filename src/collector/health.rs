@@ -24,6 +24,8 @@ pub struct CollectorState {
     pub last_error: Option<String>,
     /// What is wrong although samples are stored.
     pub degraded: Option<String>,
+    /// The store answers from before the start, up to then.
+    pub history: Option<Timestamp>,
     /// When the next tick is due, back-off included; `None` before the loop has begun.
     pub next_due: Option<Timestamp>,
     /// Every kind of owner has been listed once.
@@ -53,25 +55,33 @@ impl CollectorHealth {
         Err(format!("the tick due at {due} is {} late: the collector is stuck", seconds(between(due, now))))
     }
 
-    /// Readiness: samples were stored once since the start; a later failure is told but does not take answers away.
+    /// Readiness: there are samples to answer from; a failure is told but does not take answers away.
     pub fn ready(&self, now: Timestamp) -> Result<String, String> {
         let state = self.state();
         let failing =
             state.last_error.map(|error| format!("the last {} ticks failed: {error}", state.consecutive_failures));
-        match (state.last_success, failing.or(state.degraded)) {
+        let beginning = match (state.last_success, state.owners_synced) {
+            (Some(_), _) => None,
+            (None, true) => Some("the first tick is under way".to_owned()),
+            (None, false) => Some("pods and owners are being listed".to_owned()),
+        };
+        match (state.last_success.or(state.history), failing.or(state.degraded).or(beginning)) {
             (Some(at), None) => Ok(format!("samples stored {} ago", seconds(between(at, now)))),
-            (Some(at), Some(failing)) => {
-                Ok(format!("answers from samples stored {} ago and earlier; {failing}", seconds(between(at, now))))
+            (Some(at), Some(problem)) => {
+                Ok(format!("answers from samples stored {} ago and earlier; {problem}", seconds(between(at, now))))
             }
-            (None, Some(failing)) => Err(format!("no samples yet; {failing}")),
-            (None, None) if !state.owners_synced => Err("no samples yet; pods and owners are being listed".to_owned()),
-            (None, None) => Err("no samples yet; the first tick is under way".to_owned()),
+            (None, problem) => Err(format!("no samples yet; {}", problem.unwrap_or_default())),
         }
     }
 
     /// The next tick is due then.
     pub(super) fn due(&self, at: Timestamp) {
         self.lock().next_due = Some(at);
+    }
+
+    /// The store holds samples up to then.
+    pub(super) fn history(&self, until: Option<Timestamp>) {
+        self.lock().history = until;
     }
 
     pub(super) fn owners(&self, synced: bool) {
@@ -139,6 +149,17 @@ mod tests {
         assert_eq!(health.ready(at(13)), Ok("samples stored 3s ago".to_owned()));
         health.failed("full");
         let text = health.ready(at(70)).unwrap();
+        assert_eq!(text, "answers from samples stored 1m ago and earlier; the last 1 ticks failed: full");
+    }
+
+    #[test]
+    fn a_store_with_a_past_is_ready_at_once() {
+        let health = CollectorHealth::new(Duration::from_secs(15));
+        health.history(Some(at(100)));
+        let text = health.ready(at(160)).unwrap();
+        assert_eq!(text, "answers from samples stored 1m ago and earlier; pods and owners are being listed");
+        health.failed("full");
+        let text = health.ready(at(160)).unwrap();
         assert_eq!(text, "answers from samples stored 1m ago and earlier; the last 1 ticks failed: full");
     }
 }

@@ -23,14 +23,14 @@ mod tests;
 pub use health::{CollectorHealth, CollectorState};
 pub use keep::KeepError;
 pub use owners::{Controller, Lookup, OwnerRef, Owners, PodOwner, resolve};
-pub use scrape::{ContainerPoint, PodPoints, ScrapeError, decode};
+pub use scrape::{ContainerPoint, Format, PodPoints, RawList, ScrapeError, decode_json, decode_protobuf, fetch};
 
 use crate::blocking;
 use crate::telemetry::{Metrics, RefusedCause};
-use bytes::Bytes;
 use jiff::Timestamp;
 use keep::Keeper;
-use optipod_storage::{Appended, Store};
+use optipod_storage::{Appended, OpenError, Store};
+use samples::Batch;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,10 +108,12 @@ impl Collector {
     /// A collector that has not begun. `client` should not retry by itself: the retry policy is ours.
     pub fn new(client: kube::Client, store: Arc<Store>, metrics: &Metrics, options: &CollectorOptions) -> Self {
         let options = CollectorOptions { timeout: options.timeout.min(options.interval), ..options.clone() };
+        let health = CollectorHealth::new(options.interval);
+        health.history(store.sealed_until().map(|at| Timestamp::from_millisecond(at.0).unwrap_or_default()));
         Self {
             owners: Arc::new(Owners::default()),
             keeper: Keeper::new(store.clone(), options.waiting_samples),
-            health: CollectorHealth::new(options.interval),
+            health,
             client,
             store,
             metrics: metrics.clone(),
@@ -129,23 +131,28 @@ impl Collector {
         self.owners.clone()
     }
 
-    /// One tick.
-    pub async fn tick(&self, now: Timestamp) -> Result<Tick, TickError> {
-        let body = self.scrape().await?;
-        blocking::inline(|| self.take(now, &body))
+    /// Reads the open slots of a store that was just opened; each tick does so where it was not done.
+    pub fn load(&self, now: Timestamp) -> Result<(), OpenError> {
+        blocking::inline(|| self.store.load(keep::stored_time(now)))
     }
 
-    async fn scrape(&self) -> Result<Bytes, ScrapeError> {
+    /// One tick.
+    pub async fn tick(&self, now: Timestamp) -> Result<Tick, TickError> {
+        let list = self.scrape().await?;
+        blocking::inline(|| self.take(now, &list))
+    }
+
+    async fn scrape(&self) -> Result<RawList, ScrapeError> {
         let began = tokio::time::Instant::now();
-        let body = scrape::fetch(&self.client, self.options.timeout).await;
+        let list = fetch(&self.client, self.options.timeout).await;
         self.metrics.observe_collection(scrape::PROVIDER, began.elapsed());
-        body
+        list
     }
 
     /// The rest of a tick, which waits for the disk and not for the network.
-    fn take(&self, now: Timestamp, body: &[u8]) -> Result<Tick, TickError> {
-        let points = decode(body)?;
-        let batch = samples::collect(&points, &self.owners, |key| self.store.intern(key));
+    fn take(&self, now: Timestamp, list: &RawList) -> Result<Tick, TickError> {
+        let mut batch = Batch::default();
+        let pods = list.decode(|pod| batch.add(pod, &self.owners, |key| self.store.intern(key)))?;
         self.count_refused(RefusedCause::Unresolved, batch.unresolved);
         self.count_refused(RefusedCause::Invalid, batch.invalid);
         let nothing_resolved = batch.samples.is_empty() && batch.unresolved > 0;
@@ -158,7 +165,7 @@ impl Collector {
         }
         let maintenance = kept.maintenance.map(|error| format!("the store cannot be maintained: {error}"));
         let degraded = maintenance.or_else(|| self.owners.problem());
-        Ok(Tick { pods: points.len(), unresolved: batch.unresolved, invalid: batch.invalid, stored, degraded })
+        Ok(Tick { pods, unresolved: batch.unresolved, invalid: batch.invalid, stored, degraded })
     }
 
     fn count_kept(&self, kept: &keep::Kept, now: Timestamp) {

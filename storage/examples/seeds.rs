@@ -103,7 +103,7 @@ fn code24(out: &mut Vec<u8>, value: f32) {
 fn entry(number: u32) -> Vec<u8> {
     let mut out = Vec::new();
     varint(&mut out, 5); // the first sample is 5 ms after the slot's start
-    varint(&mut out, u64::from(number % 1000));
+    varint(&mut out, u64::from(number % 1000) + 1); // ... and the last so much before its end
     varint(&mut out, 1);
     let sketch = |kind| {
         let sketch = AnySketch::from_values(kind, &mut [f64::from(number % 16), 8.0]);

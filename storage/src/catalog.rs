@@ -11,7 +11,7 @@ use crate::slot::{Slot, SlotKind};
 use crate::slot_file::SlotFile;
 
 /// 5-minute slots stay this long after the end of their hour.
-const HOUR_AFTER: std::time::Duration = std::time::Duration::from_hours(2);
+pub(crate) const HOUR_AFTER: std::time::Duration = std::time::Duration::from_hours(2);
 /// Hours stay this long after the end of their day.
 const DAY_AFTER: std::time::Duration = std::time::Duration::from_hours(8 * 24);
 
@@ -30,6 +30,11 @@ pub(crate) struct RollUpChoice {
 }
 
 impl Catalog {
+    pub(crate) fn of(files: Vec<SlotFile>) -> Self {
+        let files = files.into_iter().map(|file| (file.slot(), Arc::new(file))).collect();
+        Self { files, generation: 0 }
+    }
+
     pub(crate) fn files(&self) -> impl Iterator<Item = &Arc<SlotFile>> {
         self.files.values()
     }
@@ -68,6 +73,11 @@ impl Catalog {
         kinds.into_iter().any(|kind| self.contains(slot.within(kind)))
     }
 
+    /// Whether a slot, a longer one around it or a shorter one within it is sealed.
+    pub(crate) fn overlaps(&self, slot: Slot) -> bool {
+        self.covers(slot) || self.slots().any(|other| other.kind < slot.kind && other.within(slot.kind) == slot)
+    }
+
     /// Files of slots that end after `from` and start at or before `to`, by time.
     pub(crate) fn overlapping(&self, from: Timestamp, to: Timestamp) -> Vec<Arc<SlotFile>> {
         let mut found = Vec::new();
@@ -91,6 +101,14 @@ impl Catalog {
             longer.any(|kind| self.contains(slot.within(kind)))
         };
         self.slots().filter(within_longer).collect()
+    }
+
+    /// Files of longer slots that superseded ones lie in.
+    pub(crate) fn superseding(&self) -> Vec<Arc<SlotFile>> {
+        let around =
+            |slot: Slot| SlotKind::ALL.into_iter().filter(move |kind| *kind > slot.kind).map(move |k| slot.within(k));
+        let around: BTreeSet<Slot> = self.superseded().into_iter().flat_map(around).collect();
+        around.iter().filter_map(|slot| self.files.get(slot).cloned()).collect()
     }
 
     /// Slots that the retention no longer covers.

@@ -3,8 +3,9 @@
 //! May not know: files. Invariant: `first <= last`, both within the slot; series in a block ascend.
 
 use crate::codec::{DecodeError, Reader, put_varint};
+use crate::record::Version;
 use crate::sketch::{AnySketch, Sketch, SketchError};
-use crate::slot::Slot;
+use crate::slot::{Slot, SlotKind};
 use crate::{SeriesId, Timestamp};
 
 /// Series in one block.
@@ -37,10 +38,10 @@ impl SlotEntry {
         })
     }
 
-    /// `first - start | last - first | filled | length of cpu | cpu | memory`
-    fn encode(&self, slot: Slot, out: &mut Vec<u8>) {
+    /// `first - start | end - last | filled | length of cpu | cpu | memory`
+    pub(crate) fn encode(&self, slot: Slot, out: &mut Vec<u8>) {
         put_varint(out, millis_between(slot.start, self.first));
-        put_varint(out, millis_between(self.first, self.last));
+        put_varint(out, millis_between(self.last, slot.end()));
         put_varint(out, u64::from(self.filled));
         let mut cpu = Vec::with_capacity(128);
         self.cpu.encode(&mut cpu);
@@ -49,14 +50,21 @@ impl SlotEntry {
         self.memory.encode(out);
     }
 
-    fn decode(slot: Slot, bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(version: Version, slot: Slot, bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let first = offset(slot.start, reader.varint("a first sample")?)?;
-        let last = offset(first, reader.varint("a last sample")?)?;
-        if last >= slot.end() {
+        let last = reader.varint("a last sample")?;
+        let last = match version {
+            Version::Zero => offset(first, last)?,
+            Version::One => before(slot.end(), last)?,
+        };
+        if last < first || last >= slot.end() {
             return Err(DecodeError::Invalid("a last sample"));
         }
-        let filled = reader.varint32("the number of filled slots")?;
+        let filled = match version {
+            Version::Zero => five_minute_slots(first, last),
+            Version::One => reader.varint32("the number of filled slots")?,
+        };
         let cpu_len = reader.count(1, "the length of a sketch")?;
         Ok(Self {
             first,
@@ -68,12 +76,24 @@ impl SlotEntry {
     }
 }
 
+/// How many 5-minute slots lie from that of `first` to that of `last`.
+fn five_minute_slots(first: Timestamp, last: Timestamp) -> u32 {
+    let [first, last] = [first, last].map(|at| SlotKind::FiveMinutes.slot_at(at).start);
+    let between = last.since(first).as_secs() / SlotKind::FiveMinutes.length().as_secs();
+    u32::try_from(between).unwrap_or(u32::MAX).saturating_add(1)
+}
+
 fn millis_between(from: Timestamp, to: Timestamp) -> u64 {
     u64::try_from(to.since(from).as_millis()).unwrap_or(0)
 }
 
 fn offset(from: Timestamp, millis: u64) -> Result<Timestamp, DecodeError> {
     let at = i64::try_from(millis).ok().and_then(|m| from.0.checked_add(m));
+    at.map(Timestamp).ok_or(DecodeError::Invalid("a sample's time"))
+}
+
+fn before(end: Timestamp, millis: u64) -> Result<Timestamp, DecodeError> {
+    let at = i64::try_from(millis).ok().and_then(|m| end.0.checked_sub(m));
     at.map(Timestamp).ok_or(DecodeError::Invalid("a sample's time"))
 }
 
@@ -114,15 +134,24 @@ fn directory(block: &[u8]) -> Result<Vec<(SeriesId, &[u8])>, DecodeError> {
 }
 
 /// All entries of a block.
-pub(crate) fn decode_block(slot: Slot, block: &[u8]) -> Result<Vec<(SeriesId, SlotEntry)>, DecodeError> {
+pub(crate) fn decode_block(
+    version: Version,
+    slot: Slot,
+    block: &[u8],
+) -> Result<Vec<(SeriesId, SlotEntry)>, DecodeError> {
     let entries = directory(block)?.into_iter();
-    entries.map(|(id, bytes)| Ok((id, SlotEntry::decode(slot, bytes)?))).collect()
+    entries.map(|(id, bytes)| Ok((id, SlotEntry::decode(version, slot, bytes)?))).collect()
 }
 
 /// One series' entry of a block, without decoding the others.
-pub(crate) fn find_in_block(slot: Slot, block: &[u8], series: SeriesId) -> Result<Option<SlotEntry>, DecodeError> {
+pub(crate) fn find_in_block(
+    version: Version,
+    slot: Slot,
+    block: &[u8],
+    series: SeriesId,
+) -> Result<Option<SlotEntry>, DecodeError> {
     let found = directory(block)?.into_iter().find(|(id, _)| *id == series);
-    found.map(|(_, bytes)| SlotEntry::decode(slot, bytes)).transpose()
+    found.map(|(_, bytes)| SlotEntry::decode(version, slot, bytes)).transpose()
 }
 
 #[cfg(test)]
@@ -151,17 +180,19 @@ mod tests {
         fn blocks_come_back(values in prop::collection::vec(prop::collection::vec(0.0..1e9_f64, 1..30), 0..20)) {
             let entries: Vec<_> = (0..).zip(&values).map(|(i, v)| (SeriesId(i * 3), entry(v, i64::from(i)))).collect();
             let block = encode_block(SLOT, &entries);
-            prop_assert_eq!(decode_block(SLOT, &block).unwrap(), entries.clone());
+            prop_assert_eq!(decode_block(Version::One, SLOT, &block).unwrap(), entries.clone());
             for (id, entry) in entries {
-                prop_assert_eq!(find_in_block(SLOT, &block, id).unwrap(), Some(entry));
-                prop_assert_eq!(find_in_block(SLOT, &block, SeriesId(id.0 + 1)).unwrap(), None);
+                prop_assert_eq!(find_in_block(Version::One, SLOT, &block, id).unwrap(), Some(entry));
+                prop_assert_eq!(find_in_block(Version::One, SLOT, &block, SeriesId(id.0 + 1)).unwrap(), None);
             }
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
-            let _ = decode_block(SLOT, &bytes);
-            let _ = SlotEntry::decode(SLOT, &bytes);
+            for version in [Version::Zero, Version::One] {
+                let _ = decode_block(version, SLOT, &bytes);
+                let _ = SlotEntry::decode(version, SLOT, &bytes);
+            }
         }
     }
 }

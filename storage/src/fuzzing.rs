@@ -22,6 +22,7 @@ use crate::table::{decode_records, encode_records};
 use crate::{AnySketch, LogLinear, Sketch, TDigest, Timestamp};
 use crate::{record, snapshot};
 use keys::Head;
+use record::Version;
 
 /// The version that slot files, snapshots and records carry.
 pub const FORMAT_VERSION: u16 = record::FORMAT_VERSION;
@@ -41,17 +42,19 @@ pub const DECODERS: [(&str, Decode); 13] = [
     ("digest", sketch::<TDigest>),
     ("histogram", sketch::<LogLinear>),
     ("any_sketch", sketch::<AnySketch>),
-    ("block", |bytes, _| decoded(decode_block(SLOT, bytes), |entries| encode_block(SLOT, &entries))),
+    ("block", |bytes, _| decoded(decode_block(Version::CURRENT, SLOT, bytes), |entries| encode_block(SLOT, &entries))),
     ("slot_file", slot_file),
     ("snapshot", series_snapshot),
     ("record", |bytes, _| {
-        decoded(record::open(RECORD_KEY, bytes).map(<[u8]>::to_vec), |payload| record::seal(RECORD_KEY, &payload))
+        decoded(record::open(RECORD_KEY, bytes).map(|(_, payload)| payload.to_vec()), |payload| {
+            record::seal(RECORD_KEY, &payload)
+        })
     }),
     ("chunk", chunk),
     ("rows", |bytes, _| decoded(TickFrame::decode(bytes), |frame| frame.encode())),
     ("streams", |bytes, _| decoded(StreamFrame::decode(bytes), |frame| frame.encode())),
     ("series", |bytes, _| decoded(decode_records(bytes), |records| encode_records(&records))),
-    ("head", |bytes, _| decoded(Head::decode(bytes), |head| head.encode())),
+    ("head", |bytes, _| decoded(Head::decode(Version::CURRENT, bytes), |head| head.encode())),
     ("manifest", |bytes, _| decoded(keys::decode_manifest_entry(bytes), keys::encode_manifest_entry)),
 ];
 

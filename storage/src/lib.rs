@@ -66,10 +66,14 @@ mod usage;
 mod witness;
 
 pub use codec::DecodeError;
-pub use error::{AppendError, OpenError, StoreError};
+pub use error::{AppendError, BackupError, ImportError, OpenError, RestoreError, StoreError};
+pub use record::FORMAT_VERSION;
 pub use series::{Sample, SeriesId, SeriesInfo, SeriesKey};
 pub use sketch::{AnySketch, LogLinear, LogLinearBuilder, Sketch, SketchError, SketchKind, TDigest, TDigestBuilder};
 pub use slot::SlotKind;
-pub use store::{Examination, SlotExamination, Store, StoreOptions};
+pub use store::{
+    BackedUp, Backfill, Examination, Export, Import, Imported, PastSample, Restored, SlotExamination, SlotRow, Store,
+    StoreOptions,
+};
 pub use time::Timestamp;
 pub use usage::{Appended, Distribution, Maintained, StoreStatus, Usage};

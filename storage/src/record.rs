@@ -5,9 +5,36 @@
 
 use crate::codec::{DecodeError, Reader};
 
-/// The version of every record, and of the whole format. Until a version is frozen no other one is
-/// read: each change of the layout takes the next number.
-pub(crate) const FORMAT_VERSION: u16 = 2;
+/// A version of the format; every record and file carries its own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Version {
+    /// Before the freeze; it is read, and written no more.
+    Zero = 0,
+    /// Frozen.
+    One = 1,
+}
+
+impl Version {
+    /// What this program writes.
+    pub(crate) const CURRENT: Self = Self::One;
+
+    /// Two bytes.
+    pub(crate) fn bytes(self) -> [u8; 2] {
+        (self as u16).to_le_bytes()
+    }
+
+    /// Refuses what a newer program wrote; `what` names it.
+    pub(crate) fn read(what: &'static str, found: u16) -> Result<Self, DecodeError> {
+        match found {
+            0 => Ok(Self::Zero),
+            1 => Ok(Self::One),
+            _ => Err(DecodeError::Newer { what, found, supported: Self::CURRENT as u16 }),
+        }
+    }
+}
+
+/// The version of the format that this program writes, that of encoded sketches too.
+pub const FORMAT_VERSION: u16 = Version::CURRENT as u16;
 
 /// Bytes that [`seal`] adds.
 pub(crate) const OVERHEAD: usize = 6;
@@ -17,15 +44,15 @@ pub(crate) const OVERHEAD: usize = 6;
 pub(crate) fn seal(key: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(OVERHEAD + payload.len());
     out.extend([0; 4]);
-    out.extend(FORMAT_VERSION.to_le_bytes());
+    out.extend(Version::CURRENT.bytes());
     out.extend(payload);
     let (head, rest) = out.split_at_mut(4); // four bytes were written above
     head.copy_from_slice(&checksum(key, rest).to_le_bytes());
     out
 }
 
-/// The payload of a sealed value.
-pub(crate) fn open<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], DecodeError> {
+/// The payload of a sealed value, and its version.
+pub(crate) fn open<'a>(key: &[u8], value: &'a [u8]) -> Result<(Version, &'a [u8]), DecodeError> {
     let mut reader = Reader::new(value);
     let crc = reader.u32("a record")?;
     let rest = reader.bytes(reader.remaining(), "a record")?;
@@ -33,17 +60,8 @@ pub(crate) fn open<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], DecodeEr
         return Err(DecodeError::Checksum("a record"));
     }
     let mut reader = Reader::new(rest);
-    check_version("a record", reader.u16("a record")?)?;
-    reader.bytes(reader.remaining(), "a record")
-}
-
-/// Refuses versions that this program does not know, newer or older.
-pub(crate) fn check_version(what: &'static str, found: u16) -> Result<(), DecodeError> {
-    match found {
-        0 => Err(DecodeError::Invalid(what)),
-        FORMAT_VERSION => Ok(()),
-        _ => Err(DecodeError::Newer { what, found, supported: FORMAT_VERSION }),
-    }
+    let version = Version::read("a record", reader.u16("a record")?)?;
+    Ok((version, reader.bytes(reader.remaining(), "a record")?))
 }
 
 fn checksum(key: &[u8], rest: &[u8]) -> u32 {
@@ -63,7 +81,7 @@ mod tests {
         #[test]
         fn any_flipped_bit_is_found(payload: Vec<u8>, at: prop::sample::Index, bit in 0_u8..8) {
             let mut value = seal(b"k", &payload);
-            prop_assert_eq!(open(b"k", &value).unwrap(), &payload[..]);
+            prop_assert_eq!(open(b"k", &value).unwrap(), (Version::One, &payload[..]));
             prop_assert!(open(b"other", &value).is_err());
             let at = at.index(value.len());
             value[at] ^= 1 << bit;

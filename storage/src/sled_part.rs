@@ -220,10 +220,7 @@ pub(crate) fn rewrite(dir: &Path, pairs: Vec<Pair>, keep_old_as: Option<&Path>) 
     let (new, old) = (beside(dir, "new"), beside(dir, "old"));
     remove_dir(&new)?;
     remove_dir(&old)?;
-    let (part, _) = SledPart::open(&new)?;
-    part.apply(pairs, Vec::new())?;
-    drop(part);
-    sync_dir(&new)?;
+    create(&new, pairs)?;
     if dir.exists() {
         fs::rename(dir, &old)?;
     }
@@ -234,6 +231,14 @@ pub(crate) fn rewrite(dir: &Path, pairs: Vec<Pair>, keep_old_as: Option<&Path>) 
         _ => remove_dir(&old)?,
     }
     SledPart::open(dir).map(|(part, _)| part)
+}
+
+/// Makes a database that holds `pairs`, and leaves it closed.
+pub(crate) fn create(dir: &Path, pairs: Vec<Pair>) -> Result<(), PartError> {
+    let (part, _) = SledPart::open(dir)?;
+    part.apply(pairs, Vec::new())?;
+    drop(part);
+    sync_dir(dir)
 }
 
 /// Completes or undoes a swap that a crash interrupted: the new database counts once the old one

@@ -6,14 +6,14 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use crate::codec::{DecodeError, Reader, put_varint};
 use crate::entry::{self, SlotEntry};
-use crate::record::{FORMAT_VERSION, check_version};
+use crate::record::Version;
 use crate::slot::{Slot, SlotKind};
 use crate::table::{self, MAX_ID, SeriesRecord};
 use crate::{SeriesId, Timestamp};
@@ -70,7 +70,7 @@ pub(crate) fn kind_from_code(code: u8) -> Option<SlotKind> {
 pub(crate) fn header(slot: Slot) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER);
     out.extend(MAGIC);
-    out.extend(FORMAT_VERSION.to_le_bytes());
+    out.extend(Version::CURRENT.bytes());
     out.push(kind_code(slot.kind));
     out.extend(slot.start.0.to_le_bytes());
     out
@@ -136,6 +136,7 @@ fn decode_index(bytes: &[u8]) -> Result<(Vec<BlockMeta>, BlockMeta), DecodeError
 /// A complete slot file, open for reading.
 #[derive(Debug)]
 pub(crate) struct SlotFile {
+    version: Version,
     slot: Slot,
     path: PathBuf,
     file: File,
@@ -164,7 +165,7 @@ impl SlotFile {
             return Err(DecodeError::Checksum("the index of a slot file").into());
         }
         // After the checksum: a damaged version is damage, not a newer program's file.
-        let slot = decode_header(&head)?;
+        let (version, slot) = decode_header(&head)?;
         let (blocks, names) = decode_index(&index)?;
         let has_its_name = path.file_name().and_then(|n| n.to_str()) == Some(&file_name(slot));
         if !has_its_name || names.offset.saturating_add(u64::from(names.len)) != start {
@@ -172,7 +173,7 @@ impl SlotFile {
         }
         let path = path.to_owned();
         let damaged = Mutex::default();
-        Ok(Self { slot, path, file, size, blocks, names, damaged })
+        Ok(Self { version, slot, path, file, size, blocks, names, damaged })
     }
 
     pub(crate) fn slot(&self) -> Slot {
@@ -191,6 +192,21 @@ impl SlotFile {
         self.blocks.len()
     }
 
+    /// Copies all bytes, durably but for the name; also when the file was removed meanwhile.
+    pub(crate) fn copy_to(&self, path: &Path) -> io::Result<()> {
+        let mut copy = File::create_new(path)?;
+        let mut part = vec![0; 1 << 20];
+        let mut offset = 0;
+        loop {
+            let read = self.file.read_at(&mut part, offset)?;
+            if read == 0 {
+                return copy.sync_all();
+            }
+            copy.write_all(part.get(..read).unwrap_or_default())?;
+            offset += read as u64;
+        }
+    }
+
     /// One past the highest series number in the file.
     pub(crate) fn end_id(&self) -> u32 {
         self.blocks.last().map_or(0, |b| b.last.0.saturating_add(1))
@@ -206,7 +222,7 @@ impl SlotFile {
             return Ok(None);
         }
         let bytes = self.read(index)?;
-        Ok(self.noting_damage(index, entry::find_in_block(self.slot, &bytes, series))?)
+        Ok(self.noting_damage(index, entry::find_in_block(self.version, self.slot, &bytes, series))?)
     }
 
     /// All entries of one block; as [`SlotFile::find`] for damage.
@@ -215,7 +231,7 @@ impl SlotFile {
             return Ok(Vec::new());
         }
         let bytes = self.read(index)?;
-        Ok(self.noting_damage(index, entry::decode_block(self.slot, &bytes))?)
+        Ok(self.noting_damage(index, entry::decode_block(self.version, self.slot, &bytes))?)
     }
 
     fn read(&self, index: usize) -> Result<Vec<u8>, ReadError> {
@@ -269,19 +285,19 @@ fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> Result<(), ReadError> 
     })
 }
 
-fn decode_header(bytes: &[u8]) -> Result<Slot, DecodeError> {
+fn decode_header(bytes: &[u8]) -> Result<(Version, Slot), DecodeError> {
     let what = "a slot file";
     let mut reader = Reader::new(bytes);
     if reader.array(what)? != MAGIC {
         return Err(DecodeError::Invalid("the head of a slot file"));
     }
-    check_version(what, reader.u16(what)?)?;
+    let version = Version::read(what, reader.u16(what)?)?;
     let kind = kind_from_code(reader.u8(what)?).ok_or(DecodeError::Invalid(what))?;
     let slot = Slot { kind, start: Timestamp(reader.i64(what)?) };
     if slot.within(kind) != slot {
         return Err(DecodeError::Invalid("the start of a slot file"));
     }
-    Ok(slot)
+    Ok((version, slot))
 }
 
 fn decode_footer(bytes: &[u8]) -> Result<(u32, u32), DecodeError> {

@@ -9,7 +9,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::codec::{DecodeError, Reader};
-use crate::record::{FORMAT_VERSION, check_version};
+use crate::record::Version;
 use crate::slot_file::{ReadError, sync_parent};
 use crate::table::{self, SeriesRecord};
 
@@ -25,7 +25,7 @@ pub(crate) fn write(dir: &Path, next_id: u32, records: &[SeriesRecord]) -> io::R
     let temporary = path.with_extension("tmp");
     let mut file = BufWriter::new(File::create(&temporary)?);
     file.write_all(&MAGIC)?;
-    file.write_all(&FORMAT_VERSION.to_le_bytes())?;
+    file.write_all(&Version::CURRENT.bytes())?;
     for part in records.chunks(PART) {
         let bytes = table::encode_records(part);
         let len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
@@ -89,7 +89,8 @@ fn check_head(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
     if reader.array("a snapshot")? != MAGIC {
         return Err(DecodeError::Invalid("the head of a snapshot"));
     }
-    check_version("a snapshot", reader.u16("a snapshot")?)
+    Version::read("a snapshot", reader.u16("a snapshot")?)?; // both versions are alike here
+    Ok(())
 }
 
 fn read_part(reader: &mut Reader<'_>) -> Result<Vec<SeriesRecord>, DecodeError> {

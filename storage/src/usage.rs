@@ -132,6 +132,8 @@ pub struct StoreStatus {
     pub open_slots: u64,
     /// Sealed slots by kind.
     pub sealed_slots: BTreeMap<SlotKind, u64>,
+    /// The open slots were read ([`crate::Store::load`]); before, only what is sealed is known.
+    pub is_loaded: bool,
     /// The `now` of the last append that stored something, also from before a restart.
     pub last_tick: Option<Timestamp>,
     /// `now` minus [`StoreStatus::last_tick`].

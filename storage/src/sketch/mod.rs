@@ -9,7 +9,9 @@ mod build;
 mod encode;
 mod log_linear;
 mod merge;
+mod scale;
 mod tdigest;
+mod weights;
 
 pub use any::{AnySketch, SketchKind};
 pub use build::TDigestBuilder;
@@ -21,8 +23,8 @@ pub(crate) use tdigest::{SLOT_COMPRESSION, WINDOW_COMPRESSION};
 
 use crate::codec::DecodeError;
 
-/// The first byte of an encoded t-digest, but for its flags.
-const HEAD_T_DIGEST: u8 = 0;
+/// The first byte of an encoded t-digest, but for its flags and parameter.
+const HEAD_T_DIGEST: u8 = 0x80;
 /// The first byte of an encoded log-linear histogram.
 const HEAD_LOG_LINEAR: u8 = 0x10;
 

@@ -38,16 +38,18 @@ impl Store {
     /// A sample goes into the 5-minute slot of its own time, which takes samples until two minutes
     /// after its end.
     pub fn append(&self, now: Timestamp, samples: &[Sample]) -> Result<Appended, AppendError> {
-        let mut writer = self.writer();
+        let mut progress = self.progress();
+        let loaded = self.loaded(&mut progress, now);
+        let writer = loaded.map_err(|e| AppendError::NotLoaded { source: Box::new(e) })?;
         let not_durable = |e: PartError| AppendError::NotDurable { dir: self.paths.dir.clone(), reason: e.to_string() };
-        self.heal(&mut writer, now).map_err(not_durable)?;
-        let mut tick = self.admit(&mut writer, now, samples);
+        self.heal(writer, now).map_err(not_durable)?;
+        let mut tick = self.admit(writer, now, samples);
         if tick.rows.is_empty() {
             self.shared_mut().totals.add(tick.done);
             return Ok(tick.done);
         }
         let new_series = new_records(&self.table(), &tick.new_series);
-        if let Err(e) = self.store_tick(&mut writer, now, &mut tick, &new_series) {
+        if let Err(e) = self.store_tick(writer, now, &mut tick, &new_series) {
             writer.broken = Some(Broken::Failed);
             writer.streams.forget_unstored(&self.shared().open);
             return Err(not_durable(e));
@@ -63,12 +65,13 @@ impl Store {
         if writer.epoch_slot.replace(epoch_slot) != Some(epoch_slot) {
             writer.streams.start_epoch(writer.streams.epoch() + 1);
         }
-        let (table, shared) = (self.table(), self.shared());
+        let (early, table, shared) = (self.early(), self.table(), self.shared());
         let mut admission =
             Admission { now, table: &table, shared: &shared, memory: TickMemory::default(), last_slot: None };
         let mut tick = Tick { first_stream: writer.streams.next_index(), ..Tick::default() };
         for sample in samples {
-            admission.admit(writer, &mut tick, sample);
+            let series = early.number(sample.series);
+            admission.admit(writer, &mut tick, &Sample { series, ..*sample });
         }
         tick
     }
@@ -113,7 +116,7 @@ impl Store {
             next_id: self.table().next_id(),
             table_values: writer.table_values,
             ticks: writer.frames.iter().filter(|(_, f)| !f.rows.is_empty()).map(|(seq, _)| *seq).collect(),
-            slots: writer.manifest_len,
+            slots: Some(writer.manifest_len),
         }
     }
 }

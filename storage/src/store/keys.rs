@@ -4,7 +4,7 @@
 
 use crate::Timestamp;
 use crate::codec::{DecodeError, Reader, put_varint};
-use crate::record;
+use crate::record::{self, Version};
 use crate::sled_part::Pair;
 use crate::slot::Slot;
 use crate::slot_file::{kind_code, kind_from_code};
@@ -75,15 +75,15 @@ pub(super) struct Head {
     pub(super) table_values: u32,
     /// Ticks whose frames are in the ring.
     pub(super) ticks: Vec<u64>,
-    /// Entries in the manifest.
-    pub(super) slots: u32,
+    /// Entries in the manifest; version 0 did not tell.
+    pub(super) slots: Option<u32>,
 }
 
 impl Head {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(16 + self.ticks.len() * 2);
         out.extend(self.next_seq.to_le_bytes());
-        for number in [self.next_id, self.table_values, self.slots] {
+        for number in [self.next_id, self.table_values, self.slots.unwrap_or_default()] {
             out.extend(number.to_le_bytes());
         }
         put_varint(&mut out, self.ticks.len() as u64);
@@ -95,11 +95,15 @@ impl Head {
         out
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub(super) fn decode(version: Version, bytes: &[u8]) -> Result<Self, DecodeError> {
         let what = "the head record";
         let mut reader = Reader::new(bytes);
         let next_seq = reader.u64(what)?;
-        let (next_id, table_values, slots) = (reader.u32(what)?, reader.u32(what)?, reader.u32(what)?);
+        let (next_id, table_values) = (reader.u32(what)?, reader.u32(what)?);
+        let slots = match version {
+            Version::Zero => None,
+            Version::One => Some(reader.u32(what)?),
+        };
         let count = reader.count(1, what)?;
         let mut ticks = Vec::with_capacity(count);
         let mut tick = 0_u64;
@@ -140,9 +144,9 @@ mod tests {
             }
             let head = Head {
                 next_seq: u64::from(a),
-                next_id: a, table_values: 1, ticks, slots: 3 };
-            prop_assert_eq!(Head::decode(&head.encode()).unwrap(), head);
-            let _ = (Key::parse(&bytes), Head::decode(&bytes));
+                next_id: a, table_values: 1, ticks, slots: Some(3) };
+            prop_assert_eq!(Head::decode(Version::One, &head.encode()).unwrap(), head);
+            let _ = (Key::parse(&bytes), Head::decode(Version::Zero, &bytes), Head::decode(Version::One, &bytes));
         }
     }
 }

@@ -1,17 +1,26 @@
 //! The store: open slots in memory, their frames in the sled part, sealed slots in files.
 //!
-//! [`append`], [`maintain`] and [`rewrite`] write, one at a time under the writer's lock; [`query`]
-//! reads beside them. A lock that readers share is never held over an fsync. May not know: how
-//! anything is encoded.
+//! [`open`] serves what is sealed, [`load`] adds the open slots and makes a writer. [`append`],
+//! [`maintain`], [`rewrite`] and [`import`] write, one at a time under its lock; [`query`],
+//! [`export`] and [`backup`] read beside them. A lock that readers share is never held over an
+//! fsync. May not know: how anything is encoded.
 
 mod append;
+mod backfill;
+mod backup;
+mod compare;
+mod early;
 mod examine;
+mod export;
+mod import;
 mod keys;
+mod load;
 mod maintain;
 mod open;
 mod query;
 mod records;
 mod replay;
+mod restore;
 mod rewrite;
 mod status;
 #[cfg(test)]
@@ -21,6 +30,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -30,13 +40,20 @@ use crate::open_slot::OpenSlots;
 use crate::rollup::RollUp;
 use crate::sketch::SketchKind;
 use crate::sled_part::SledPart;
-use crate::slot::Slot;
+use crate::slot::{LATENESS, Slot};
 use crate::streams::Streams;
 use crate::table::SeriesTable;
 use crate::witness::Witness;
 use crate::{Appended, SeriesId, SeriesKey, Timestamp};
+pub use backfill::{Backfill, PastSample};
+pub use backup::BackedUp;
+use early::Early;
 pub use examine::{Examination, SlotExamination};
+pub use export::{Export, SlotRow};
+pub use import::{Import, Imported};
+use open::Opening;
 use query::WindowCache;
+pub use restore::Restored;
 
 /// How a store is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,8 +80,11 @@ pub struct Store {
     paths: Paths,
     options: StoreOptions,
     table: RwLock<SeriesTable>,
+    early: RwLock<Early>,
+    /// The open slots were read; early numbers are given out no more.
+    is_loaded: AtomicBool,
     shared: RwLock<Shared>,
-    writer: Mutex<Writer>,
+    progress: Mutex<Progress>,
     problems: Mutex<Vec<String>>,
     cache: Mutex<WindowCache>,
     /// Held, locked, as long as the store is open; dropped last.
@@ -135,9 +155,26 @@ impl Shared {
         }
     }
 
+    /// The time by which slots are merged and expire: that of the newest slot, where `now` is later.
+    /// A clock that runs far ahead for a tick then costs no history, and a store that takes no
+    /// samples keeps what it has.
+    fn aged(&self, now: Timestamp) -> Timestamp {
+        let open = self.open.values().next_back().map(|open| open.slot().end());
+        let newest = self.catalog.slots().map(Slot::end).max().max(open);
+        newest.map_or(now, |end| now.min(end + LATENESS))
+    }
+
     fn last(&self, series: SeriesId) -> Option<Timestamp> {
         self.last.get(series.0 as usize).copied().flatten()
     }
+}
+
+/// How far opening has come.
+#[derive(Debug)]
+struct Progress {
+    opening: Opening,
+    /// There once the store is loaded.
+    writer: Option<Writer>,
 }
 
 /// What only the one who writes needs.
@@ -161,7 +198,7 @@ struct Writer {
     rollup: Option<RollUp>,
     /// The next series to look at for retiring.
     sweep: u32,
-    /// The sled part failed or is damaged; it is rewritten before the next append.
+    /// The sled part failed, is damaged or old; it is rewritten before the next append.
     broken: Option<Broken>,
     /// The most bytes of live values since the last rewrite.
     live_peak: u64,
@@ -173,6 +210,8 @@ enum Broken {
     Failed,
     /// Records were damaged: the old part is kept aside.
     Damaged,
+    /// Records are of an older format.
+    Old,
 }
 
 /// A tick's records in the ring.
@@ -202,8 +241,16 @@ impl Store {
         self.shared.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn early(&self) -> RwLockReadGuard<'_, Early> {
+        self.early.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn early_mut(&self) -> RwLockWriteGuard<'_, Early> {
+        self.early.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn report(&self, problem: String) {
@@ -214,12 +261,18 @@ impl Store {
         }
     }
 
-    /// The number of a series, given out at its first call.
+    /// The number of a series, given out at its first call; before the store is loaded, one that
+    /// will mean the same.
     ///
     /// It is known in memory at once, and durable with the next tick that uses it. A number stays
     /// valid while the series has samples; one whose last sample the retention removed is
     /// forgotten, unless it was interned since, and its samples are then counted as invalid.
     pub fn intern(&self, key: &SeriesKey) -> SeriesId {
+        if !self.is_loaded()
+            && let Some(early) = self.early_mut().intern(key)
+        {
+            return early;
+        }
         if let Some(id) = self.table().want(key) {
             return id;
         }

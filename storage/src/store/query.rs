@@ -74,7 +74,7 @@ impl Store {
     /// a slot, and after `now` by up to two minutes.
     pub fn usage(&self, key: &SeriesKey, window: Duration, now: Timestamp) -> Result<Option<Usage>, StoreError> {
         let Some(series) = self.table().get(key) else {
-            return Ok(None);
+            return self.unless_loading(None);
         };
         let from = now - window;
         let view = self.shared().view(series, from, now, self.options.sketch);
@@ -85,7 +85,12 @@ impl Store {
         let parts: Vec<SlotEntry> =
             sealed.merged.iter().cloned().chain(view.open.into_iter().map(|p| p.entry)).collect();
         let covered_from = |first: Timestamp| covered.min(window).min(now.since(first));
-        Ok(answer(&parts, covered).map(|usage| Usage { covered: covered_from(usage.from), ..usage }))
+        self.unless_loading(answer(&parts, covered).map(|usage| Usage { covered: covered_from(usage.from), ..usage }))
+    }
+
+    /// No answer may still become one while the open slots are being read.
+    fn unless_loading(&self, usage: Option<Usage>) -> Result<Option<Usage>, StoreError> {
+        if usage.is_none() && !self.is_loaded() { Err(StoreError::Loading) } else { Ok(usage) }
     }
 
     /// The merge of the window's sealed slots, from the cache where it is still of the same slots.

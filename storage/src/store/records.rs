@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::keys::{self, Head, Key};
 use crate::chunk::{Assembled, Assembler, FrameId};
 use crate::codec::DecodeError;
-use crate::record;
+use crate::record::{self, Version};
 use crate::sled_part::Pair;
 use crate::slot::Slot;
 use crate::table::{self, SeriesRecord};
@@ -26,6 +26,8 @@ pub(super) struct Records {
     /// Bytes of all records.
     pub(super) bytes: u64,
     pub(super) manifest: BTreeMap<Slot, u64>,
+    /// One at least is of an older format.
+    pub(super) is_old: bool,
     /// Records that were left out.
     pub(super) damaged: u64,
 }
@@ -52,10 +54,11 @@ impl Records {
     }
 
     fn take(&mut self, chunks: &mut Assembler, key: &[u8], value: &[u8]) -> Result<(), DecodeError> {
-        let payload = record::open(key, value)?;
+        let (version, payload) = record::open(key, value)?;
+        self.is_old |= version < Version::CURRENT;
         match Key::parse(key).ok_or(DecodeError::Invalid("a record's key"))? {
             Key::Head => {
-                self.head = Head::decode(payload)?;
+                self.head = Head::decode(version, payload)?;
                 self.has_head = true;
             }
             Key::Chunk(position) => chunks.add(position, payload)?,

@@ -6,9 +6,15 @@ use std::path::Path;
 use std::sync::PoisonError;
 
 use super::Store;
+use crate::slot::Slot;
 use crate::{StoreStatus, Timestamp};
 
 impl Store {
+    /// The end of the newest sealed slot.
+    pub fn sealed_until(&self) -> Option<Timestamp> {
+        self.shared().catalog.slots().map(Slot::end).max()
+    }
+
     /// The state of the store at `now`. It looks at each file's size, so not more than once a
     /// second or so.
     pub fn status(&self, now: Timestamp) -> StoreStatus {
@@ -22,6 +28,7 @@ impl Store {
         }
         StoreStatus {
             series,
+            is_loaded: self.is_loaded(),
             open_slots: shared.open.len() as u64,
             sealed_slots,
             last_tick: shared.last_tick,

@@ -23,29 +23,41 @@ pub fn open(options: &Options) -> Result<ExitCode, String> {
     let container = options.containers / 2;
     let expected = samples_of_a_day(&model, container, last);
     let begun = Instant::now();
-    let store = Store::open(&options.dir, StoreOptions::default(), now).map_err(|e| e.to_string())?;
+    let store = Store::open_sealed(&options.dir, StoreOptions::default()).map_err(|e| e.to_string())?;
     let opened = begun.elapsed();
-    let mut first = None;
-    let complete = loop {
+    let count = || {
         let usage = store.usage(&model.key(container), DAY, now).map_err(|e| e.to_string())?;
-        let count = usage.map_or(0, |usage| usage.cpu.count());
-        if count > 0 {
-            first.get_or_insert_with(|| begun.elapsed());
-        }
-        if count >= expected {
-            break begun.elapsed();
-        }
-        if begun.elapsed() > PATIENCE {
-            return Err(format!("{count} of {expected} samples after {PATIENCE:?}"));
-        }
-        thread::sleep(PAUSE);
+        Ok::<u64, String>(usage.map_or(0, |usage| usage.cpu.count()))
     };
+    let (mut first, mut slowest) = (None, Duration::ZERO);
+    let complete = thread::scope(|scope| {
+        let loading = scope.spawn(|| store.load(now));
+        loop {
+            let asked = Instant::now();
+            let count = count()?;
+            slowest = slowest.max(asked.elapsed());
+            if count > 0 {
+                first.get_or_insert_with(|| begun.elapsed());
+            }
+            if count >= expected {
+                break;
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("{count} of {expected} samples after {PATIENCE:?}"));
+            }
+            thread::sleep(PAUSE);
+        }
+        let complete = begun.elapsed();
+        loading.join().map_err(|_| "loading panicked")?.map_err(|e| e.to_string())?;
+        Ok(complete)
+    })?;
     let status = store.status(now);
     println!(
-        "{{\"open_ms\":{},\"first_answer_ms\":{},\"complete_ms\":{},\"samples\":{expected},\"open_samples\":{},\"series\":{},\"problems\":{},\"peak_rss_kb\":{},\"rss_kb\":{}}}",
+        "{{\"open_ms\":{},\"first_answer_ms\":{},\"complete_ms\":{},\"slowest_answer_ms\":{},\"samples\":{expected},\"open_samples\":{},\"series\":{},\"problems\":{},\"peak_rss_kb\":{},\"rss_kb\":{}}}",
         opened.as_millis(),
         first.unwrap_or(complete).as_millis(),
         complete.as_millis(),
+        slowest.as_millis(),
         open_samples(&model, sealed_until(&store), last),
         status.series,
         status.problems.len(),

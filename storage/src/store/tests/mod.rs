@@ -1,5 +1,8 @@
 //! What needs a look inside: failing writes, rewriting the sled part, records of a newer format.
 
+mod loading;
+mod migration;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -40,7 +43,7 @@ fn a_tick_that_could_not_be_stored_can_be_appended_again_and_counts_once() {
     let first = samples(&store, 3, NOW);
     store.append(NOW, &first).unwrap();
     let tick = samples(&store, 5, NOW + Duration::from_secs(15));
-    store.writer().part = None; // as after a failed rewrite: the next write fails
+    store.progress().writer.as_mut().unwrap().part = None; // as after a failed rewrite: the next write fails
     let error = store.append(NOW, &tick).unwrap_err();
     assert!(matches!(error, AppendError::NotDurable { .. }));
     assert_eq!([count(&store, 0), count(&store, 4)], [1, 0], "nothing of it is visible");
@@ -63,7 +66,7 @@ fn a_rewritten_sled_part_tells_the_same_and_goes_on() {
     }
     let later = NOW + Duration::from_secs(450);
     assert_eq!(store.maintain(later).unwrap().sealed, 1);
-    store.rewrite(&mut store.writer(), later).unwrap();
+    store.rewrite(store.progress().writer.as_mut().unwrap(), later).unwrap();
     let at = later + Duration::from_secs(15);
     store.append(at, &samples(&store, 41, at)).unwrap();
     drop(store);
@@ -84,7 +87,8 @@ fn frames_of_sealed_slots_are_freed_and_their_places_used_again() {
         let at = NOW + Duration::from_secs(30 * n);
         store.append(at, &samples(&store, 20, at)).unwrap();
         store.maintain(at).unwrap();
-        let writer = store.writer();
+        let progress = store.progress();
+        let writer = progress.writer.as_ref().unwrap();
         let used: usize = writer.frames.values().map(|f| f.rows.len() + f.streams.len()).sum();
         places = places.max(used);
     }
@@ -92,11 +96,30 @@ fn frames_of_sealed_slots_are_freed_and_their_places_used_again() {
 }
 
 #[test]
-fn a_record_of_another_format_is_refused_and_left_alone() {
-    [1, 9].into_iter().for_each(another_format_is_refused);
+fn a_clock_that_runs_ahead_for_a_tick_costs_no_history_and_only_its_own_samples() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let minute = |n: u64| NOW + Duration::from_mins(n);
+    let append = |now, at| store.append(now, &samples(&store, 2, at)).unwrap();
+    for n in 0..200 {
+        assert_eq!(append(minute(n), minute(n)).accepted, 2);
+        store.maintain(minute(n)).unwrap();
+    }
+    let ahead = minute(200) + Duration::from_hours(50 * 24);
+    assert_eq!(append(ahead, minute(200)).late, 2);
+    while store.maintain(ahead).unwrap().pending {}
+    // Its slots were sealed early: up to seven minutes of samples come too late.
+    for n in 208..300 {
+        assert_eq!(append(minute(n), minute(n)).accepted, 2, "minute {n}");
+        store.maintain(minute(n)).unwrap();
+    }
+    let usage = store.usage(&key(0), Duration::from_hours(9), minute(300)).unwrap().unwrap();
+    assert_eq!((usage.from, usage.cpu.count()), (NOW, 292));
 }
 
-fn another_format_is_refused(version: u8) {
+#[test]
+fn a_record_of_a_newer_format_is_refused_and_left_alone() {
+    let version = 2;
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
     let (part, _) = SledPart::open(&dir.path().join("sled")).unwrap();
@@ -118,7 +141,8 @@ fn a_frame_that_was_cut_off_before_it_was_acknowledged_is_left_out_quietly() {
     let store = open(dir.path());
     store.append(NOW, &samples(&store, 3, NOW)).unwrap();
     {
-        let writer = store.writer();
+        let progress = store.progress();
+        let writer = progress.writer.as_ref().unwrap();
         let torn = crate::chunk::split((writer.next_seq, crate::chunk::Part::Rows), &vec![1; 20_000]);
         let puts = torn.iter().take(2).zip(900..).map(|(chunk, at)| Key::Chunk(at).pair(chunk));
         writer.part().unwrap().apply(puts.collect(), Vec::new()).unwrap();

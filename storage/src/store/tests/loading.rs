@@ -1,0 +1,115 @@
+//! What a store answers and takes between `open_sealed` and `load`.
+
+use std::fs;
+
+use super::{NOW, count, key, open, samples};
+use crate::store::{Store, StoreOptions};
+use crate::{AppendError, OpenError, StoreError, Timestamp};
+use std::path::Path;
+use std::time::Duration;
+
+const TICKS: u64 = 40;
+
+fn at(tick: u64) -> Timestamp {
+    NOW + Duration::from_secs(15 * tick)
+}
+
+/// A store of three series with one sealed slot of sixteen ticks (NOW is a minute into it) and open
+/// ones; the fourth series came with the last tick.
+fn prepared(dir: &Path) {
+    let store = open(dir);
+    for tick in 0..TICKS {
+        let series = if tick + 1 == TICKS { 4 } else { 3 };
+        store.append(at(tick), &samples(&store, series, at(tick))).unwrap();
+        store.maintain(at(tick)).unwrap();
+    }
+    assert_eq!(store.shared().catalog.slots().count(), 1);
+}
+
+fn open_sealed(dir: &Path) -> Store {
+    Store::open_sealed(dir, StoreOptions::default()).unwrap()
+}
+
+#[test]
+fn sealed_slots_are_answered_before_the_open_ones_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    prepared(dir.path());
+    let store = open_sealed(dir.path());
+    assert_eq!([count(&store, 0), count(&store, 2)], [16, 16]);
+    for unknown in [3, 9] {
+        let error = store.usage(&key(unknown), Duration::from_hours(1), at(TICKS)).unwrap_err();
+        assert!(matches!(error, StoreError::Loading), "series {unknown}: {error}");
+    }
+    store.load(at(TICKS)).unwrap();
+    assert_eq!([count(&store, 0), count(&store, 3), count(&store, 9)], [TICKS, 1, 0]);
+}
+
+#[test]
+fn a_series_asked_for_before_loading_is_the_same_afterwards() {
+    let dir = tempfile::tempdir().unwrap();
+    prepared(dir.path());
+    let store = open_sealed(dir.path());
+    let early = samples(&store, 6, at(TICKS)); // three that are sealed, one that is not, two new ones
+    let late = samples(&store, 6, at(TICKS + 1));
+    store.load(at(TICKS)).unwrap();
+    assert_eq!(store.append(at(TICKS), &early).unwrap().accepted, 6);
+    assert_eq!(store.append(at(TICKS + 1), &late).unwrap().accepted, 6);
+    assert_eq!(store.append(at(TICKS + 1), &samples(&store, 6, at(TICKS + 1))).unwrap().duplicates, 6);
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!([0, 3, 5, 6].map(|n| count(&store, n)), [TICKS + 2, 3, 2, 0]);
+}
+
+#[test]
+fn a_volume_that_takes_nothing_leaves_the_sealed_slots_served_and_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    prepared(dir.path());
+    let obstacle = dir.path().join("probe.tmp");
+    fs::create_dir(&obstacle).unwrap(); // writing there fails, as on a full volume
+    let store = open_sealed(dir.path());
+    let tick = samples(&store, 4, at(TICKS));
+    for _ in 0..2 {
+        assert!(matches!(store.load(at(TICKS)).unwrap_err(), OpenError::Io { .. }));
+        assert!(matches!(store.append(at(TICKS), &tick).unwrap_err(), AppendError::NotLoaded { .. }));
+        assert!(matches!(store.maintain(at(TICKS)).unwrap_err(), StoreError::NotLoaded { .. }));
+        assert_eq!(count(&store, 0), 16);
+    }
+    fs::remove_dir(&obstacle).unwrap();
+    assert_eq!(store.append(at(TICKS), &tick).unwrap().accepted, 4);
+    assert_eq!([count(&store, 0), count(&store, 3)], [TICKS + 1, 2]);
+    assert_eq!(store.status(at(TICKS)).problems, Vec::<String>::new());
+}
+
+#[test]
+fn a_roll_up_that_a_crash_left_beside_its_inputs_counts_when_it_is_whole() {
+    for is_damaged in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let hours = |n: u64| NOW + Duration::from_hours(n);
+        store.append(NOW, &samples(&store, 3, NOW)).unwrap();
+        store.append(hours(1), &samples(&store, 3, hours(1))).unwrap();
+        store.maintain(hours(1)).unwrap();
+        let slots = dir.path().join("slots");
+        let inputs: Vec<_> = fs::read_dir(&slots).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let kept: Vec<_> = inputs.iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+        assert_eq!(kept.len(), 1);
+        store.append(hours(4), &samples(&store, 3, hours(4))).unwrap();
+        while store.maintain(hours(4)).unwrap().rolled_up == 0 {}
+        drop(store);
+        for (path, bytes) in &kept {
+            fs::write(path, bytes).unwrap();
+        }
+        if is_damaged {
+            let hour = fs::read_dir(&slots).unwrap().map(|e| e.unwrap().path()).find(|p| !inputs.contains(p)).unwrap();
+            let mut bytes = fs::read(&hour).unwrap();
+            bytes[25] ^= 1; // within its block
+            fs::write(&hour, bytes).unwrap();
+        }
+        let store = open_sealed(dir.path());
+        assert_eq!(count(&store, 0), 1, "once, damaged: {is_damaged}");
+        store.load(hours(4)).unwrap();
+        let all = |store: &Store| store.usage(&key(0), Duration::from_hours(9), hours(4)).unwrap().unwrap().cpu.count();
+        assert_eq!((all(&store), kept[0].0.exists()), (3, is_damaged));
+        assert_eq!(store.status(hours(4)).problems.is_empty(), !is_damaged);
+    }
+}
