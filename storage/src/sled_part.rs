@@ -103,6 +103,7 @@ impl SledPart {
         on_guarded_thread(move || {
             let created = !dir.join("db").exists();
             let config = sled::Config::new().path(&dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+            remove_unfinished(&dir)?;
             let db = open_when_free(&config)?;
             let mut pairs = Vec::new();
             for pair in db.iter() {
@@ -187,6 +188,13 @@ impl Drop for SledPart {
             thread::sleep(RETRY_EVERY);
         }
     }
+}
+
+/// Removes what sled was writing when it was killed: it would take half a snapshot for the newest
+/// one, and the database for damaged. The snapshot before it is there until a new one is complete.
+fn remove_unfinished(dir: &Path) -> std::io::Result<()> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.extension().is_some_and(|e| e == "generating")).try_for_each(fs::remove_file)
 }
 
 /// Opens the database, waiting for an earlier instance in this process to let go of it: the

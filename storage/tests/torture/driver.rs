@@ -193,6 +193,13 @@ pub fn verify(dir: &Path, acked: i64) -> Verified {
     }
 }
 
+/// What a store answers, or how it failed.
+pub fn tell(dir: &Path, environment: &[(&str, String)]) -> String {
+    let mut command = this_program("tell", dir);
+    let out = command.envs(environment.iter().map(|(name, value)| (name, value))).output().unwrap();
+    String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
+}
+
 /// A store of so many ticks, written without a fault.
 pub fn prepared(dir: PathBuf, ticks: i64) -> PathBuf {
     let mut command = this_program("write", &dir);

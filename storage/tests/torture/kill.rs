@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::driver::{Said, Writer, copy_dir, prepared, verify};
 use crate::fault;
+use crate::migration;
 use crate::phase::{AIMS, Phase, YOUNG, aim};
 use crate::trials::{count, each, scratch, seed};
 use rand::rngs::SmallRng;
@@ -15,17 +16,22 @@ use rand::{Rng, SeedableRng};
 const SIGKILL: i32 = 9;
 
 pub fn anywhere() {
-    let kills = count("OPTIPOD_TORTURE_KILLS", 6);
+    let kills = count("OPTIPOD_TORTURE_KILLS", 7);
     let root = scratch();
     let library =
         fault::shim(root.path()).inspect_err(|reason| println!("killed at random moments only: {reason}")).ok();
     let young = prepared(root.path().join("young"), YOUNG);
-    let of_a_life = AIMS.len() as u64;
+    let of_a_life = AIMS.len() as u64 + 1; // and a migration
     let lives = each(kills.div_ceil(of_a_life), |life| {
         let dir = root.path().join(format!("store-{life}"));
         copy_dir(&young, &dir);
         let kills = of_a_life.min(kills - life * of_a_life);
-        live(&dir, library.as_ref(), life, kills)
+        let (acked, mut landed) = live(&dir, library.as_ref(), life, kills);
+        if let (true, Some(library)) = (kills == of_a_life, &library) {
+            migration::killed(&root.path().join(format!("old-{life}")), library, life, SIGKILL);
+            landed.push(Some(Phase::Migration));
+        }
+        (acked, landed)
     });
     let ticks: i64 = lives.iter().map(|(acked, _)| acked - YOUNG).sum();
     let mut landed: BTreeMap<String, u64> = BTreeMap::new();
@@ -34,7 +40,7 @@ pub fn anywhere() {
     }
     println!("{kills} kills, {ticks} ticks; in {landed:?}");
     if library.is_some() && kills >= of_a_life {
-        assert_eq!(landed.len(), AIMS.len(), "all phases and none: {landed:?}");
+        assert_eq!(landed.len() as u64, of_a_life, "all phases and none: {landed:?}");
     }
 }
 

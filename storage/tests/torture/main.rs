@@ -18,6 +18,7 @@ mod disk;
 mod driver;
 mod fault;
 mod kill;
+mod migration;
 mod phase;
 mod tool;
 mod trials;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if matches!(arguments.first().map(String::as_str), Some("write" | "verify" | "open")) {
+    if matches!(arguments.first().map(String::as_str), Some("write" | "verify" | "open" | "tell")) {
         return tool::run(&arguments);
     }
     let trials = vec![

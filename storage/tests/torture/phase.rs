@@ -4,8 +4,7 @@ use std::path::Path;
 
 use crate::fault;
 
-/// Work in several steps. A migration of an older format is one more: its store is a copy of one
-/// that such a program wrote.
+/// Work in several steps.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Phase {
     Tick,
@@ -13,6 +12,8 @@ pub enum Phase {
     Seal,
     RollUp,
     Rewrite,
+    /// Of the sled part of an older version.
+    Migration,
 }
 
 /// What the kills and power cuts of one store's life aim at, in this order; `None` at any moment. A
@@ -31,7 +32,7 @@ impl Phase {
             Self::Snapshot => "/series/",
             Self::Seal => "/slots/5m-",
             Self::RollUp => "/slots/1h-",
-            Self::Rewrite => "/sled.new",
+            Self::Rewrite | Self::Migration => "/sled.new",
         }
     }
 
@@ -43,6 +44,7 @@ impl Phase {
             Self::Seal => 14,
             Self::RollUp => 26,
             Self::Rewrite => 30,
+            Self::Migration => 20,
         }
     }
 }
@@ -55,7 +57,7 @@ pub fn aim(library: &Path, dir: &Path, phase: Phase, time: u64, signal: i32) -> 
     environment.extend([
         ("OPTIPOD_FAULT_IN", "/sled/db".to_owned()),
         ("OPTIPOD_AIM_AT", phase.begins_with().to_owned()),
-        ("OPTIPOD_AIM_AFTER", (time * 5 % phase.calls()).to_string()),
+        ("OPTIPOD_AIM_AFTER", (time * 11 % phase.calls()).to_string()),
         ("OPTIPOD_AIM_SIGNAL", signal.to_string()),
     ]);
     environment

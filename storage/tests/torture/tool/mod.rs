@@ -1,10 +1,11 @@
-//! `torture write`, `verify` and `open`: what the example and the tests run.
+//! `torture write`, `verify`, `open` and `tell`: what the example and the tests run.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that talks to people and tests")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
 pub mod check;
 pub mod model;
 mod open;
+mod tell;
 mod verify;
 mod write;
 
@@ -17,6 +18,7 @@ const USAGE: &str = "\
 torture write  DIR --containers N --seed S [--from T] [--ticks K | --until T] [MODEL]
 torture verify DIR --seed S [--acked T] [--every K] [MODEL]
 torture open   DIR --containers N --seed S --acked T [MODEL]
+torture tell   DIR
 MODEL: [--replicas R] [--stride K] [--dense T]
 
 write appends a tick of simulated time after another, 15 s each, and prints `acked T` once tick T
@@ -26,7 +28,8 @@ verify checks every answer against the seed and prints one JSON line. It exits 0
 and right, 2 when damage was found and reported, 1 otherwise; --acked T: tick T must be there;
 --every K looks at each K-th container only.
 open measures how long a store whose last tick is T takes to give its first answer, and one that is
-complete, and what that costs.";
+complete, and what that costs.
+tell prints what any store answers.";
 
 /// What was asked for.
 #[derive(Clone, Debug, Default)]
@@ -87,7 +90,8 @@ pub fn run(arguments: &[String]) -> ExitCode {
         (Some("write"), Ok(options)) => write::write(&options),
         (Some("verify"), Ok(options)) => verify::verify(&options),
         (Some("open"), Ok(options)) => open::open(&options),
-        (Some("write" | "verify" | "open"), Err(error)) => Err(error),
+        (Some("tell"), Ok(options)) => tell::tell(&options),
+        (Some("write" | "verify" | "open" | "tell"), Err(error)) => Err(error),
         _ => Err(USAGE.to_owned()),
     };
     done.unwrap_or_else(|error| {
