@@ -33,7 +33,7 @@ impl Version {
     }
 }
 
-/// The version of the format that this program writes, that of encoded sketches too.
+/// The version of every record, of encoded sketches, and of the whole format.
 pub const FORMAT_VERSION: u16 = Version::CURRENT as u16;
 
 /// Bytes that [`seal`] adds.

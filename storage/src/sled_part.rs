@@ -26,6 +26,9 @@ const OPEN_DEADLINE: Duration = Duration::from_mins(2);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 const RETRY_EVERY: Duration = Duration::from_millis(1);
 
+/// How long a flush may take before sled is asked once more.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The system's number for a failed read or write of the device.
 const EIO: i32 = 5;
 
@@ -145,7 +148,7 @@ impl SledPart {
 
     /// sled's flush hands the bytes to the kernel but does not wait for the disk; we do.
     fn sync(&self) -> Result<(), PartError> {
-        self.guarded(|db| Ok(db.flush().map(drop)?))?;
+        self.guarded(|db| Ok(flush(db)?))?;
         Ok(self.file.sync_data()?)
     }
 
@@ -153,6 +156,22 @@ impl SledPart {
         let db = self.db.as_ref().ok_or_else(|| text("the database is closed"))?;
         catch_unwind(AssertUnwindSafe(|| work(db))).unwrap_or_else(|panic| Err(panicked(&*panic)))
     }
+}
+
+/// A thread of sled can note that a write failed without waking who waits for it, and a flush then
+/// never returns. A second flush sees the error and wakes the first.
+fn flush(db: &sled::Db) -> Result<(), sled::Error> {
+    let (done, is_done) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            while is_done.recv_timeout(FLUSH_PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _ = db.flush(); // the first one tells
+            }
+        });
+        let flushed = db.flush();
+        drop(done);
+        flushed.map(drop)
+    })
 }
 
 impl Drop for SledPart {

@@ -8,6 +8,7 @@
 mod append;
 mod backfill;
 mod backup;
+mod compare;
 mod early;
 mod examine;
 mod export;
