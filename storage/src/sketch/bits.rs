@@ -2,7 +2,8 @@
 //!
 //! A number `v` with parameter `k` is as many one bits as `v >> k` has bits, a zero bit, and the
 //! bits of `v` below its highest one, but `k` at least. Bits fill bytes from the highest down; the
-//! last byte is filled with zeros. Invariant: reading never panics and never reads beyond its input.
+//! last byte is filled with zeros. Invariant: reading never panics, and what is read beyond
+//! the input is zero and told.
 
 use crate::codec::DecodeError;
 
@@ -65,70 +66,99 @@ impl<'a> BitWriter<'a> {
     }
 }
 
-/// A cursor over bits that errs at their end.
+/// A cursor over bits. Beyond their end it reads zeros, until [`BitReader::refill`] or
+/// [`BitReader::end`] tells.
 pub(super) struct BitReader<'a> {
-    rest: &'a [u8],
-    /// The next bits, from the highest down; `len` of them count.
+    bytes: &'a [u8],
+    /// The last eight bytes, or all.
+    tail: u64,
+    /// Bytes taken in.
+    at: usize,
+    /// The next bits, from the highest down; `len` of them count, and those beyond are zero or
+    /// already what the next bytes bring.
     held: u64,
     len: u32,
 }
 
 impl<'a> BitReader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, held: 0, len: 0 }
+        let last_eight = bytes.iter().skip(bytes.len().saturating_sub(8));
+        let tail = last_eight.fold(0, |tail, byte| tail << 8 | u64::from(*byte));
+        Self { bytes, tail, at: 0, held: 0, len: 0 }
     }
 
-    /// Takes in whole bytes until 56 bits are there or the input ends. Bits of `held` beyond `len`
-    /// are zero or already what the next bytes bring.
+    /// Takes in whole bytes, until 56 bits are there.
     #[inline]
-    fn refill(&mut self) {
-        if let Some((eight, _)) = self.rest.split_first_chunk() {
-            self.held |= u64::from_be_bytes(*eight) >> self.len;
-            let bytes = (63 - self.len) / 8;
-            self.rest = self.rest.get(bytes as usize..).unwrap_or_default();
-            self.len += bytes * 8;
-            return;
-        }
-        while let (true, Some((byte, rest))) = (self.len <= 56, self.rest.split_first()) {
-            self.held |= u64::from(*byte) << (56 - self.len);
-            self.len += 8;
-            self.rest = rest;
-        }
+    fn take_in(&mut self) {
+        let next = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk());
+        let next = next.map_or_else(|| self.beyond_tail(), |eight| u64::from_be_bytes(*eight));
+        self.held |= next >> self.len;
+        self.at += (63 - self.len) as usize / 8;
+        self.len = 56 + self.len % 8;
+    }
+
+    /// What is left of the tail, and zeros.
+    #[inline]
+    fn beyond_tail(&self) -> u64 {
+        let gone = u32::try_from(self.at + 8 - self.bytes.len()).unwrap_or(u32::MAX);
+        self.tail.checked_shl(gone.saturating_mul(8)).unwrap_or(0)
+    }
+
+    /// Bits that are left; `None` where more were read than there are.
+    fn left(&self) -> Option<usize> {
+        (8 * self.bytes.len() + self.len as usize).checked_sub(8 * self.at)
+    }
+
+    /// Makes ready for 56 bits, and errs when more were read than there are.
+    #[inline]
+    pub(super) fn refill(&mut self, what: &'static str) -> Result<(), DecodeError> {
+        self.take_in();
+        if self.left().is_none() { Err(DecodeError::Truncated(what)) } else { Ok(()) }
     }
 
     /// The next `n` bits, at most 56.
     #[inline]
-    pub(super) fn take(&mut self, n: u32, what: &'static str) -> Result<u64, DecodeError> {
+    pub(super) fn take(&mut self, n: u32) -> u64 {
         if self.len < n {
-            self.refill();
+            self.take_in();
         }
         let bits = (self.held >> 1) >> (63 - n);
-        self.len = self.len.checked_sub(n).ok_or(DecodeError::Truncated(what))?;
         self.held <<= n;
-        Ok(bits)
+        self.len -= n;
+        bits
     }
 
-    /// The next number that [`BitWriter::put_number`] wrote.
+    /// The next number that [`BitWriter::put_number`] wrote; `None` when it has more bits than that
+    /// writes.
     #[inline]
-    pub(super) fn number(&mut self, k: u32, what: &'static str) -> Result<u64, DecodeError> {
-        let mut ones = self.held.leading_ones();
-        if ones >= self.len {
-            self.refill();
-            ones = self.held.leading_ones();
+    pub(super) fn number(&mut self, k: u32) -> Option<u64> {
+        let ones = self.held.leading_ones();
+        let low = k + ones.saturating_sub(1);
+        if ones + 1 + low > self.len {
+            return self.long_number(k);
         }
+        self.held <<= ones + 1;
+        self.len -= ones + 1;
+        Some(u64::from(ones > 0) << low | self.take(low))
+    }
+
+    /// A number that is not held as a whole.
+    #[cold]
+    fn long_number(&mut self, k: u32) -> Option<u64> {
+        self.take_in();
+        let ones = self.held.leading_ones();
         let low = k + ones.saturating_sub(1);
         if low > MAX_BITS {
-            return Err(DecodeError::Invalid(what));
+            return None;
         }
-        self.take(ones + 1, what)?;
-        Ok(u64::from(ones > 0) << low | self.take(low, what)?)
+        self.take(ones + 1);
+        Some(u64::from(ones > 0) << low | self.take(low))
     }
 
     /// Nothing but the zeros of the last byte may be left.
     pub(super) fn end(mut self, what: &'static str) -> Result<(), DecodeError> {
-        self.refill();
-        let is_filling = self.rest.is_empty() && self.len < 8 && (self.held >> 1) >> (63 - self.len) == 0;
-        if is_filling { Ok(()) } else { Err(DecodeError::Invalid(what)) }
+        self.refill(what)?;
+        if self.left() < Some(8) && self.held == 0 { Ok(()) } else { Err(DecodeError::Invalid(what)) }
     }
 }
 
@@ -157,18 +187,18 @@ mod tests {
             prop_assert_eq!(out.len() as u64, u64::from(length.div_ceil(8)), "the length is foretold");
             let mut reader = BitReader::new(&out);
             for (number, shift, k, bit) in &numbers {
-                prop_assert_eq!(reader.take(1, "bit"), Ok(u64::from(*bit)));
-                prop_assert_eq!(reader.number(*k, "number"), Ok(number >> shift));
+                prop_assert_eq!(reader.take(1), u64::from(*bit));
+                prop_assert_eq!(reader.number(*k), Some(number >> shift));
             }
             prop_assert_eq!(reader.end("end"), Ok(()));
         }
 
         #[test]
-        fn any_bits_are_read_or_end(bytes: Vec<u8>, k in 0_u32..64) {
+        fn any_bits_are_read_or_end(bytes: Vec<u8>, k in 0_u32..53) {
             let mut reader = BitReader::new(&bytes);
             let mut numbers = 0;
-            while let Ok(number) = reader.number(k, "number") {
-                prop_assert!(number < 1 << 54);
+            while let (Some(number), Ok(())) = (reader.number(k), reader.refill("number")) {
+                prop_assert!(number < 1 << 63);
                 numbers += 1;
             }
             prop_assert!(numbers <= 8 * bytes.len());
@@ -190,7 +220,7 @@ mod tests {
     fn bits_left_beyond_the_last_byte_are_refused() {
         assert!(BitReader::new(&[0]).end("end").is_err(), "a whole byte");
         let mut reader = BitReader::new(&[0b1000_0001]);
-        assert_eq!(reader.take(1, "bit"), Ok(1));
+        assert_eq!(reader.take(1), 1);
         assert!(reader.end("end").is_err(), "a one among the zeros");
     }
 }

@@ -92,10 +92,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<TDigest, DecodeError> {
     let head = reader.u8("a digest's head")?;
     let low = reader.u24("a digest's minimum")?;
     let mut bits = BitReader::new(reader.bytes(reader.remaining(), "a digest")?);
-    let total = bits.number(OF_TOTAL, "a digest's weight")? + 1; // it has 54 bits at most
-    if total > MAX_WEIGHT {
-        return Err(DecodeError::Invalid("a digest's weight"));
-    }
+    let total = bits.number(OF_TOTAL).map(|rest| rest + 1); // it has 54 bits at most
+    let total = total.filter(|total| *total <= MAX_WEIGHT).ok_or(DecodeError::Invalid("a digest's weight"))?;
     let centroids = if head == HEAD_T_DIGEST | SINGLE {
         vec![Centroid::new(mean24(low)?, total, false)]
     } else if head & !(AS_EXPECTED | PARAMETER) == HEAD_T_DIGEST {
@@ -119,15 +117,16 @@ fn read_centroids(
     let min = mean24(low)?;
     let mut weights = Weights::new(total);
     let (mut code, mut mean, mut weight) = (low >> FINE, min, read_weight(bits, head, &mut weights)?);
-    while weights.rest() > 0 {
-        let step = bits.number(u32::from(head & PARAMETER), "a digest's mean")?;
-        let gap = step >= NARROW && bits.take(1, "a digest's gap")? == 1;
+    while weights.is_any_left() {
+        bits.refill("a digest's mean")?;
+        let step = bits.number(u32::from(head & PARAMETER)).ok_or(invalid)?;
+        let gap = bits.take(u32::from(step >= NARROW)) == 1;
         centroids.push(Centroid::new(mean, weight, gap));
         code = u32::try_from(step).ok().and_then(|step| code.checked_add(step)).ok_or(invalid)?;
         mean = value16(code).ok_or(invalid)?.max(min);
         weight = read_weight(bits, head, &mut weights)?;
     }
-    let fine = u32::try_from(bits.take(FINE, "a digest's maximum")?).map_err(|_| invalid)?;
+    let fine = u32::try_from(bits.take(FINE)).map_err(|_| invalid)?;
     let high = (code << FINE | fine).checked_sub(HALF).filter(|high| *high >= low).ok_or(invalid)?;
     let max = mean24(high)?;
     for rounded_up in centroids.iter_mut().rev().take_while(|c| c.mean > max) {
@@ -139,8 +138,8 @@ fn read_centroids(
 
 fn read_weight(bits: &mut BitReader<'_>, head: u8, weights: &mut Weights) -> Result<u64, DecodeError> {
     let is_as_expected = head & AS_EXPECTED != 0;
-    let difference = if is_as_expected { 0 } else { bits.number(weights.parameter(), "a weight")? };
-    weights.weight(difference).ok_or(DecodeError::Invalid("a weight"))
+    let difference = if is_as_expected { Some(0) } else { bits.number(weights.parameter()) };
+    difference.and_then(|difference| weights.weight(difference)).ok_or(DecodeError::Invalid("a weight"))
 }
 
 fn mean24(code: u32) -> Result<f64, DecodeError> {

@@ -35,9 +35,23 @@ fn sorted_items(parts: &[&TDigest]) -> Vec<Item> {
             filled_before = filled;
         }
     }
-    // Means are not negative, so their bits sort as they do. A stable sort finds the runs.
+    if parts.len() > 2 {
+        items = nearly_sorted(&items);
+    }
+    // Means are not negative, so their bits sort as they do. A stable sort finds what is in order.
     items.sort_by_key(|item| item.mean.to_bits());
     items
+}
+
+/// Sorted but for means that differ in the lowest bits alone: numbers of the other bits, with the
+/// item's place instead of the lowest, are sorted in half the time of items.
+fn nearly_sorted(items: &[Item]) -> Vec<Item> {
+    let places = items.len().next_power_of_two() as u64 - 1;
+    let keys = (0..).zip(items).map(|(place, item)| item.mean.to_bits() & !places | place);
+    let mut keys: Vec<u64> = keys.collect();
+    keys.sort_unstable();
+    let place = |key: u64| usize::try_from(key & places).unwrap_or(usize::MAX);
+    keys.iter().filter_map(|key| items.get(place(*key))).copied().collect()
 }
 
 /// Joins equal means and sets the gap bits: a boundary is a gap when no digest has values there.
@@ -79,25 +93,50 @@ pub(super) fn compress(centroids: Vec<Centroid>, compression: f64) -> Vec<Centro
 fn joined(centroids: &[Centroid], compression: f64) -> Vec<Centroid> {
     let scale = Scale::new(centroids.iter().map(|c| c.weight()).sum(), compression);
     let mut out: Vec<Centroid> = Vec::with_capacity(centroids.len().min(MAX_CENTROIDS));
+    let Some((first, rest)) = centroids.split_first() else { return out };
+    let mut cluster = Cluster::of(*first);
     let (mut before, mut limit_before) = (0.0, 0.0); // weight left of the cluster that grows
-    for &next in centroids {
-        let Some(cluster) = out.last_mut() else {
-            out.push(next);
-            continue;
-        };
-        let weight = cluster.weight() as f64;
-        let both = weight + next.weight() as f64;
-        if !cluster.gap() && both <= limit_before && both <= scale.limit(before + both) {
-            let mean = cluster.mean + (next.mean - cluster.mean) * (next.weight() as f64 / both);
-            let mean = mean.clamp(cluster.mean, next.mean);
-            *cluster = Centroid::new(mean, cluster.weight() + next.weight(), next.gap());
+    for &next in rest {
+        let both = (cluster.weight + next.weight()) as f64;
+        if !cluster.gap && both <= limit_before && both <= scale.limit(before + both) {
+            cluster.add(next);
         } else {
-            before += weight;
+            before += cluster.weight as f64;
             limit_before = scale.limit(before);
-            out.push(next);
+            out.push(cluster.centroid());
+            cluster = Cluster::of(next);
         }
     }
+    out.push(cluster.centroid());
     out
+}
+
+/// Centroids that become one.
+struct Cluster {
+    first: f64,
+    last: f64,
+    sum: f64,
+    weight: u64,
+    gap: bool,
+}
+
+impl Cluster {
+    fn of(only: Centroid) -> Self {
+        let Centroid { mean, .. } = only;
+        Self { first: mean, last: mean, sum: mean * only.weight() as f64, weight: only.weight(), gap: only.gap() }
+    }
+
+    fn add(&mut self, next: Centroid) {
+        self.last = next.mean;
+        self.sum += next.mean * next.weight() as f64;
+        self.weight += next.weight();
+        self.gap = next.gap();
+    }
+
+    /// A single one's mean stays as it is, to the bit.
+    fn centroid(&self) -> Centroid {
+        Centroid::new((self.sum / self.weight as f64).clamp(self.first, self.last), self.weight, self.gap)
+    }
 }
 
 /// Takes the gap bit from centroids whose right neighbour is nearer than `factor` times the value.

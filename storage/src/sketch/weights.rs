@@ -10,22 +10,23 @@ use super::tdigest::SLOT_COMPRESSION;
 /// Foretells weights one after the other.
 pub(super) struct Weights {
     scale: Scale,
-    before: u64,
-    total: u64,
+    before: i64,
+    total: i64,
     /// About the bits of the last differences.
     usual: u32,
 }
 
 impl Weights {
-    /// The weights of a digest of `total` values, at least one.
+    /// The weights of a digest of `total` values: at least one, and at most
+    /// [`super::tdigest::MAX_WEIGHT`].
     pub(super) fn new(total: u64) -> Self {
-        Self { scale: Scale::new(total, SLOT_COMPRESSION), before: 0, total, usual: 0 }
+        Self { scale: Scale::new(total, SLOT_COMPRESSION), before: 0, total: total.cast_signed(), usual: 0 }
     }
 
-    /// The weight that is left.
+    /// Whether weight is left.
     #[inline]
-    pub(super) fn rest(&self) -> u64 {
-        self.total - self.before
+    pub(super) fn is_any_left(&self) -> bool {
+        self.before < self.total
     }
 
     /// The parameter of the next difference.
@@ -36,42 +37,44 @@ impl Weights {
 
     /// The next weight's difference, for weights that add up to the total.
     pub(super) fn difference(&mut self, weight: u64) -> u64 {
+        let weight = weight.cast_signed();
         let (expected, below, above) = self.expected();
-        let (off, both) = (weight.abs_diff(expected), below.min(above));
+        let (off, both) = (weight.abs_diff(expected), below.min(above).unsigned_abs());
         let difference = if off > both { both + off } else { 2 * off - u64::from(weight < expected) };
         self.advance(weight, difference);
         difference
     }
 
-    /// The next weight, by its difference; `None` when it is not within what is left, which is not
-    /// nothing.
+    /// The next weight, by its difference below 2^63; `None` when it is not within what is left, which
+    /// is not nothing.
     #[inline]
     pub(super) fn weight(&mut self, difference: u64) -> Option<u64> {
         let (expected, below, above) = self.expected();
-        let both = below.min(above);
-        let (off, is_above) = if difference > 2 * both {
-            (difference - both, above > below)
+        let (signed, both) = (difference.cast_signed(), below.min(above));
+        let off = if signed <= 2 * both {
+            (signed >> 1) ^ -(signed & 1) // 0, -1, 1, -2, 2, ...
+        } else if above > below {
+            signed - both
         } else {
-            (difference.div_ceil(2), difference & 1 == 0)
+            both - signed
         };
-        if off > below.max(above) {
+        if off < -below || off > above {
             return None;
         }
-        let weight = if is_above { expected + off } else { expected - off };
-        self.advance(weight, difference);
-        Some(weight)
+        self.advance(expected + off, difference);
+        Some((expected + off).unsigned_abs())
     }
 
     /// The expected weight, and how far below and above it a weight may lie.
     #[inline]
-    fn expected(&self) -> (u64, u64, u64) {
-        let rest = self.rest();
+    fn expected(&self) -> (i64, i64, i64) {
+        let rest = self.total - self.before;
         let expected = self.scale.heaviest(self.before).min(rest);
         (expected, expected - 1, rest - expected)
     }
 
     #[inline]
-    fn advance(&mut self, weight: u64, difference: u64) {
+    fn advance(&mut self, weight: i64, difference: u64) {
         self.before += weight;
         self.usual = self.usual.midpoint(bit_length(difference));
     }
@@ -96,23 +99,23 @@ mod tests {
                 let difference = writing.difference(weight);
                 prop_assert_eq!(reading.weight(difference), Some(weight));
             }
-            prop_assert_eq!(reading.rest(), 0);
+            prop_assert!(!reading.is_any_left());
         }
 
         #[test]
         fn any_difference_gives_a_weight_within_the_rest_or_none(
             total in 1_u64..=1 << 53,
-            differences in prop::collection::vec((0_u64..1 << 54, 0_u32..55), 1..60),
+            differences in prop::collection::vec((0_u64..1 << 63, 0_u32..63), 1..60),
         ) {
-            let mut weights = Weights::new(total);
+            let (mut weights, mut rest) = (Weights::new(total), total);
             for (difference, shift) in differences {
-                let rest = weights.rest();
-                if rest == 0 {
+                if !weights.is_any_left() {
                     break;
                 }
                 if let Some(weight) = weights.weight(difference >> shift) {
                     prop_assert!(weight >= 1 && weight <= rest);
-                    prop_assert_eq!(weights.rest(), rest - weight);
+                    rest -= weight;
+                    prop_assert_eq!(weights.is_any_left(), rest > 0);
                 }
             }
         }
