@@ -8,6 +8,7 @@ use crate::fault;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Phase {
     Tick,
+    Opening,
     Snapshot,
     Seal,
     RollUp,
@@ -18,8 +19,15 @@ pub enum Phase {
 
 /// What the kills and power cuts of one store's life aim at, in this order; `None` at any moment. A
 /// tick comes first: on a new file system nothing but its own fdatasync has made it durable then.
-pub const AIMS: [Option<Phase>; 6] =
-    [Some(Phase::Tick), Some(Phase::Snapshot), Some(Phase::Seal), Some(Phase::RollUp), Some(Phase::Rewrite), None];
+pub const AIMS: [Option<Phase>; 7] = [
+    Some(Phase::Tick),
+    Some(Phase::Opening),
+    Some(Phase::Snapshot),
+    Some(Phase::Seal),
+    Some(Phase::RollUp),
+    Some(Phase::Rewrite),
+    None,
+];
 
 /// Ticks of a store that has its first snapshot and roll-up before it: with tick 480.
 pub const YOUNG: i64 = 470;
@@ -29,6 +37,7 @@ impl Phase {
     fn begins_with(self) -> &'static str {
         match self {
             Self::Tick => "/last-tick",
+            Self::Opening => "/",
             Self::Snapshot => "/series/",
             Self::Seal => "/slots/5m-",
             Self::RollUp => "/slots/1h-",
@@ -39,7 +48,7 @@ impl Phase {
     /// Calls from its beginning until a few after its end.
     fn calls(self) -> u64 {
         match self {
-            Self::Tick => 24,
+            Self::Tick | Self::Opening => 24,
             Self::Snapshot => 6,
             Self::Seal => 14,
             Self::RollUp => 26,
