@@ -17,6 +17,10 @@ test:
 control-plane:
     tests/controlplane/build.sh
 
+# The store's long tests, ten times CI's counts, an hour at most: kills, cuts, damages, eio, full-disk, fuzz, disk-30-days, memory-and-restart
+soak STAGE:
+    .ci/soak {{STAGE}}
+
 # A day on a simulated cluster
 demo *ARGS:
     cargo run --release -p optipod-demo -- {{ARGS}}

@@ -4,7 +4,8 @@
 //! would then finish in a different order from run to run. On a multi-thread runtime the other tasks of the thread
 //! move to another one meanwhile.
 //!
-//! Invariant: every call of the store from async code passes [`inline`].
+//! Invariant: every call of the store from async code passes [`inline`], but for the admin service's, which may take
+//! minutes: they have threads of their own, which do not hold up a shutdown.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 

@@ -1,4 +1,4 @@
-//! The types, clients and servers of `proto/optipod/v1alpha1`, as the build generates them.
+//! The types, clients and servers of `proto/optipod/`, as the build generates them.
 //!
 //! It stands below both the services ([`crate::api`]) and the provider that calls them. Invariant: nothing
 //! is written by hand here but what the generated types lack.
@@ -13,6 +13,11 @@ pub fn duration(value: prost_types::Duration) -> Option<std::time::Duration> {
 }
 
 tonic::include_proto!("optipod.v1alpha1");
+
+/// The types of `proto/optipod/admin/v1alpha1`.
+pub mod admin {
+    tonic::include_proto!("optipod.admin.v1alpha1");
+}
 
 /// The compiled definitions, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/optipod_descriptor.bin"));

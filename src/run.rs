@@ -81,6 +81,14 @@ impl Recommender {
         channel
     }
 
+    /// Answers `optipod store` until `shutdown`. Where it cannot, that is no reason to stop.
+    async fn serve_admin(&self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        if let Err(error) = api::serve_admin(self.api.clone(), shutdown).await {
+            tracing::warn!(%error, "`optipod store` works on this store only while the recommender is stopped");
+        }
+        Ok(())
+    }
+
     fn probes(&self) -> Probes {
         let probe = |ask: fn(&CollectorHealth, jiff::Timestamp) -> Result<String, String>| {
             let (health, clock) = (self.health(), self.clock);
@@ -113,7 +121,8 @@ pub async fn recommender(settings: &Settings, client: kube::Client, shutdown: Ca
     let serving = Box::pin(api::serve(listener, recommender.api.clone(), shutdown.clone()));
     let work = async {
         let collecting = Box::pin(recommender.collect_apart(shutdown.clone()));
-        tokio::try_join!(collecting, async { Ok(serving.await?) }, web).map(|_| ())
+        let admin = recommender.serve_admin(shutdown.clone());
+        tokio::try_join!(collecting, async { Ok(serving.await?) }, web, admin).map(|_| ())
     };
     until_finished(work, &shutdown).await
 }
@@ -145,7 +154,8 @@ pub async fn both(settings: &Settings, client: kube::Client, shutdown: Cancellat
     let work = async {
         let collecting = Box::pin(recommender.collect_apart(shutdown.clone()));
         let reconciling = finishing(Box::pin(controller.run(shutdown.clone())));
-        tokio::try_join!(collecting, reconciling, async { Ok(serving.await?) }, web).map(|_| ())
+        let admin = recommender.serve_admin(shutdown.clone());
+        tokio::try_join!(collecting, reconciling, async { Ok(serving.await?) }, web, admin).map(|_| ())
     };
     until_finished(work, &shutdown).await
 }

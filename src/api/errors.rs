@@ -1,6 +1,6 @@
 //! Errors as callers see them: the right code, and what to do.
 
-use optipod_storage::{SeriesKey, StoreError};
+use optipod_storage::{BackupError, SeriesKey, StoreError};
 use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
@@ -41,6 +41,18 @@ pub(super) fn store(error: &StoreError) -> Status {
         StoreError::Loading => Status::unavailable(error.to_string()),
         _ => {
             tracing::error!(%error, "the store cannot be read");
+            Status::unavailable(error.to_string())
+        }
+    }
+}
+
+/// A backup could not be made.
+pub(super) fn backup(error: &BackupError) -> Status {
+    match error {
+        BackupError::NotEmpty { .. } => Status::already_exists(error.to_string()),
+        BackupError::WithinStore { .. } | BackupError::NoName { .. } => Status::invalid_argument(error.to_string()),
+        _ => {
+            tracing::error!(%error, "a backup failed");
             Status::unavailable(error.to_string())
         }
     }

@@ -1,12 +1,13 @@
 //! The gRPC services over the store: usage, recommendations, what is known and how the store is doing.
 //!
-//! It reads the store and a clock; it may not know the cluster, its policies or who asks. Until there is TLS and
+//! [`serve_admin`] is for `optipod store` on the same machine: a socket in the store's folder. It reads the store and a clock; it may not know the cluster, its policies or who asks. Until there is TLS and
 //! authentication it serves loopback and memory only ([`serve`], [`serve_in_memory`]); a controller in another pod
 //! needs that first.
 //!
 //! Invariants: every request is bounded before it reaches the store. A recommendation is [`crate::recommend`]'s, the
 //! same as a controller's. Every error tells what to do.
 
+mod admin;
 mod convert;
 mod errors;
 mod limits;
@@ -22,6 +23,7 @@ mod usage;
 mod tests;
 
 pub use crate::proto;
+pub use admin::{LiveError, LiveStore, serve_admin};
 pub use limits::{
     MAX_BATCH, MAX_PAGE, MAX_PARTS, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, MAX_STEPS, MAX_WINDOWS, SHORTEST_SPAN,
 };

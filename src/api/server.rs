@@ -33,6 +33,25 @@ pub enum ServeError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A unix socket's path is limited.
+    #[error(
+        "{} is longer than the {max} bytes that a unix socket's path may have; `optipod store` cannot ask the recommender \
+         about a folder in use there: give it a shorter --data-dir, or a symbolic link to it", .path.display()
+    )]
+    SocketPath {
+        /// The socket.
+        path: std::path::PathBuf,
+        /// The most bytes.
+        max: usize,
+    },
+    /// The system refused a unix socket.
+    #[error("cannot listen on {}: {source}; check that the folder is writable", .path.display())]
+    Socket {
+        /// The socket.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The reflection service could not be built from the compiled definitions.
     #[error("cannot serve reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),

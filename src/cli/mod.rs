@@ -38,7 +38,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Ask the recommender what a workload's containers should request
     Recommend(recommend::RecommendArgs),
-    /// Look at a store's folder that no recommender has open
+    /// Verify, inspect, export, import, back up and restore a store's folder
     Store(store::StoreArgs),
     /// Show the usage of the containers that the recommender knows
     Top(top::TopArgs),
@@ -56,7 +56,7 @@ pub async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Explain(args) => explain::explain(&args).await,
         Command::Recommend(args) => recommend::recommend(&args, &cli.flags).await,
-        Command::Store(args) => return store::store(&args),
+        Command::Store(args) => return store::store(&args, &cli.flags).await,
         Command::Top(args) => top::top(&args, &cli.flags).await,
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -25,6 +25,10 @@ pub(super) const JOBS: &str = "/apis/batch/v1/jobs";
 #[derive(Clone)]
 pub(super) enum Answer {
     Json(Value),
+    /// Bytes of this content type.
+    Bytes(&'static str, Vec<u8>),
+    /// 406 where the client would take protobuf, as a server answers whose types have no such form.
+    JsonOnly(Value),
     Error(u16, &'static str),
     Never,
 }
@@ -104,14 +108,20 @@ impl ApiServer {
         if watch {
             return self.watch(path);
         }
+        let accept = request.headers[http::header::ACCEPT].to_str().unwrap().to_owned();
+        let protobuf = accept.contains("protobuf");
         let answer = {
             let mut state = self.0.lock().unwrap();
-            let accept = request.headers[http::header::ACCEPT].to_str().unwrap().to_owned();
             state.requests.push((path.to_owned(), accept, Instant::now()));
             state.answers.get(path).cloned()
         };
         match answer {
-            Some(Answer::Json(value)) => respond(200, &value),
+            Some(Answer::JsonOnly(_)) if protobuf => respond(406, &failure(406, "it has no protobuf form")),
+            Some(Answer::Json(value) | Answer::JsonOnly(value)) => respond(200, &value),
+            Some(Answer::Bytes(content_type, bytes)) => {
+                let body = BodyExt::boxed(Full::new(Bytes::from(bytes)));
+                Response::builder().header(http::header::CONTENT_TYPE, content_type).body(body).unwrap()
+            }
             Some(Answer::Error(code, message)) => respond(code, &failure(code, message)),
             Some(Answer::Never) => std::future::pending().await,
             None => respond(404, &failure(404, path)),

@@ -23,14 +23,14 @@ mod tests;
 pub use health::{CollectorHealth, CollectorState};
 pub use keep::KeepError;
 pub use owners::{Controller, Lookup, OwnerRef, Owners, PodOwner, resolve};
-pub use scrape::{ContainerPoint, PodPoints, ScrapeError, decode};
+pub use scrape::{ContainerPoint, Format, PodPoints, RawList, ScrapeError, decode_json, decode_protobuf, fetch};
 
 use crate::blocking;
 use crate::telemetry::{Metrics, RefusedCause};
-use bytes::Bytes;
 use jiff::Timestamp;
 use keep::Keeper;
 use optipod_storage::{Appended, OpenError, Store};
+use samples::Batch;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,21 +138,21 @@ impl Collector {
 
     /// One tick.
     pub async fn tick(&self, now: Timestamp) -> Result<Tick, TickError> {
-        let body = self.scrape().await?;
-        blocking::inline(|| self.take(now, &body))
+        let list = self.scrape().await?;
+        blocking::inline(|| self.take(now, &list))
     }
 
-    async fn scrape(&self) -> Result<Bytes, ScrapeError> {
+    async fn scrape(&self) -> Result<RawList, ScrapeError> {
         let began = tokio::time::Instant::now();
-        let body = scrape::fetch(&self.client, self.options.timeout).await;
+        let list = fetch(&self.client, self.options.timeout).await;
         self.metrics.observe_collection(scrape::PROVIDER, began.elapsed());
-        body
+        list
     }
 
     /// The rest of a tick, which waits for the disk and not for the network.
-    fn take(&self, now: Timestamp, body: &[u8]) -> Result<Tick, TickError> {
-        let points = decode(body)?;
-        let batch = samples::collect(&points, &self.owners, |key| self.store.intern(key));
+    fn take(&self, now: Timestamp, list: &RawList) -> Result<Tick, TickError> {
+        let mut batch = Batch::default();
+        let pods = list.decode(|pod| batch.add(pod, &self.owners, |key| self.store.intern(key)))?;
         self.count_refused(RefusedCause::Unresolved, batch.unresolved);
         self.count_refused(RefusedCause::Invalid, batch.invalid);
         let nothing_resolved = batch.samples.is_empty() && batch.unresolved > 0;
@@ -165,7 +165,7 @@ impl Collector {
         }
         let maintenance = kept.maintenance.map(|error| format!("the store cannot be maintained: {error}"));
         let degraded = maintenance.or_else(|| self.owners.problem());
-        Ok(Tick { pods: points.len(), unresolved: batch.unresolved, invalid: batch.invalid, stored, degraded })
+        Ok(Tick { pods, unresolved: batch.unresolved, invalid: batch.invalid, stored, degraded })
     }
 
     fn count_kept(&self, kept: &keep::Kept, now: Timestamp) {

@@ -14,37 +14,29 @@ pub(super) struct Batch {
     pub(super) invalid: u64,
 }
 
-/// Turns points into samples, in the order of the answer.
-pub(super) fn collect(
-    points: &[PodPoints<'_>],
-    owners: &Owners,
-    mut intern: impl FnMut(&SeriesKey) -> SeriesId,
-) -> Batch {
-    let mut batch = Batch::default();
-    owners.view(|view| {
-        for pod in points {
-            let Some((workload, uid)) = view.resolve(&pod.namespace, &pod.pod) else {
-                batch.unresolved += pod.containers.len() as u64;
+impl Batch {
+    /// Turns a pod's points into samples.
+    pub(super) fn add(&mut self, pod: &PodPoints<'_>, owners: &Owners, mut intern: impl FnMut(&SeriesKey) -> SeriesId) {
+        let Some((workload, uid)) = owners.view(|view| view.resolve(&pod.namespace, &pod.pod)) else {
+            self.unresolved += pod.containers.len() as u64;
+            return;
+        };
+        let mut key = SeriesKey {
+            namespace: workload.namespace,
+            kind: workload.kind.as_str().to_owned(),
+            workload: workload.name,
+            container: String::new(),
+        };
+        let at = pod.at.map(|at| Timestamp(at.as_millisecond()));
+        for point in &pod.containers {
+            let Some((at, cpu, memory)) = valid(at, point) else {
+                self.invalid += 1;
                 continue;
             };
-            let mut key = SeriesKey {
-                namespace: workload.namespace,
-                kind: workload.kind.as_str().to_owned(),
-                workload: workload.name,
-                container: String::new(),
-            };
-            let at = pod.at.map(|at| Timestamp(at.as_millisecond()));
-            for point in &pod.containers {
-                let Some((at, cpu, memory)) = valid(at, point) else {
-                    batch.invalid += 1;
-                    continue;
-                };
-                key.container.replace_range(.., &point.name);
-                batch.samples.push(Sample { series: intern(&key), pod: uid, at, cpu, memory });
-            }
+            key.container.replace_range(.., &point.name);
+            self.samples.push(Sample { series: intern(&key), pod: uid, at, cpu, memory });
         }
-    });
-    batch
+    }
 }
 
 fn valid(at: Option<Timestamp>, point: &ContainerPoint<'_>) -> Option<(Timestamp, f64, f64)> {

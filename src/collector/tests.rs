@@ -119,6 +119,28 @@ async fn a_tick_stores_samples_under_the_workload_that_owns_the_pod() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_speaks_json_only_is_scraped_all_the_same() {
+    let server = cluster();
+    let Answer::Json(list) = points(&[point("alone", epoch(), "1", "1Gi")]) else { panic!("JSON") };
+    server.set(METRICS, Answer::JsonOnly(list));
+    let bench = Bench::running(server);
+    pass(1).await;
+    assert_eq!(bench.usage("Pod", "alone").unwrap().cpu.count(), 1);
+    assert_eq!(bench.server.scrapes(bench.start), [0, 0], "once for protobuf, once for JSON");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_are_no_list_fail_the_tick_and_say_so() {
+    let server = cluster();
+    server.set(METRICS, Answer::Bytes("application/vnd.kubernetes.protobuf", b"k8s\0\x0a\xff".to_vec()));
+    let bench = Bench::running(server);
+    pass(1).await;
+    let reason = bench.ready().unwrap_err();
+    assert!(reason.contains("cannot be read as a PodMetricsList: it ends in the middle of a field"), "{reason}");
+    assert_eq!(bench.metric("optipod_collector_tick_failures_total{step=\"scrape\"}"), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_point_that_metrics_server_repeats_counts_once() {
     let server = cluster();
     server.set(METRICS, points(&[point("alone", epoch(), "1", "1Gi")]));

@@ -11,7 +11,7 @@ use crate::slot::{Slot, SlotKind};
 use crate::slot_file::SlotFile;
 
 /// 5-minute slots stay this long after the end of their hour.
-const HOUR_AFTER: std::time::Duration = std::time::Duration::from_hours(2);
+pub(crate) const HOUR_AFTER: std::time::Duration = std::time::Duration::from_hours(2);
 /// Hours stay this long after the end of their day.
 const DAY_AFTER: std::time::Duration = std::time::Duration::from_hours(8 * 24);
 
@@ -71,6 +71,11 @@ impl Catalog {
     pub(crate) fn covers(&self, slot: Slot) -> bool {
         let kinds = SlotKind::ALL.into_iter().filter(|kind| *kind >= slot.kind);
         kinds.into_iter().any(|kind| self.contains(slot.within(kind)))
+    }
+
+    /// Whether a slot, a longer one around it or a shorter one within it is sealed.
+    pub(crate) fn overlaps(&self, slot: Slot) -> bool {
+        self.covers(slot) || self.slots().any(|other| other.kind < slot.kind && other.within(slot.kind) == slot)
     }
 
     /// Files of slots that end after `from` and start at or before `to`, by time.

@@ -39,7 +39,7 @@ impl SlotEntry {
     }
 
     /// `first - start | end - last | filled | length of cpu | cpu | memory`
-    fn encode(&self, slot: Slot, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, slot: Slot, out: &mut Vec<u8>) {
         put_varint(out, millis_between(slot.start, self.first));
         put_varint(out, millis_between(self.last, slot.end()));
         put_varint(out, u64::from(self.filled));
@@ -50,7 +50,7 @@ impl SlotEntry {
         self.memory.encode(out);
     }
 
-    fn decode(version: Version, slot: Slot, bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(version: Version, slot: Slot, bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let first = offset(slot.start, reader.varint("a first sample")?)?;
         let last = reader.varint("a last sample")?;

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::{SeriesKey, Timestamp};
+
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -15,7 +17,7 @@ pub enum OpenError {
         /// The store's folder.
         dir: PathBuf,
     },
-    /// Another program wrote it: a newer one or, before the format was frozen, an older one.
+    /// A newer program wrote it.
     #[error(
         "{} has format version {found}, this program reads {supported}; run the OptiPod that wrote it, or give it an empty folder", .path.display()
     )]
@@ -28,7 +30,7 @@ pub enum OpenError {
         supported: u16,
     },
     /// The file system refused.
-    #[error("cannot {action} {}: {source}; check that the volume is mounted, writable and not full", .path.display())]
+    #[error("cannot {action} {}: {source}; {}", .path.display(), advice(.source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -45,6 +47,20 @@ pub enum OpenError {
         /// What it said.
         reason: String,
     },
+}
+
+/// What to do about a refusal of the file system.
+fn advice(refusal: &io::Error) -> &'static str {
+    match refusal.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "the folder and all in it must belong to the user or group that this process runs as (in a pod: runAsUser and fsGroup)"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "the volume is mounted read-only; mount it writable",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room on the volume or enlarge it; it goes on by itself then"
+        }
+        _ => "check that the volume is mounted, writable and not full",
+    }
 }
 
 /// Why a tick was not stored. None of its samples counts; the same samples may be appended again.
@@ -105,4 +121,137 @@ pub enum StoreError {
     /// A query's step is zero.
     #[error("cannot divide a range into steps of zero length; give a step of at least a millisecond")]
     ZeroStep,
+}
+
+/// Why rows or samples could not be taken in. Slots before the one in hand are in; the import can
+/// be repeated, and keeps them.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// It lies before what was taken in already.
+    #[error("{at} lies before what was read already; sort the input by time")]
+    NotSorted {
+        /// The time of the row or sample.
+        at: Timestamp,
+    },
+    /// A slot has two rows of one series.
+    #[error("{key} stands twice in the slot at {start}; leave one of the rows out")]
+    Repeated {
+        /// The series.
+        key: SeriesKey,
+        /// When the slot starts.
+        start: Timestamp,
+    },
+    /// A part of its name is no name.
+    #[error("\"{key}\" is not namespace/kind/workload/container with 1 to 253 bytes each and no NUL; correct the row")]
+    Key {
+        /// The series.
+        key: SeriesKey,
+    },
+    /// It says what cannot be.
+    #[error("the row of {key} in the slot at {start} contradicts itself: {what}; export it again")]
+    Contradiction {
+        /// The series.
+        key: SeriesKey,
+        /// When the slot is said to start.
+        start: Timestamp,
+        /// What cannot be.
+        what: &'static str,
+    },
+    /// The store could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a backup was not made. Nothing stands under its name then.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// There is something already.
+    #[error("{} is not empty; name a folder that is not there yet", .target.display())]
+    NotEmpty {
+        /// The folder.
+        target: PathBuf,
+    },
+    /// It would be among the store's own files.
+    #[error("{} is among the store's own files; name a folder beside them", .target.display())]
+    WithinStore {
+        /// The folder.
+        target: PathBuf,
+    },
+    /// It is the root or ends in `..`.
+    #[error("\"{}\" does not name a folder; name one that is not there yet", .target.display())]
+    NoName {
+        /// What was given.
+        target: PathBuf,
+    },
+    /// The store could not be loaded, or another backup of that name is under way.
+    #[error(transparent)]
+    Open(OpenError),
+    /// The file system refused.
+    #[error("cannot {action} {}: {source}; check that the volume is writable and not full, and try again", .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The embedded database could not be written.
+    #[error("cannot write the database in {}: {reason}; check that the volume is writable and not full, and try again", .dir.display())]
+    Database {
+        /// Its folder.
+        dir: PathBuf,
+        /// What it said.
+        reason: String,
+    },
+}
+
+/// Why a backup was not restored. The store that is there already is as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// There is nothing to restore.
+    #[error("{} holds no store; name the folder of a backup", .backup.display())]
+    NoStore {
+        /// What was given as the backup.
+        backup: PathBuf,
+    },
+    /// The backup is damaged.
+    #[error(
+        "the backup {} is damaged: {}; take another one, or copy its folder, which a recommender opens and serves as far as it is intact",
+        .backup.display(), .problems.join("; ")
+    )]
+    Damaged {
+        /// Its folder.
+        backup: PathBuf,
+        /// What is wrong, one sentence each.
+        problems: Vec<String>,
+    },
+    /// There is a store already.
+    #[error("{} holds a store; name another folder, or move that store aside with --replace", .dir.display())]
+    HoldsStore {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A folder is in use, or the system refused.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_tells_what_to_do_about_it() {
+        for (number, advice) in
+            [(13, "runAsUser and fsGroup"), (30, "mounted read-only"), (28, "make room"), (5, "check that")]
+        {
+            let (path, source) = (PathBuf::from("/data/lock"), io::Error::from_raw_os_error(number));
+            let text = OpenError::Io { action: "open", path, source }.to_string();
+            assert!(text.starts_with("cannot open /data/lock: ") && text.contains(advice), "{text}");
+        }
+    }
 }

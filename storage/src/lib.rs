@@ -14,6 +14,7 @@
 //! | `slot_file`, `slot_writer`, `rollup`, `catalog` | sealed slots as files, merging them, which there are |
 //! | `sled_part` | the only place that touches sled |
 //! | `frame`, `chunk`, `record`, `codec` | bytes: ticks, pieces of them, envelopes, primitives |
+//! | `fuzzing` | all decoders by name, for fuzz targets only |
 //! | `table`, `snapshot`, `streams`, `witness` | series and their names, pods, the last tick |
 //!
 //! The bytes are described in `FORMAT.md`.
@@ -45,6 +46,8 @@ mod codec;
 mod entry;
 mod error;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod open_slot;
 mod record;
 mod rollup;
@@ -63,10 +66,14 @@ mod usage;
 mod witness;
 
 pub use codec::DecodeError;
-pub use error::{AppendError, OpenError, StoreError};
+pub use error::{AppendError, BackupError, ImportError, OpenError, RestoreError, StoreError};
+pub use record::FORMAT_VERSION;
 pub use series::{Sample, SeriesId, SeriesInfo, SeriesKey};
 pub use sketch::{AnySketch, LogLinear, LogLinearBuilder, Sketch, SketchError, SketchKind, TDigest, TDigestBuilder};
 pub use slot::SlotKind;
-pub use store::{Examination, SlotExamination, Store, StoreOptions};
+pub use store::{
+    BackedUp, Backfill, Examination, Export, Import, Imported, PastSample, Restored, SlotExamination, SlotRow, Store,
+    StoreOptions,
+};
 pub use time::Timestamp;
 pub use usage::{Appended, Distribution, Maintained, StoreStatus, Usage};

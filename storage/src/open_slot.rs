@@ -72,7 +72,8 @@ impl OpenSlot {
     }
 
     /// Adds a row to the slot that starts at `slot.start`, which is opened by its first row. No
-    /// one but a writer keeps a slot beyond a lock, so nothing is copied here.
+    /// one but a writer, an export or a backup keeps a slot beyond a lock, so it is hardly ever
+    /// copied here.
     pub(crate) fn add(open: &mut OpenSlots, slot: Slot, series: SeriesId, row: Row) {
         let entry = open.entry(slot.start);
         let open = entry.or_insert_with(|| Arc::new(Self::new(slot.start)));
@@ -99,7 +100,13 @@ impl OpenSlot {
 
     /// All series with samples, by number.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (SeriesId, &[Row])> {
-        let series = (0..).zip(&self.series).filter(|(_, rows)| !rows.is_empty());
+        self.iter_from(SeriesId(0))
+    }
+
+    /// ... and those from a number on.
+    pub(crate) fn iter_from(&self, from: SeriesId) -> impl Iterator<Item = (SeriesId, &[Row])> {
+        let rest = self.series.get(from.0 as usize..).unwrap_or_default();
+        let series = (from.0..).zip(rest).filter(|(_, rows)| !rows.is_empty());
         series.map(|(id, rows)| (SeriesId(id), rows.as_slice()))
     }
 

@@ -33,6 +33,9 @@ impl Version {
     }
 }
 
+/// The version of the format that this program writes, that of encoded sketches too.
+pub const FORMAT_VERSION: u16 = Version::CURRENT as u16;
+
 /// Bytes that [`seal`] adds.
 pub(crate) const OVERHEAD: usize = 6;
 

@@ -26,6 +26,9 @@ const OPEN_DEADLINE: Duration = Duration::from_mins(2);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 const RETRY_EVERY: Duration = Duration::from_millis(1);
 
+/// How long a flush may take before sled is asked once more.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The system's number for a failed read or write of the device.
 const EIO: i32 = 5;
 
@@ -100,6 +103,7 @@ impl SledPart {
         on_guarded_thread(move || {
             let created = !dir.join("db").exists();
             let config = sled::Config::new().path(&dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+            remove_unfinished(&dir)?;
             let db = open_when_free(&config)?;
             let mut pairs = Vec::new();
             for pair in db.iter() {
@@ -145,7 +149,7 @@ impl SledPart {
 
     /// sled's flush hands the bytes to the kernel but does not wait for the disk; we do.
     fn sync(&self) -> Result<(), PartError> {
-        self.guarded(|db| Ok(db.flush().map(drop)?))?;
+        self.guarded(|db| Ok(flush(db)?))?;
         Ok(self.file.sync_data()?)
     }
 
@@ -153,6 +157,22 @@ impl SledPart {
         let db = self.db.as_ref().ok_or_else(|| text("the database is closed"))?;
         catch_unwind(AssertUnwindSafe(|| work(db))).unwrap_or_else(|panic| Err(panicked(&*panic)))
     }
+}
+
+/// A thread of sled can note that a write failed without waking who waits for it, and a flush then
+/// never returns. A second flush sees the error and wakes the first.
+fn flush(db: &sled::Db) -> Result<(), sled::Error> {
+    let (done, is_done) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            while is_done.recv_timeout(FLUSH_PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _ = db.flush(); // the first one tells
+            }
+        });
+        let flushed = db.flush();
+        drop(done);
+        flushed.map(drop)
+    })
 }
 
 impl Drop for SledPart {
@@ -168,6 +188,13 @@ impl Drop for SledPart {
             thread::sleep(RETRY_EVERY);
         }
     }
+}
+
+/// Removes what sled was writing when it was killed: it would take half a snapshot for the newest
+/// one, and the database for damaged. The snapshot before it is there until a new one is complete.
+fn remove_unfinished(dir: &Path) -> std::io::Result<()> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.extension().is_some_and(|e| e == "generating")).try_for_each(fs::remove_file)
 }
 
 /// Opens the database, waiting for an earlier instance in this process to let go of it: the
@@ -201,10 +228,7 @@ pub(crate) fn rewrite(dir: &Path, pairs: Vec<Pair>, keep_old_as: Option<&Path>) 
     let (new, old) = (beside(dir, "new"), beside(dir, "old"));
     remove_dir(&new)?;
     remove_dir(&old)?;
-    let (part, _) = SledPart::open(&new)?;
-    part.apply(pairs, Vec::new())?;
-    drop(part);
-    sync_dir(&new)?;
+    create(&new, pairs)?;
     if dir.exists() {
         fs::rename(dir, &old)?;
     }
@@ -215,6 +239,14 @@ pub(crate) fn rewrite(dir: &Path, pairs: Vec<Pair>, keep_old_as: Option<&Path>) 
         _ => remove_dir(&old)?,
     }
     SledPart::open(dir).map(|(part, _)| part)
+}
+
+/// Makes a database that holds `pairs`, and leaves it closed.
+pub(crate) fn create(dir: &Path, pairs: Vec<Pair>) -> Result<(), PartError> {
+    let (part, _) = SledPart::open(dir)?;
+    part.apply(pairs, Vec::new())?;
+    drop(part);
+    sync_dir(dir)
 }
 
 /// Completes or undoes a swap that a crash interrupted: the new database counts once the old one

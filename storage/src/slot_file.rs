@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -190,6 +190,21 @@ impl SlotFile {
 
     pub(crate) fn block_count(&self) -> usize {
         self.blocks.len()
+    }
+
+    /// Copies all bytes, durably but for the name; also when the file was removed meanwhile.
+    pub(crate) fn copy_to(&self, path: &Path) -> io::Result<()> {
+        let mut copy = File::create_new(path)?;
+        let mut part = vec![0; 1 << 20];
+        let mut offset = 0;
+        loop {
+            let read = self.file.read_at(&mut part, offset)?;
+            if read == 0 {
+                return copy.sync_all();
+            }
+            copy.write_all(part.get(..read).unwrap_or_default())?;
+            offset += read as u64;
+        }
     }
 
     /// One past the highest series number in the file.

@@ -22,7 +22,7 @@ struct Stream {
 }
 
 /// All streams with samples in open slots.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Streams {
     map: HashMap<(SeriesId, u64), Stream>,
     next: u32,

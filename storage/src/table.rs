@@ -104,11 +104,13 @@ impl SeriesTable {
     }
 
     /// Takes a series from disk. Where a key has two numbers, it was forgotten and came back: the
-    /// higher one counts.
+    /// higher one counts. Where one number is told twice, older samples were imported: the earlier
+    /// first sample counts.
     pub(crate) fn restore(&mut self, record: SeriesRecord) {
         self.skip_to(record.id.0.saturating_add(1));
         match self.ids.get(&record.key).copied() {
-            Some(known) if known >= record.id => return,
+            Some(known) if known == record.id => return self.note_first(known, record.first),
+            Some(known) if known > record.id => return,
             Some(older) => self.forget(older),
             None => {}
         }
@@ -125,12 +127,23 @@ impl SeriesTable {
         self.stored += 1;
     }
 
+    fn note_first(&mut self, id: SeriesId, at: Timestamp) {
+        if let Some(Some(Entry { first: Some(first), .. })) = self.entries.get_mut(id.0 as usize) {
+            *first = at.min(*first);
+        }
+    }
+
     fn entry(&self, id: SeriesId) -> Option<&Entry> {
         self.entries.get(id.0 as usize)?.as_ref()
     }
 
     pub(crate) fn contains(&self, id: SeriesId) -> bool {
         self.entry(id).is_some()
+    }
+
+    /// The packed key of a series.
+    pub(crate) fn key(&self, id: SeriesId) -> Option<&str> {
+        Some(&self.entry(id)?.key)
     }
 
     /// The first sample of a series that is on disk.

@@ -2,8 +2,8 @@
 //! an older state without a word, and then nothing inside it can tell.
 //!
 //! May not know: sled. Invariant: the number is never ahead of what is durable. Only the first one
-//! is synced, so that a file without a number is damaged; later ones are written over it, and after
-//! a power cut one may be behind, which hides a loss but never invents one.
+//! after an opening is synced, so that a file without a number is damaged; later ones are written
+//! over it, and after a power cut one may be behind, which hides a loss but never invents one.
 
 use std::fs::File;
 use std::io;
@@ -17,7 +17,7 @@ use crate::slot_file::sync_parent;
 pub(crate) struct Witness {
     file: File,
     path: PathBuf,
-    /// A number in it is on the disk.
+    /// A number in it is on the disk; one that was there at the opening may not be.
     is_durable: bool,
 }
 
@@ -25,9 +25,7 @@ impl Witness {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let mut options = File::options();
         let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
-        let mut witness = Self { file, path: path.to_owned(), is_durable: false };
-        witness.is_durable = witness.last_tick().is_some();
-        Ok(witness)
+        Ok(Self { file, path: path.to_owned(), is_durable: false })
     }
 
     /// Whether a number was once there, after `ticks` of them, and cannot be read.

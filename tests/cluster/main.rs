@@ -59,6 +59,8 @@ fn main() -> std::process::ExitCode {
         optipod::schema::the_crd_that_optipod_prints_is_established,
         optipod::schema::good_policies_are_accepted,
         optipod::schema::bad_policies_are_refused_with_the_field_and_the_reason,
+        optipod::scrape::metrics_server_answers_protobuf_and_both_forms_say_the_same,
+        optipod::scrape::a_refusal_to_list_metrics_is_told_in_the_servers_words,
         optipod::learning::steady_usage_is_every_percentile,
         optipod::learning::changed_usage_shows_in_the_peak_and_not_in_the_median,
         optipod::in_place::pods_are_resized_and_nothing_else_is_touched,

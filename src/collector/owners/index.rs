@@ -76,7 +76,7 @@ impl Owners {
         (!texts.is_empty()).then(|| texts.join("; "))
     }
 
-    /// Runs `ask` on a consistent view, which holds the watches' writes back as long.
+    /// Runs `ask` on a consistent view, which holds the watches' writes back as long: for one pod, not a whole tick.
     pub(in crate::collector) fn view<T>(&self, ask: impl FnOnce(View<'_>) -> T) -> T {
         ask(View(&self.read()))
     }

@@ -1,11 +1,12 @@
 //! Looking at a store's folder without changing anything in it.
 //!
-//! sled changes its files when it opens them, so its part, which is small, is opened as a copy.
-//! May not know: answers. Invariant: the folder is as it was before.
+//! sled changes its files when it opens them, so its part, which is small, is opened as a copy; an
+//! open store knows what is in it. May not know: answers. Invariant: the folder is as it was before.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use super::open::{Opening, failed, first_damage, list, lock, open_slot_file, unreadable};
 use super::records::Records;
@@ -16,11 +17,10 @@ use crate::sled_part::{self, SledPart};
 use crate::slot_file::SlotFile;
 use crate::snapshot;
 use crate::witness::Witness;
-use crate::{OpenError, SlotKind, Timestamp};
+use crate::{OpenError, SlotKind, StoreError, Timestamp};
 
 /// What is in a store's folder.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
 pub struct Examination {
     /// Series with a name.
     pub series: u64,
@@ -42,7 +42,6 @@ pub struct Examination {
 
 /// One sealed slot's file.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
 pub struct SlotExamination {
     /// How long the slot is.
     pub kind: SlotKind,
@@ -65,6 +64,11 @@ impl Store {
     pub fn examine(dir: &Path, scratch: &Path) -> Result<Examination, OpenError> {
         let paths = Paths { dir: dir.to_owned() };
         let _lock = lock(&paths)?;
+        if paths.restored().exists() {
+            // Its pieces are of two stores.
+            let problem = "a restore was cut short; the next start of the recommender completes it";
+            return Ok(Examination { problems: vec![problem.to_owned()], ..Examination::default() });
+        }
         let mut opening = Opening::new(paths);
         let records = read_copy(&mut opening, scratch)?;
         let catalog = read_catalog(&mut opening)?;
@@ -89,6 +93,46 @@ impl Store {
             problems,
             set_aside: set_aside(&opening.paths)?,
         })
+    }
+
+    /// As [`Store::examine`], of a store that is open: its files are read, and what is known of
+    /// its database is told. Ticks go on meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError::Loading`] before the store is loaded; others when a folder cannot be read.
+    pub fn examine_open(&self) -> Result<Examination, StoreError> {
+        let unlisted = |e| StoreError::NotLoaded { source: Box::new(e) };
+        let progress = self.progress();
+        let database_live_bytes = progress.writer.as_ref().ok_or(StoreError::Loading)?.live_bytes();
+        drop(progress);
+        let (catalog, last_tick, open_slots) = {
+            let shared = self.shared();
+            (shared.catalog.clone(), shared.last_tick, shared.open.keys().copied().collect())
+        };
+        let slots = catalog.files().map(|file| self.examine_slot(file)).collect();
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        problems.extend(damaged_snapshots(&self.paths).map_err(unlisted)?);
+        Ok(Examination {
+            series: self.table().stored(),
+            last_tick,
+            open_slots,
+            slots,
+            database_bytes: sled_part::disk_bytes(&self.paths.sled()),
+            database_live_bytes,
+            problems,
+            set_aside: set_aside(&self.paths).map_err(unlisted)?,
+        })
+    }
+
+    /// A block that turned out damaged before was told then, and reads as empty.
+    fn examine_slot(&self, file: &SlotFile) -> SlotExamination {
+        let new = slot(file);
+        if let Some(problem) = new.problem() {
+            self.report(problem);
+            return new;
+        }
+        let known = file.has_damage().then(|| "a block turned out damaged before".to_owned());
+        SlotExamination { damage: known, ..new }
     }
 }
 

@@ -10,21 +10,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::keys::{self, Head, Key};
-use super::maintain::{absent_is_fine, manifest_changes, quarantine};
-use super::open::{Opening, failed, first_damage, table_of, unreadable};
+use super::keys::{self, Key};
+use super::maintain::manifest_changes;
+use super::open::{Opening, failed, unreadable};
 use super::records::Records;
 use super::replay::replay;
 use super::{Broken, Paths, Progress, Store, Writer, rewrite};
-use crate::catalog::Catalog;
 use crate::chunk::RingSpace;
-use crate::codec::DecodeError;
 use crate::sled_part::{self, Pair, PartError, SledPart};
 use crate::slot::Slot;
-use crate::slot_file::{ReadError, SlotFile, file_name};
-use crate::snapshot;
-use crate::table::{self, SeriesRecord, SeriesTable};
-use crate::witness::Witness;
+use crate::slot_file::SlotFile;
 use crate::{OpenError, Timestamp};
 
 /// How often sled is asked to open a database before it counts as damaged.
@@ -182,145 +177,6 @@ impl Opening {
         ));
         self.broken = Some(Broken::Failed);
         SledPart::open(&dir).map_err(|e| database(&dir, &e))
-    }
-
-    /// A file that the manifest does not know was completed just before a crash: it counts when
-    /// all of it is right, else the frames of its samples do. Slots that a longer one took the
-    /// place of are removed.
-    fn compare(&mut self, catalog: &Catalog, records: &Records) -> Result<Catalog, OpenError> {
-        let mut damaged = Vec::new();
-        for file in catalog.files().filter(|file| !records.manifest.contains_key(&file.slot())) {
-            if let Some(error) = first_damage(file) {
-                self.quarantine(file.path(), &error)?;
-                damaged.push(file.slot());
-            }
-        }
-        for slot in &self.superseded {
-            let path = self.paths.slots().join(file_name(*slot));
-            fs::remove_file(&path).or_else(absent_is_fine).map_err(|e| failed("remove", &path, e))?;
-        }
-        self.superseded.clear();
-        Ok(catalog.changed(None, &damaged))
-    }
-
-    /// Damage can make sled fall back to an older state; the witness beside it then knows of later
-    /// ticks.
-    fn open_witness(&mut self, head: &Head) -> Result<Witness, OpenError> {
-        let path = self.paths.witness();
-        let witness = Witness::open(&path).map_err(|e| failed("open", &path, e))?;
-        self.check_witness(&witness, head);
-        Ok(witness)
-    }
-
-    pub(super) fn check_witness(&mut self, witness: &Witness, head: &Head) {
-        if witness.is_damaged(head.next_seq) {
-            let path = self.paths.witness();
-            self.problems
-                .push(format!("{} cannot be read; if the database lost its last ticks, nothing tells", path.display()));
-        }
-        let last = witness.last_tick().filter(|last| *last >= head.next_seq);
-        if let Some(last) = last {
-            let known = head.next_seq;
-            self.damaged(format!(
-                "the database knows of {known} ticks, but {} were stored: samples of the ticks between are lost, as far as their slots were open",
-                last.saturating_add(1)
-            ));
-        }
-    }
-
-    /// Compares what was found with what must be there.
-    pub(super) fn check(&mut self, records: &Records, catalog: &Catalog) {
-        if records.damaged > 0 {
-            self.damaged(format!("{} records of the database are damaged and were left out", records.damaged));
-        }
-        let untouched = records.is_empty && catalog.slots().next().is_none();
-        if !records.has_head && !untouched && self.broken.is_none() {
-            self.damaged("the database lost its head record; ticks of the open slots may be lost".to_owned());
-        }
-        let values = 0..records.head.table_values;
-        if values.into_iter().any(|n| !records.table.contains_key(&n)) {
-            self.damaged("the database lost a part of the series table; it is filled from the slot files".to_owned());
-        }
-        let entries = records.manifest.len() as u64;
-        if records.head.slots.is_some_and(|slots| u64::from(slots) != entries) {
-            self.damaged("the database lost a part of the manifest; it is filled from the slot files".to_owned());
-        }
-        for name in self.missing(records, catalog) {
-            self.problems.push(format!("slots/{name} is missing; its samples are lost"));
-        }
-    }
-
-    /// Files of the manifest that are gone, but not for their damage.
-    fn missing(&self, records: &Records, catalog: &Catalog) -> Vec<String> {
-        let gone = records.manifest.keys().filter(|slot| !catalog.covers(**slot));
-        let names = gone.map(|slot| file_name(*slot));
-        names.filter(|name| !self.paths.quarantine().join(name).exists()).collect()
-    }
-
-    /// The manifest will not tell of missing files any more: notes beside the damaged ones do.
-    fn note_missing(&self, records: &Records, catalog: &Catalog) -> Result<(), OpenError> {
-        for name in self.missing(records, catalog) {
-            let path = self.paths.quarantine().join(format!("{name}.missing"));
-            fs::write(&path, b"").map_err(|e| failed("note a missing file in", &path, e))?;
-        }
-        Ok(())
-    }
-
-    /// A damaged snapshot is moved aside; the next one tells all names again.
-    fn check_snapshots(&mut self) -> Result<(), OpenError> {
-        let dir = self.paths.snapshots();
-        for path in snapshot::list(&dir).map_err(|e| failed("read", &dir, e))?.values() {
-            match snapshot::check(path) {
-                Ok(()) => {}
-                Err(ReadError::Damaged(e @ DecodeError::Newer { .. })) => return Err(unreadable(path, &e)),
-                Err(error) => {
-                    let aside = self.paths.quarantine();
-                    quarantine(path, &aside).map_err(|e| failed("move aside", path, e))?;
-                    let (path, aside) = (path.display(), aside.display());
-                    self.problems
-                        .push(format!("{path}: {error}; it was moved to {aside}, the database tells its names"));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The series table; the slot files and snapshots help where the sled part is not to be
-    /// believed.
-    pub(super) fn read_table(&mut self, records: &Records, catalog: &Catalog) -> Result<SeriesTable, OpenError> {
-        let mut all: Vec<SeriesRecord> = records.table.values().flatten().cloned().collect();
-        if self.broken.is_some() {
-            all.extend(self.names_beside_sled(catalog)?);
-        }
-        let mut table = table_of(all);
-        table.skip_to(records.head.next_id.min(table::MAX_ID));
-        table.skip_to(catalog.files().map(|file| file.end_id()).max().unwrap_or(0));
-        Ok(table)
-    }
-
-    fn names_beside_sled(&mut self, catalog: &Catalog) -> Result<Vec<SeriesRecord>, OpenError> {
-        let dir = self.paths.snapshots();
-        let mut all = Vec::new();
-        for path in snapshot::list(&dir).map_err(|e| failed("read", &dir, e))?.values() {
-            match snapshot::read(path) {
-                Ok((records, damage)) => {
-                    all.extend(records);
-                    let problem = |e| format!("{}: {e}; names after it may be lost", path.display());
-                    self.problems.extend(damage.map(problem));
-                }
-                Err(ReadError::Damaged(e @ DecodeError::Newer { .. })) => {
-                    return Err(unreadable(path, &e));
-                }
-                Err(e) => self.problems.push(format!("{}: {e}; its names may be lost", path.display())),
-            }
-        }
-        for file in catalog.files() {
-            match file.names() {
-                Ok(records) => all.extend(records),
-                Err(e) => self.problems.push(format!("{}: {e}; the names in it may be lost", file.path().display())),
-            }
-        }
-        Ok(all)
     }
 }
 

@@ -56,7 +56,7 @@ impl Store {
         let shared = self.shared();
         let due = shared.open.values().any(|open| is_due(open, now));
         let open = shared.open.keys().copied().collect();
-        due || writer.rollup.is_some() || shared.catalog.choose_roll_up(&open, now).is_some()
+        due || writer.rollup.is_some() || shared.catalog.choose_roll_up(&open, shared.aged(now)).is_some()
     }
 
     pub(super) fn database(&self, action: &'static str, error: &PartError) -> StoreError {
@@ -82,7 +82,7 @@ impl Store {
     }
 
     /// Enters a file into the manifest and takes others out, durably; then readers see it so.
-    fn commit(&self, writer: &mut Writer, add: Option<SlotFile>, remove: &[Slot]) -> Result<(), StoreError> {
+    pub(super) fn commit(&self, writer: &mut Writer, add: Option<SlotFile>, remove: &[Slot]) -> Result<(), StoreError> {
         let add = add.map(Arc::new);
         let sealed = add.as_ref().map(|file| file.slot());
         let catalog = Arc::new(self.shared().catalog.changed(add.clone(), remove));
@@ -155,7 +155,8 @@ impl Store {
     fn begin_roll_up(&self, now: Timestamp) -> Result<Option<RollUp>, StoreError> {
         let shared = self.shared();
         let open = shared.open.keys().copied().collect();
-        let Some(RollUpChoice { target, inputs }) = shared.catalog.choose_roll_up(&open, now) else {
+        let due = shared.catalog.choose_roll_up(&open, shared.aged(now));
+        let Some(RollUpChoice { target, inputs }) = due else {
             return Ok(None);
         };
         let inputs = inputs.iter().filter_map(|slot| shared.catalog.get(*slot).cloned()).collect();
@@ -200,10 +201,13 @@ impl Store {
         Ok(())
     }
 
-    /// Removes slots that ended before the retention.
+    /// Removes slots that ended before the retention, counted back from [`Shared::aged`].
     fn expire(&self, writer: &mut Writer, now: Timestamp) -> Result<u64, StoreError> {
-        let catalog = self.shared().catalog.clone();
-        let expired = catalog.expired(now - self.options.retention);
+        let (catalog, aged) = {
+            let shared = self.shared();
+            (shared.catalog.clone(), shared.aged(now))
+        };
+        let expired = catalog.expired(aged - self.options.retention);
         if expired.is_empty() {
             return Ok(0);
         }
@@ -221,7 +225,7 @@ impl Store {
 
     /// Forgets series that no slot holds any more; looks at some of them each call.
     fn sweep(&self, writer: &mut Writer, now: Timestamp) -> Result<u64, StoreError> {
-        let oldest = now - self.options.retention;
+        let oldest = self.shared().aged(now) - self.options.retention;
         let end = self.table().next_id();
         let (mut reads, mut retired) = (0, 0);
         for _ in 0..SWEEP.min(end) {
@@ -242,7 +246,7 @@ impl Store {
         Ok(retired)
     }
 
-    fn slot_path(&self, slot: Slot) -> std::path::PathBuf {
+    pub(super) fn slot_path(&self, slot: Slot) -> std::path::PathBuf {
         self.paths.slots().join(slot_file::file_name(slot))
     }
 }

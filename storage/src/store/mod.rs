@@ -1,12 +1,18 @@
 //! The store: open slots in memory, their frames in the sled part, sealed slots in files.
 //!
 //! [`open`] serves what is sealed, [`load`] adds the open slots and makes a writer. [`append`],
-//! [`maintain`] and [`rewrite`] write, one at a time under its lock; [`query`] reads beside them. A lock that readers share is never held over an fsync. May not know: how
-//! anything is encoded.
+//! [`maintain`], [`rewrite`] and [`import`] write, one at a time under its lock; [`query`],
+//! [`export`] and [`backup`] read beside them. A lock that readers share is never held over an
+//! fsync. May not know: how anything is encoded.
 
 mod append;
+mod backfill;
+mod backup;
+mod compare;
 mod early;
 mod examine;
+mod export;
+mod import;
 mod keys;
 mod load;
 mod maintain;
@@ -14,6 +20,7 @@ mod open;
 mod query;
 mod records;
 mod replay;
+mod restore;
 mod rewrite;
 mod status;
 #[cfg(test)]
@@ -33,15 +40,20 @@ use crate::open_slot::OpenSlots;
 use crate::rollup::RollUp;
 use crate::sketch::SketchKind;
 use crate::sled_part::SledPart;
-use crate::slot::Slot;
+use crate::slot::{LATENESS, Slot};
 use crate::streams::Streams;
 use crate::table::SeriesTable;
 use crate::witness::Witness;
 use crate::{Appended, SeriesId, SeriesKey, Timestamp};
+pub use backfill::{Backfill, PastSample};
+pub use backup::BackedUp;
 use early::Early;
 pub use examine::{Examination, SlotExamination};
+pub use export::{Export, SlotRow};
+pub use import::{Import, Imported};
 use open::Opening;
 use query::WindowCache;
+pub use restore::Restored;
 
 /// How a store is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +153,15 @@ impl Shared {
         if let Some(last) = self.last.get_mut(index) {
             *last = Some(last.map_or(at, |last| last.max(at)));
         }
+    }
+
+    /// The time by which slots are merged and expire: that of the newest slot, where `now` is later.
+    /// A clock that runs far ahead for a tick then costs no history, and a store that takes no
+    /// samples keeps what it has.
+    fn aged(&self, now: Timestamp) -> Timestamp {
+        let open = self.open.values().next_back().map(|open| open.slot().end());
+        let newest = self.catalog.slots().map(Slot::end).max().max(open);
+        newest.map_or(now, |end| now.min(end + LATENESS))
     }
 
     fn last(&self, series: SeriesId) -> Option<Timestamp> {

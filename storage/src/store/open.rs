@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use super::early::Early;
 use super::maintain::quarantine;
-use super::{Broken, Paths, Progress, Shared, Store, StoreOptions};
+use super::{Broken, Paths, Progress, Shared, Store, StoreOptions, restore};
 use crate::catalog::Catalog;
 use crate::codec::DecodeError;
 use crate::slot::Slot;
@@ -68,15 +68,21 @@ impl Store {
     }
 }
 
-/// Creates the folders, durably, and takes the lock.
+/// Creates the folder, takes its lock, completes what was cut short and creates the rest; durably.
 fn prepare(paths: &Paths) -> Result<File, OpenError> {
-    for dir in [paths.dir.clone(), paths.slots(), paths.snapshots(), paths.quarantine()] {
-        if !dir.exists() {
-            fs::create_dir_all(&dir).map_err(|e| failed("create", &dir, e))?;
-            sync_parent(&dir).map_err(|e| failed("sync the folder of", &dir, e))?;
-        }
+    create(&paths.dir)?;
+    let lock = lock(paths)?;
+    restore::finish(paths)?;
+    [paths.slots(), paths.snapshots(), paths.quarantine()].iter().try_for_each(|dir| create(dir))?;
+    Ok(lock)
+}
+
+fn create(dir: &Path) -> Result<(), OpenError> {
+    if dir.exists() {
+        return Ok(());
     }
-    lock(paths)
+    fs::create_dir_all(dir).map_err(|e| failed("create", dir, e))?;
+    sync_parent(dir).map_err(|e| failed("sync the folder of", dir, e))
 }
 
 /// Takes the lock of a folder that is there.

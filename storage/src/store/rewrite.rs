@@ -3,14 +3,16 @@
 //! Invariant: the new part tells what memory holds, which is what was acknowledged.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::keys::{self, Key};
+use super::keys::{self, Head, Key};
 use super::{Broken, Frame, Store, Writer};
 use crate::catalog::Catalog;
 use crate::chunk::{Part, RingSpace};
 use crate::frame::{FrameRow, StreamFrame, TickFrame};
+use crate::open_slot::OpenSlots;
 use crate::sled_part::{self, Pair, PartError};
-use crate::table::Named;
+use crate::table::{Named, SeriesRecord};
 use crate::{SeriesId, Timestamp};
 
 /// Below this size a rewrite is not worth its while.
@@ -46,7 +48,7 @@ impl Store {
         let broken = writer.broken.replace(writer.broken.unwrap_or(Broken::Failed));
         let dir = self.paths.sled();
         let keep = (broken == Some(Broken::Damaged)).then(|| self.paths.damaged_sled(now));
-        let pairs = self.contents(writer);
+        let pairs = self.contents(&self.held(), writer);
         // It writes to its folder when it closes, so it must close before the folder is swapped.
         drop(writer.part.take());
         sled_part::finish_swap(&dir)?;
@@ -57,37 +59,55 @@ impl Store {
         Ok(())
     }
 
-    /// All records of a sled part that holds what memory holds; the writer's account of it
-    /// matches afterwards.
-    fn contents(&self, writer: &mut Writer) -> Vec<Pair> {
-        let mut puts = Vec::new();
-        (writer.table_values, writer.table_bytes) = (0, 0);
-        writer.put_series(&mut puts, &self.table().records(Named::InSnapshot));
-        let catalog = self.shared().catalog.clone();
-        puts.extend(manifest(&catalog));
-        writer.manifest_len = len(&catalog);
-        writer.space = RingSpace::default();
-        writer.frames = BTreeMap::new();
-        self.put_open_slots(writer, &mut puts);
-        puts.push(Key::Head.pair(&self.head(writer).encode()));
-        puts
+    /// What memory holds now; whoever has the writer sees all that was acknowledged.
+    pub(super) fn held(&self) -> Held {
+        let table = self.table();
+        let (records, next_id) = (table.records(Named::InSnapshot), table.next_id());
+        drop(table);
+        let shared = self.shared();
+        let (catalog, open) = (shared.catalog.clone(), shared.open.clone());
+        Held { records, next_id, catalog, open, last_tick: shared.last_tick }
     }
 
+    /// All records of a sled part that holds what memory held; the writer's account of it matches
+    /// afterwards.
+    pub(super) fn contents(&self, held: &Held, writer: &mut Writer) -> Vec<Pair> {
+        let mut puts = Vec::new();
+        (writer.table_values, writer.table_bytes) = (0, 0);
+        writer.put_series(&mut puts, &held.records);
+        puts.extend(manifest(&held.catalog));
+        writer.manifest_len = len(&held.catalog);
+        writer.space = RingSpace::default();
+        writer.frames = BTreeMap::new();
+        writer.put_open_slots(held, &mut puts);
+        let tells = Head { next_id: held.next_id, ..self.head(writer) };
+        puts.push(Key::Head.pair(&tells.encode()));
+        puts
+    }
+}
+
+/// What memory held at one moment.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) records: Vec<SeriesRecord>,
+    pub(super) next_id: u32,
+    pub(super) catalog: Arc<Catalog>,
+    open: OpenSlots,
+    pub(super) last_tick: Option<Timestamp>,
+}
+
+impl Writer {
     /// The open slots' rows, in frames of an epoch of their own.
-    fn put_open_slots(&self, writer: &mut Writer, puts: &mut Vec<Pair>) {
-        let (open, last_tick) = {
-            let shared = self.shared();
-            (shared.open.clone(), shared.last_tick)
-        };
-        let epoch = writer.streams.epoch() + 1;
-        writer.streams.start_epoch(epoch + 1);
-        writer.epoch_slot = None;
-        let streams = writer.streams.by_number();
-        let now = last_tick.unwrap_or_default();
+    fn put_open_slots(&mut self, held: &Held, puts: &mut Vec<Pair>) {
+        let epoch = self.streams.epoch() + 1;
+        self.streams.start_epoch(epoch + 1);
+        self.epoch_slot = None;
+        let streams = self.streams.by_number();
+        let now = held.last_tick.unwrap_or_default();
         let mut named = Some(streams.values().copied().collect::<Vec<(SeriesId, u64)>>());
         // Numbers in the frames count on from zero in the order of the numbers in memory.
         let numbers: BTreeMap<u32, u32> = streams.into_keys().zip(0..).collect();
-        for (start, open) in &open {
+        for (start, open) in &held.open {
             let slot = open.slot();
             let rows: Vec<FrameRow> = open
                 .iter()
@@ -100,13 +120,11 @@ impl Store {
                 .collect();
             for rows in rows.chunks(FRAME_ROWS) {
                 let frame = TickFrame { now, epoch, rows: rows.to_vec() };
-                writer.put_rewritten(puts, &frame, *start, named.take());
+                self.put_rewritten(puts, &frame, *start, named.take());
             }
         }
     }
-}
 
-impl Writer {
     fn put_rewritten(
         &mut self,
         puts: &mut Vec<Pair>,
@@ -129,7 +147,7 @@ impl Writer {
 
 /// The manifest's entries.
 fn manifest(catalog: &Catalog) -> Vec<Pair> {
-    let entry = |file: &std::sync::Arc<crate::slot_file::SlotFile>| {
+    let entry = |file: &Arc<crate::slot_file::SlotFile>| {
         Key::Manifest(file.slot()).pair(&keys::encode_manifest_entry(file.size()))
     };
     catalog.files().map(entry).collect()

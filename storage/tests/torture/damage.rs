@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::driver::{CONTAINERS, Writer, copy_dir, count, files, prepared, verify};
+use crate::driver::{Writer, copy_dir, files, prepared, verify};
+use crate::trials::{count, each, scratch, seed};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -24,23 +25,29 @@ struct Plan {
     share: f64,
 }
 
+/// Ticks of a store with hour and 5-minute slots, some of them open; a roll-up is due with tick 1200.
+const TICKS: i64 = 1190;
+
 pub fn anywhere() {
     let trials = count("OPTIPOD_TORTURE_FLIPS", 7);
-    let root = tempfile::tempdir().unwrap();
-    let original = prepared(root.path());
+    let root = scratch();
+    let original = prepared(root.path().join("original"), TICKS);
     let kinds = by_kind(&original);
-    let mut outcomes: BTreeMap<(String, Damage), [u64; 2]> = BTreeMap::new();
-    for n in 0..trials {
+    let results = each(trials, |n| {
         let dir = root.path().join(format!("store-{n}"));
         copy_dir(&original, &dir);
         let plan = plan(&kinds, n, trials);
         let path = dir.join(plan.path.strip_prefix(&original).unwrap());
         let changed = plan.inflict(&path, n);
-        let reported =
-            survives(&dir, &format!("trial {n}: {:?} of {} at {}", plan.damage, path.display(), plan.share), changed);
-        let [damaged, told] = outcomes.entry((plan.kind, plan.damage)).or_default();
-        (*damaged, *told) = (*damaged + u64::from(changed), *told + u64::from(reported));
+        let what = format!("trial {n}, seed {}: {:?} of {} at {}", seed(), plan.damage, path.display(), plan.share);
+        let reported = survives(&dir, &what, changed);
         fs::remove_dir_all(&dir).unwrap();
+        ((plan.kind, plan.damage), [u64::from(changed), u64::from(reported)])
+    });
+    let mut outcomes: BTreeMap<(String, Damage), [u64; 2]> = BTreeMap::new();
+    for (of, [changed, reported]) in results {
+        let [damaged, told] = outcomes.entry(of).or_default();
+        (*damaged, *told) = (*damaged + changed, *told + reported);
     }
     println!("{trials} damages (of a kind: how many, of which reported): {outcomes:?}");
     // A removed file that costs nothing is written anew; of sled's own, what no longer counts may be damaged.
@@ -67,7 +74,7 @@ fn by_kind(dir: &Path) -> BTreeMap<String, Vec<PathBuf>> {
 
 /// Goes round the kinds of files and of damage; regions from the start to the end of a file.
 fn plan(kinds: &BTreeMap<String, Vec<PathBuf>>, n: u64, trials: u64) -> Plan {
-    let mut rng = SmallRng::seed_from_u64(n);
+    let mut rng = SmallRng::seed_from_u64(seed() << 32 | n);
     let count = kinds.len() as u64;
     let (kind, paths) = kinds.iter().nth((n % count) as usize).unwrap();
     let damage = match (n / count) % 8 {
@@ -111,9 +118,9 @@ fn survives(dir: &Path, what: &str, changed: bool) -> bool {
     assert_eq!(found.wrong, 0, "{what}: {found:?}");
     assert!(changed || found.code == Some(0), "{what}: nothing was damaged, but {found:?}");
     assert!(found.lost == 0 || found.quarantined > 0, "{what}: silently lost: {found:?}");
-    let mut writer = Writer::start_with(dir, CONTAINERS, &[]);
-    writer.wait_until("it goes on", |w| w.acked() > 1200);
-    let acked = writer.kill();
+    let writer = Writer::start(dir, &[]);
+    writer.wait_until("it goes on", |said| said.acked > 1200);
+    let acked = writer.kill().acked;
     let again = verify(dir, acked);
     assert!(matches!(again.code, Some(0 | 2)), "{what}, later: {again:?}");
     assert!(found.lost == 0 || again.code == Some(2), "{what}: forgotten: {again:?}");

@@ -2,96 +2,101 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// A count from the environment.
-pub fn count(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
+use crate::trials::seed;
 
-/// One seed for a store's whole life.
-pub const SEED: u64 = 7;
 /// Nothing takes longer than this.
-pub const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(2);
 
-fn this_program() -> Command {
-    Command::new(std::env::current_exe().unwrap())
+/// Containers of all stores here: few, so that ticks are quick.
+const CONTAINERS: &str = "40";
+
+fn this_program(command: &str, dir: &Path) -> Command {
+    let mut program = Command::new(std::env::current_exe().unwrap());
+    program.arg(command).arg(dir).args(["--seed", &seed().to_string()]);
+    program
 }
+
+/// What a writer has said so far.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// The last tick that it acknowledged; -1 before the first.
+    pub acked: i64,
+    /// The lines of its standard error.
+    pub complaints: Vec<String>,
+    /// Its outputs that are still open: none once it has ended.
+    open: u32,
+}
+
+impl Said {
+    pub fn is_over(&self) -> bool {
+        self.open == 0
+    }
+
+    /// The first complaint that begins so.
+    pub fn complaint(&self, prefix: &str) -> Option<&str> {
+        self.complaints.iter().map(String::as_str).find(|line| line.starts_with(prefix))
+    }
+}
+
+type Shared = Arc<(Mutex<Said>, Condvar)>;
 
 /// A running `torture write`.
 pub struct Writer {
     child: Child,
-    acked: Arc<AtomicI64>,
-    complaints: Arc<Mutex<Vec<String>>>,
+    said: Shared,
     readers: Vec<JoinHandle<()>>,
 }
 
 impl Writer {
     /// Starts it where it stopped, with some environment variables.
-    pub fn start_with(dir: &Path, containers: u32, environment: &[(&str, String)]) -> Self {
-        let mut child = this_program()
-            .arg("write")
-            .arg(dir)
-            .args(["--containers", &containers.to_string(), "--seed", &SEED.to_string()])
+    pub fn start(dir: &Path, environment: &[(&str, String)]) -> Self {
+        let mut child = this_program("write", dir)
+            .args(["--containers", CONTAINERS])
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let (acked, complaints) = (Arc::new(AtomicI64::new(-1)), Arc::new(Mutex::new(Vec::new())));
-        let (last, said) = (acked.clone(), complaints.clone());
-        let out = lines(child.stdout.take().unwrap(), move |line| {
+        let said = Said { acked: -1, complaints: Vec::new(), open: 2 };
+        let said: Shared = Arc::new((Mutex::new(said), Condvar::new()));
+        let out = lines(child.stdout.take().unwrap(), said.clone(), |said, line| {
             if let Some(tick) = line.strip_prefix("acked ") {
-                last.store(tick.parse().unwrap(), Ordering::SeqCst);
+                said.acked = tick.parse().unwrap();
             }
         });
-        let err = lines(child.stderr.take().unwrap(), move |line| said.lock().unwrap().push(line));
-        Self { child, acked, complaints, readers: vec![out, err] }
+        let err = lines(child.stderr.take().unwrap(), said.clone(), |said, line| said.complaints.push(line));
+        Self { child, said, readers: vec![out, err] }
     }
 
-    /// The last tick that it acknowledged; -1 before the first.
-    pub fn acked(&self) -> i64 {
-        self.acked.load(Ordering::SeqCst)
-    }
-
-    /// What it said on its standard error.
-    pub fn complaints(&self) -> Vec<String> {
-        self.complaints.lock().unwrap().clone()
+    /// What it has said so far.
+    pub fn said(&self) -> Said {
+        self.said.0.lock().unwrap().clone()
     }
 
     /// Waits until `what` is so.
-    pub fn wait_until(&mut self, reason: &str, mut what: impl FnMut(&Self) -> bool) {
-        let until = Instant::now() + PATIENCE;
-        while !what(self) {
-            let ended = self.child.try_wait().unwrap();
-            assert_eq!(ended, None, "it ended, waiting until {reason}: {:?}", self.complaints());
-            assert!(Instant::now() < until, "in vain, waiting until {reason}: {:?}", self.complaints());
-            std::thread::yield_now();
-        }
+    pub fn wait_until(&self, reason: &str, what: impl Fn(&Said) -> bool) {
+        let waits = |said: &mut Said| !what(said) && !said.is_over();
+        let (said, late) = {
+            let said = self.said.0.lock().unwrap();
+            let (said, late) = self.said.1.wait_timeout_while(said, PATIENCE, waits).unwrap();
+            (Said::clone(&said), late)
+        };
+        assert!(!late.timed_out(), "in vain, waiting until {reason}: {said:?}");
+        assert!(what(&said), "it ended, waiting until {reason}: {said:?}");
     }
 
-    /// Lets it write `ticks` more once `begun` is so, then kills it; where it ended before by
-    /// itself, that is fine. The last tick that it acknowledged and what it said.
-    pub fn run_beyond(mut self, ticks: i64, mut begun: impl FnMut(&Self) -> bool) -> (i64, Vec<String>) {
-        let until = Instant::now() + PATIENCE;
-        let mut target = None;
-        while self.child.try_wait().unwrap().is_none() {
-            if target.is_none() && begun(&self) {
-                target = Some(self.acked() + ticks);
-            }
-            if target.is_some_and(|target| self.acked() >= target) {
-                break;
-            }
-            assert!(Instant::now() < until, "it stands still after tick {}: {:?}", self.acked(), self.complaints());
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let _ = self.child.kill();
-        let (_, acked, said) = self.end();
-        (acked, said)
+    /// Waits until `what` is so and lets it write `ticks` more, as far as it does not end before;
+    /// what it said.
+    pub fn run_beyond(self, ticks: i64, what: impl Fn(&Said) -> bool) -> Said {
+        self.wait_until("it begins", |said| said.is_over() || what(said));
+        let end = self.said().acked + ticks;
+        self.wait_until("it goes on", |said| said.is_over() || said.acked >= end);
+        self.kill()
     }
 
     /// Sends it a signal by name.
@@ -100,36 +105,50 @@ impl Writer {
         assert!(sent.unwrap().success());
     }
 
-    /// The last tick that a stopped writer acknowledged, once all it said was read.
-    pub fn settled(&self) -> i64 {
-        let mut last = self.acked();
-        loop {
-            std::thread::sleep(Duration::from_millis(50));
-            if self.acked() == last {
-                return last;
-            }
-            last = self.acked();
+    /// Waits until a signal has stopped it.
+    pub fn wait_until_stopped(&self) {
+        let stat = format!("/proc/{}/stat", self.child.id());
+        let is_stopped = || std::fs::read_to_string(&stat).unwrap().contains(") T ");
+        while !is_stopped() {
+            std::thread::yield_now();
         }
     }
 
-    /// SIGKILL; the last tick that it acknowledged.
-    pub fn kill(mut self) -> i64 {
-        self.child.kill().unwrap();
-        self.end().1
+    /// SIGKILL, unless it ended before; all that it said.
+    pub fn kill(mut self) -> Said {
+        self.end();
+        self.said()
     }
 
-    /// Waits for its end: how it ended, the last tick that it acknowledged, what it said.
-    pub fn end(mut self) -> (ExitStatus, i64, Vec<String>) {
-        let status = self.child.wait().unwrap();
+    fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
         for reader in self.readers.drain(..) {
-            reader.join().unwrap();
+            let _ = reader.join();
         }
-        (status, self.acked(), self.complaints())
     }
 }
 
-fn lines(from: impl Read + Send + 'static, mut each: impl FnMut(String) + Send + 'static) -> JoinHandle<()> {
-    std::thread::spawn(move || BufReader::new(from).lines().map_while(Result::ok).for_each(&mut each))
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Notes each line; that there is no more in the end.
+fn lines(
+    from: impl Read + Send + 'static,
+    to: Shared,
+    note: impl Fn(&mut Said, String) + Send + 'static,
+) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            note(&mut to.0.lock().unwrap(), line);
+            to.1.notify_all();
+        }
+        to.0.lock().unwrap().open -= 1;
+        to.1.notify_all();
+    })
 }
 
 /// What `torture verify` said.
@@ -144,10 +163,16 @@ pub struct Verified {
     pub said: String,
 }
 
+impl Verified {
+    /// Everything is there and right, and nothing was damaged.
+    pub fn is_whole(&self) -> bool {
+        (self.code, self.lost, self.quarantined) == (Some(0), 0, 0)
+    }
+}
+
 /// Checks a store in a process of its own, since a check may crash.
 pub fn verify(dir: &Path, acked: i64) -> Verified {
-    let mut command = this_program();
-    command.arg("verify").arg(dir).args(["--seed", &SEED.to_string()]);
+    let mut command = this_program("verify", dir);
     if acked >= 0 {
         command.args(["--acked", &acked.to_string()]);
     }
@@ -168,10 +193,21 @@ pub fn verify(dir: &Path, acked: i64) -> Verified {
     }
 }
 
-/// Names of the files and folders in `dir`.
-pub fn names(dir: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+/// What a store answers, or how it failed.
+pub fn tell(dir: &Path, environment: &[(&str, String)]) -> String {
+    let mut command = this_program("tell", dir);
+    let out = command.envs(environment.iter().map(|(name, value)| (name, value))).output().unwrap();
+    String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
+}
+
+/// A store of so many ticks, written without a fault.
+pub fn prepared(dir: PathBuf, ticks: i64) -> PathBuf {
+    let mut command = this_program("write", &dir);
+    let out = command.args(["--containers", CONTAINERS, "--ticks", &ticks.to_string()]).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let found = verify(&dir, ticks - 1);
+    assert!(found.is_whole(), "{}", found.said);
+    dir
 }
 
 /// All files of a store, by path.
@@ -182,21 +218,6 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
         .collect();
     found.sort();
     found
-}
-
-/// Containers of most stores here: few, so that ticks are quick.
-pub const CONTAINERS: u32 = 40;
-
-/// A store with hour and 5-minute slots, some of them open, written without a fault.
-pub fn prepared(root: &Path) -> PathBuf {
-    let dir = root.join("original");
-    let ticks = ["--ticks", "1190"]; // a seal is due with tick 1188, a roll-up with 1200
-    let mut command = this_program();
-    command.arg("write").arg(&dir).args(["--containers", &CONTAINERS.to_string(), "--seed", &SEED.to_string()]);
-    let out = command.args(ticks).output().unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    assert_eq!(verify(&dir, 1189).code, Some(0));
-    dir
 }
 
 pub fn copy_dir(from: &Path, to: &Path) {

@@ -1,10 +1,13 @@
 /* Fails some calls on files under OPTIPOD_FAULT_DIR: those from number OPTIPOD_FAULT_AT on,
- * OPTIPOD_FAULT_COUNT of them (1), with OPTIPOD_FAULT_ERRNO (EIO). Calls that change something
- * are counted. Says so on standard error. */
+ * OPTIPOD_FAULT_COUNT of them (1), with OPTIPOD_FAULT_ERRNO (EIO), counting paths with
+ * OPTIPOD_FAULT_IN in them only. Sends the process the signal
+ * OPTIPOD_AIM_SIGNAL just before a call: OPTIPOD_AIM_AFTER calls after the first whose path has
+ * OPTIPOD_AIM_AT in it. Calls that change something are counted. Says so on standard error. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,10 +20,23 @@ static long number(const char *name, long otherwise) {
     return text ? atol(text) : otherwise;
 }
 
+static void aim(const char *path, const char *call) {
+    static long begun, calls;
+    const char *at = getenv("OPTIPOD_AIM_AT");
+    if (!at) return;
+    if (strstr(path, at)) __atomic_store_n(&begun, 1, __ATOMIC_SEQ_CST);
+    if (!__atomic_load_n(&begun, __ATOMIC_SEQ_CST)) return;
+    if (__atomic_fetch_add(&calls, 1, __ATOMIC_SEQ_CST) != number("OPTIPOD_AIM_AFTER", 0)) return;
+    dprintf(2, "aimed %s %s\n", call, path);
+    kill(getpid(), (int)number("OPTIPOD_AIM_SIGNAL", SIGKILL));
+}
+
 static int is_hit(const char *path, const char *call) {
     static long calls;
-    const char *dir = getenv("OPTIPOD_FAULT_DIR");
+    const char *dir = getenv("OPTIPOD_FAULT_DIR"), *in = getenv("OPTIPOD_FAULT_IN");
     if (!dir || !path || strncmp(path, dir, strlen(dir)) != 0) return 0;
+    aim(path + strlen(dir), call);
+    if (in && !strstr(path, in)) return 0;
     long at = number("OPTIPOD_FAULT_AT", 0), n = __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST);
     if (n < at || n >= at + number("OPTIPOD_FAULT_COUNT", 1)) return 0;
     dprintf(2, "fault %ld %s %s\n", n, call, path + strlen(dir));

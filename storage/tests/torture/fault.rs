@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::driver::{CONTAINERS, SEED, Writer, copy_dir, count, prepared, verify};
+use crate::driver::{Writer, copy_dir, prepared, verify};
+use crate::trials::{count, each, scratch, seed};
 
 pub const EIO: i32 = 5;
 
@@ -29,38 +30,43 @@ pub fn environment(library: &Path, dir: &Path, at: u64, times: u64, errno: i32) 
     ]
 }
 
+/// Ticks before a seal (due with tick 1188) that end before a roll-up (due with tick 1200).
+const TICKS: i64 = 1190;
+/// So many calls open the store and take it beyond the next seal and roll-up.
+const CALLS: u64 = 240;
+
 pub fn eio_at_each_call() {
     let trials = count("OPTIPOD_TORTURE_EIO", 5);
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let library = match shim(root.path()) {
         Ok(library) => library,
         Err(reason) => return println!("skipped: {reason}"),
     };
-    let original = prepared(root.path());
+    let original = prepared(root.path().join("original"), TICKS);
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
-    for n in 0..trials {
+    let calls = each(trials, |n| {
         let dir = root.path().join(format!("store-{n}"));
         copy_dir(&original, &dir);
-        let at = 1 + n * CALLS / trials;
-        let call = one_trial(&library, &dir, at, 1 + n % 3);
-        *seen.entry(call).or_default() += 1;
+        // Another seed takes the positions in between.
+        let at = 1 + (n * CALLS / trials + seed() % 10 * CALLS / trials / 10) % CALLS;
+        let call = one_trial(&library, &dir, at, 1 + (n + seed()) % 3);
         std::fs::remove_dir_all(&dir).unwrap();
+        call
+    });
+    for call in calls {
+        *seen.entry(call).or_default() += 1;
     }
     println!("{trials} positions, failing first: {seen:?}");
 }
 
-/// So many calls open the store and take it beyond the next seal and roll-up.
-const CALLS: u64 = 240;
-
 /// Lets a writer meet the fault, go on for a while if it can, and be killed; which call failed.
 fn one_trial(library: &Path, dir: &Path, at: u64, times: u64) -> String {
-    let environment = environment(library, dir, at, times, EIO);
-    let writer = Writer::start_with(dir, CONTAINERS, &environment);
-    let (acked, complaints) = writer.run_beyond(25, |w| w.complaints().iter().any(|line| line.starts_with("fault ")));
-    let fault = complaints.iter().find(|line| line.starts_with("fault ")).cloned().unwrap_or_default();
-    assert!(!fault.is_empty(), "call {at} never came: {complaints:?}");
-    let found = verify(dir, acked);
-    let context = format!("call {at} ({fault}) failed {times} times, seed {SEED}: {complaints:?}\n{}", found.said);
+    let writer = Writer::start(dir, &environment(library, dir, at, times, EIO));
+    let said = writer.run_beyond(25, |said| said.complaint("fault ").is_some());
+    let fault = said.complaint("fault ").unwrap_or_default();
+    assert!(!fault.is_empty(), "call {at} never came: {said:?}");
+    let found = verify(dir, said.acked);
+    let context = format!("call {at} ({fault}) failed {times} times, seed {}: {said:?}\n{}", seed(), found.said);
     assert_eq!((found.code, found.lost), (Some(0), 0), "{context}");
     fault.split(' ').nth(2).unwrap_or_default().to_owned()
 }

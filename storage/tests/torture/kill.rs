@@ -1,77 +1,72 @@
-//! SIGKILL at random moments, and at those where something is half done.
+//! SIGKILL at random moments, and at each call of what takes several.
 
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
-use crate::driver::{CONTAINERS, Writer, count, names, verify};
+use crate::driver::{Said, Writer, copy_dir, prepared, verify};
 use crate::fault;
+use crate::migration;
+use crate::phase::{AIMS, Phase, YOUNG, aim};
+use crate::trials::{count, each, scratch, seed};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-/// What is half done, as its leftovers tell.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
-    Seal,
-    RollUp,
-    Snapshot,
-    Rewrite,
-}
-
-const PHASES: [Phase; 4] = [Phase::Seal, Phase::RollUp, Phase::Snapshot, Phase::Rewrite];
-
-impl Phase {
-    fn is_in(self, dir: &Path) -> bool {
-        let unfinished = |folder: &str, prefixes: &[&str]| {
-            let names = names(&dir.join(folder));
-            let of_this = |name: &str| prefixes.iter().any(|prefix| name.starts_with(prefix));
-            names.iter().filter_map(|name| name.strip_suffix(".tmp")).any(of_this)
-        };
-        match self {
-            Self::Seal => unfinished("slots", &["5m"]),
-            Self::RollUp => unfinished("slots", &["1h", "1d"]),
-            Self::Snapshot => unfinished("series", &[""]),
-            Self::Rewrite => dir.join("sled.new").exists() || dir.join("sled.old").exists(),
-        }
-    }
-}
+const SIGKILL: i32 = 9;
 
 pub fn anywhere() {
-    let kills = count("OPTIPOD_TORTURE_KILLS", 6);
-    let root = tempfile::tempdir().unwrap();
-    let dir = root.path().join("store");
-    let library = fault::shim(root.path());
-    let mut rng = SmallRng::seed_from_u64(1);
-    let mut landed: Vec<Phase> = Vec::new();
-    let mut acked = -1;
-    for n in 0..kills {
-        let aim = PHASES.get((n % 6) as usize).copied();
-        let environment = match &library {
-            // The sled part is rewritten after a write to it failed.
-            Ok(library) if aim == Some(Phase::Rewrite) => fault::environment(library, &dir, 60 + n, 1, fault::EIO),
-            _ => Vec::new(),
-        };
-        let mut writer = Writer::start_with(&dir, CONTAINERS, &environment);
-        writer.wait_until("it goes on", |w| w.acked() > acked);
-        let wait = Duration::from_micros(rng.random_range(0..400_000));
-        let from = Instant::now();
-        let longest = Duration::from_secs(3);
-        let is_time = |_: &Writer| match aim {
-            Some(phase) => phase.is_in(&dir) || from.elapsed() > longest,
-            None => from.elapsed() >= wait,
-        };
-        writer.wait_until("it is to be killed", is_time);
-        acked = writer.kill().max(acked);
-        landed.extend(PHASES.into_iter().filter(|phase| phase.is_in(&dir)));
-        let found = verify(&dir, acked);
-        assert_eq!((found.code, found.lost, found.quarantined), (Some(0), 0, 0), "kill {n}: {}", found.said);
-        assert!(found.last_tick <= Some(acked + 1), "kill {n}: {} after {acked}", found.said);
+    let kills = count("OPTIPOD_TORTURE_KILLS", 7);
+    let root = scratch();
+    let library =
+        fault::shim(root.path()).inspect_err(|reason| println!("killed at random moments only: {reason}")).ok();
+    let young = prepared(root.path().join("young"), YOUNG);
+    let of_a_life = AIMS.len() as u64 + 1; // and a migration
+    let lives = each(kills.div_ceil(of_a_life), |life| {
+        let dir = root.path().join(format!("store-{life}"));
+        copy_dir(&young, &dir);
+        let kills = of_a_life.min(kills - life * of_a_life);
+        let (acked, mut landed) = live(&dir, library.as_ref(), life, kills);
+        if let (true, Some(library)) = (kills == of_a_life, &library) {
+            migration::killed(&root.path().join(format!("old-{life}")), library, life, SIGKILL);
+            landed.push(Some(Phase::Migration));
+        }
+        (acked, landed)
+    });
+    let ticks: i64 = lives.iter().map(|(acked, _)| acked - YOUNG).sum();
+    let mut landed: BTreeMap<String, u64> = BTreeMap::new();
+    for phase in lives.iter().flat_map(|(_, landed)| landed) {
+        *landed.entry(phase.map_or("Anything".to_owned(), |phase| format!("{phase:?}"))).or_default() += 1;
     }
-    let told: Vec<String> =
-        PHASES.iter().map(|p| format!("{} in {p:?}", landed.iter().filter(|l| *l == p).count())).collect();
-    println!("{kills} kills, {acked} ticks, of which {}", told.join(", "));
-    if kills >= 40 {
-        let expected = PHASES.into_iter().filter(|phase| *phase != Phase::Rewrite || library.is_ok());
-        let missed: Vec<Phase> = expected.filter(|phase| !landed.contains(phase)).collect();
-        assert!(missed.is_empty(), "no kill landed in {missed:?}");
+    println!("{kills} kills, {ticks} ticks; in {landed:?}");
+    if library.is_some() && kills >= of_a_life {
+        assert_eq!(landed.len() as u64, of_a_life, "all phases and none: {landed:?}");
     }
+}
+
+/// Kills one store's writer again and again; the last tick, and where each kill landed.
+fn live(dir: &Path, library: Option<&PathBuf>, life: u64, kills: u64) -> (i64, Vec<Option<Phase>>) {
+    let mut rng = SmallRng::seed_from_u64(seed() + life);
+    let mut acked = YOUNG - 1;
+    let mut landed = Vec::new();
+    for (n, phase) in (0..kills).zip(AIMS) {
+        let at = phase.and_then(|phase| Some(aim(library?, dir, phase, seed() + life, SIGKILL)));
+        let is_aimed = at.is_some();
+        let writer = Writer::start(dir, &at.unwrap_or_default());
+        if is_aimed {
+            writer.wait_until(&format!("it is killed in {phase:?}"), Said::is_over);
+        } else {
+            writer.wait_until("it goes on", |said| said.acked > acked);
+            thread::sleep(Duration::from_micros(rng.random_range(0..150_000)));
+        }
+        let said = writer.kill();
+        assert!(!is_aimed || said.complaint("aimed ").is_some(), "it died by itself: {said:?}");
+        landed.push(phase.filter(|_| is_aimed));
+        acked = acked.max(said.acked);
+        let found = verify(dir, acked);
+        let context = format!("kill {n} of life {life}, seed {}, {:?}: {}", seed(), said.complaints, found.said);
+        assert!(found.is_whole(), "{context}");
+        assert!(found.last_tick <= Some(acked + 1), "{:?} after {acked}: {context}", found.last_tick);
+    }
+    (acked, landed)
 }

@@ -2,7 +2,8 @@
 //!
 //! The process that writes is this binary itself (`torture write`, as in `examples/torture.rs`), so
 //! that it can die; so is the one that checks what is left. Counts come from the environment and
-//! are small unless it says more: `OPTIPOD_TORTURE_KILLS`, `_FLIPS`, `_EIO`, `_CUTS`.
+//! are small unless it says more: `OPTIPOD_TORTURE_KILLS`, `_FLIPS`, `_EIO`, `_CUTS`. A failure
+//! comes again with its `OPTIPOD_TORTURE_SEED` and counts.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,14 +18,17 @@ mod disk;
 mod driver;
 mod fault;
 mod kill;
+mod migration;
+mod phase;
 mod tool;
+mod trials;
 
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if matches!(arguments.first().map(String::as_str), Some("write" | "verify" | "open")) {
+    if matches!(arguments.first().map(String::as_str), Some("write" | "verify" | "open" | "tell")) {
         return tool::run(&arguments);
     }
     let trials = vec![
@@ -34,7 +38,10 @@ fn main() -> ExitCode {
         where_possible("a_full_disk_refuses_ticks_clearly_and_resumes_by_itself", disk::no_tmpfs, disk::full_disk),
         where_possible("a_power_cut_loses_nothing_that_was_acknowledged", disk::no_loop, disk::power_cut),
     ];
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    let mut arguments = Arguments::from_args();
+    // Each test takes all cores by itself.
+    arguments.test_threads = Some(1);
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 fn trial(name: &str, test: fn()) -> Trial {

@@ -30,6 +30,7 @@ pub mod restart;
 pub mod rights;
 pub mod rollout;
 pub mod schema;
+pub mod scrape;
 
 use std::future::Future;
 use std::path::Path;

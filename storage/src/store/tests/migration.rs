@@ -104,7 +104,7 @@ fn prepared(dir: &Path) -> Timestamp {
 }
 
 fn answers(store: &Store, now: Timestamp) -> Vec<Usage> {
-    let windows = [10, 60, 180].map(|minutes| Duration::from_mins(minutes));
+    let windows = [10, 60, 180].map(Duration::from_mins);
     let all = windows.iter().flat_map(|window| (0..5).map(move |n| store.usage(&key(n), *window, now)));
     all.map(|usage| usage.unwrap().unwrap()).collect()
 }

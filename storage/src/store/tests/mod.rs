@@ -96,6 +96,28 @@ fn frames_of_sealed_slots_are_freed_and_their_places_used_again() {
 }
 
 #[test]
+fn a_clock_that_runs_ahead_for_a_tick_costs_no_history_and_only_its_own_samples() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let minute = |n: u64| NOW + Duration::from_mins(n);
+    let append = |now, at| store.append(now, &samples(&store, 2, at)).unwrap();
+    for n in 0..200 {
+        assert_eq!(append(minute(n), minute(n)).accepted, 2);
+        store.maintain(minute(n)).unwrap();
+    }
+    let ahead = minute(200) + Duration::from_hours(50 * 24);
+    assert_eq!(append(ahead, minute(200)).late, 2);
+    while store.maintain(ahead).unwrap().pending {}
+    // Its slots were sealed early: up to seven minutes of samples come too late.
+    for n in 208..300 {
+        assert_eq!(append(minute(n), minute(n)).accepted, 2, "minute {n}");
+        store.maintain(minute(n)).unwrap();
+    }
+    let usage = store.usage(&key(0), Duration::from_hours(9), minute(300)).unwrap().unwrap();
+    assert_eq!((usage.from, usage.cpu.count()), (NOW, 292));
+}
+
+#[test]
 fn a_record_of_a_newer_format_is_refused_and_left_alone() {
     let version = 2;
     let dir = tempfile::tempdir().unwrap();

@@ -1,28 +1,35 @@
-//! `torture write`, `verify` and `open`: what the example and the tests run.
+//! `torture write`, `verify`, `open` and `tell`: what the example and the tests run.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that talks to people and tests")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
 pub mod check;
 pub mod model;
 mod open;
+mod tell;
 mod verify;
 mod write;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use model::Model;
+
 const USAGE: &str = "\
-torture write  DIR --containers N --seed S [--from T] [--ticks K] [--stride K]
-torture verify DIR --seed S [--acked T] [--every K] [--stride K]
-torture open   DIR --seed S
+torture write  DIR --containers N --seed S [--from T] [--ticks K | --until T] [MODEL]
+torture verify DIR --seed S [--acked T] [--every K] [MODEL]
+torture open   DIR --containers N --seed S --acked T [MODEL]
+torture tell   DIR
+MODEL: [--replicas R] [--stride K] [--dense T]
 
 write appends a tick of simulated time after another, 15 s each, and prints `acked T` once tick T
-is durable. It goes on after the last tick that it finds. --stride K leaves out all ticks but each
-K-th.
+is durable. It goes on after the last tick that it finds, for K ticks or up to tick T. --replicas R: pods of each container (one
+or two). --stride K leaves out all ticks but each K-th, up to --dense T.
 verify checks every answer against the seed and prints one JSON line. It exits 0 when all is there
 and right, 2 when damage was found and reported, 1 otherwise; --acked T: tick T must be there;
 --every K looks at each K-th container only.
-open measures how long a store takes to open and to give its first answer.";
+open measures how long a store whose last tick is T takes to give its first answer, and one that is
+complete, and what that costs.
+tell prints what any store answers.";
 
 /// What was asked for.
 #[derive(Clone, Debug, Default)]
@@ -33,15 +40,19 @@ pub struct Options {
     pub seed: u64,
     pub from: Option<u64>,
     pub ticks: Option<u64>,
+    pub until: Option<u64>,
     pub acked: Option<u64>,
     pub every: u32,
+    pub replicas: u64,
     pub stride: u64,
+    pub dense: u64,
 }
 
 impl Options {
     fn parse(arguments: &[String]) -> Result<Self, String> {
         let (dir, rest) = arguments.split_first().ok_or("name the store's folder")?;
-        let mut options = Self { dir: dir.into(), containers: 64, every: 1, stride: 1, ..Self::default() };
+        let mut options =
+            Self { dir: dir.into(), containers: 64, every: 1, stride: 1, dense: u64::MAX, ..Self::default() };
         for pair in rest.chunks(2) {
             let [flag, value] = pair else {
                 return Err(format!("{pair:?} needs a value"));
@@ -51,14 +62,23 @@ impl Options {
                 "--containers" => options.containers = number as u32,
                 "--seed" => options.seed = number,
                 "--from" => options.from = Some(number),
+                "--until" => options.until = Some(number),
                 "--ticks" => options.ticks = Some(number),
                 "--acked" => options.acked = Some(number),
                 "--every" => options.every = (number as u32).max(1),
+                "--replicas" => options.replicas = number,
+                "--dense" => options.dense = number,
                 "--stride" => options.stride = number.max(1),
                 _ => return Err(format!("there is no {flag}")),
             }
         }
         Ok(options)
+    }
+
+    /// What is written, when there are so many containers.
+    fn model(&self, containers: u32) -> Model {
+        let Self { seed, replicas, stride, dense, .. } = *self;
+        Model { seed, containers, replicas, stride, dense }
     }
 }
 
@@ -70,7 +90,8 @@ pub fn run(arguments: &[String]) -> ExitCode {
         (Some("write"), Ok(options)) => write::write(&options),
         (Some("verify"), Ok(options)) => verify::verify(&options),
         (Some("open"), Ok(options)) => open::open(&options),
-        (Some("write" | "verify" | "open"), Err(error)) => Err(error),
+        (Some("tell"), Ok(options)) => tell::tell(&options),
+        (Some("write" | "verify" | "open" | "tell"), Err(error)) => Err(error),
         _ => Err(USAGE.to_owned()),
     };
     done.unwrap_or_else(|error| {

@@ -21,7 +21,11 @@ pub struct Point {
 pub struct Model {
     pub seed: u64,
     pub containers: u32,
+    /// Pods of each container; 0: two for each fourth container, one for the others.
+    pub replicas: u64,
+    /// Ticks before tick `dense` that are no multiple of this are left out.
     pub stride: u64,
+    pub dense: u64,
 }
 
 pub fn time_of(tick: u64) -> Timestamp {
@@ -65,11 +69,19 @@ impl Model {
         tick >= born && !(container % 16 == 5 && tick >= 2000)
     }
 
+    /// Whether a tick is written at all.
+    pub fn has(&self, tick: u64) -> bool {
+        tick >= self.dense || tick.is_multiple_of(self.stride)
+    }
+
     /// The samples of a container that belong to a tick.
     pub fn points(&self, container: u32, tick: u64) -> impl Iterator<Item = Point> {
         let (seed, id) = (self.seed, u64::from(container));
-        let is_there = Self::lives(container, tick) && tick.is_multiple_of(self.stride);
-        let pods = if is_there { 1 + u64::from(container % 4 == 3) } else { 0 };
+        let pods = match self.replicas {
+            _ if !Self::lives(container, tick) || !self.has(tick) => 0,
+            0 => 1 + u64::from(container % 4 == 3),
+            replicas => replicas,
+        };
         (0..pods).filter_map(move |pod| {
             let hash = mix([seed, id, tick, pod]);
             let is_absent = hash.is_multiple_of(16) && tick > 0;
@@ -79,7 +91,8 @@ impl Model {
 
     /// What the collector hands over at a tick: its samples, and some of the tick before again.
     pub fn offered(&self, container: u32, tick: u64) -> impl Iterator<Item = Point> {
-        let again = tick.checked_sub(self.stride).into_iter().flat_map(move |before| self.points(container, before));
+        let before = tick.checked_sub(if tick > self.dense { 1 } else { self.stride });
+        let again = before.into_iter().flat_map(move |before| self.points(container, before));
         let again = again.filter(|point| point.cpu.to_bits() % 8 == 0);
         again.chain(self.points(container, tick))
     }

@@ -31,7 +31,7 @@ pub fn verify(options: &Options) -> Result<ExitCode, String> {
     let store = Store::open(&options.dir, StoreOptions::default(), time_of(0)).map_err(|e| e.to_string())?;
     let series = store.series(None, usize::MAX);
     let containers = series.first().and_then(|info| Model::containers_of(&info.key)).unwrap_or(0);
-    let model = Model { seed: options.seed, containers, stride: options.stride };
+    let model = options.model(containers);
     let tick = last_tick(&store);
     let mut findings = Findings::default();
     if let Some(last) = tick {

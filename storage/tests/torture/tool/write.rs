@@ -14,7 +14,7 @@ const RETRY: Duration = Duration::from_millis(20);
 
 /// Appends ticks until it has written as many as asked for, or is killed.
 pub fn write(options: &Options) -> Result<ExitCode, String> {
-    let model = Model { seed: options.seed, containers: options.containers, stride: options.stride };
+    let model = options.model(options.containers);
     // The store is opened at the time of its last tick, as by a recommender that restarts.
     let store = Store::open(&options.dir, StoreOptions::default(), time_of(0)).map_err(|e| e.to_string())?;
     for problem in store.status(time_of(0)).problems {
@@ -23,11 +23,12 @@ pub fn write(options: &Options) -> Result<ExitCode, String> {
     let first = options.from.unwrap_or_else(|| last_tick(&store).map_or(0, |last| last + 1));
     let ids: Vec<SeriesId> = (0..model.containers).map(|n| store.intern(&model.key(n))).collect();
     let end = options.ticks.map_or(u64::MAX, |ticks| first.saturating_add(ticks));
-    for tick in (first..end).filter(|tick| tick.is_multiple_of(model.stride)) {
+    let end = options.until.map_or(end, |last| last.saturating_add(1));
+    for tick in (first..end).filter(|tick| model.has(*tick)) {
         let samples = samples(&model, &ids, tick);
         store_tick(&store, tick, &samples)?;
         // Once a tick, as the collector does it; a tick that stands for several has their work to do.
-        while maintain(&store, time_of(tick)) && model.stride > 1 {}
+        while maintain(&store, time_of(tick)) && tick < model.dense && model.stride > 1 {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -77,11 +78,17 @@ fn maintain(store: &Store, now: Timestamp) -> bool {
 /// The last tick that a store shows to have been there: of the open slots, or by whose time the
 /// newest 5-minute slot could be sealed.
 pub fn last_tick(store: &Store) -> Option<u64> {
+    let sealed = sealed_until(store).map(|end| Timestamp(end.0 + 120_000));
+    store.status(time_of(0)).last_tick.into_iter().chain(sealed).max().map(tick_at)
+}
+
+/// The end of the newest sealed 5-minute slot.
+pub fn sealed_until(store: &Store) -> Option<Timestamp> {
     let files = std::fs::read_dir(store.dir().join("slots")).into_iter().flatten().flatten();
-    let sealed = files.filter_map(|file| {
+    let ends = files.filter_map(|file| {
         let name = file.file_name().into_string().ok()?;
         let start: i64 = name.strip_prefix("5m-")?.strip_suffix(".slot")?.parse().ok()?;
-        Some(Timestamp((start + 300 + 120) * 1000))
+        Some(Timestamp((start + 300) * 1000))
     });
-    store.status(time_of(0)).last_tick.into_iter().chain(sealed).max().map(tick_at)
+    ends.max()
 }
