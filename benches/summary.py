@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Runs the percentile benches and VPA's histogram on the same samples, one after the other, and
-prints the ratios against the bars. `--no-run` prints what the last run measured.
+"""Runs the benches and VPA's histogram on the same samples, one after the other, and prints the
+ratios against the bars. `--no-run` prints what the last run measured.
 
 Every figure is a ratio within one run: machines differ, ratios hardly do. Exit code 1 when a ratio
 is below its bar."""
@@ -33,10 +33,8 @@ BARS = [
 
 def run():
     """Both sides anew; what an earlier run left is removed, so that no two runs are compared."""
-    for group in ["insert", "window_24h", "merge", "encode", "decode"]:
-        shutil.rmtree(CRITERION / group, ignore_errors=True)
-    VPA.unlink(missing_ok=True)
-    subprocess.run(["cargo", "bench", "-p", "optipod", "--bench", "percentile"], cwd=ROOT, check=True)
+    shutil.rmtree(CRITERION, ignore_errors=True)
+    subprocess.run(["cargo", "bench", "-p", "optipod", "--bench", "percentile", "--bench", "tick"], cwd=ROOT, check=True)
     if not shutil.which("go"):
         print("no go here: VPA's histogram is left out", file=sys.stderr)
         return
