@@ -20,7 +20,7 @@ pub(crate) type OpenSlots = BTreeMap<Timestamp, Arc<OpenSlot>>;
 pub(crate) const STREAM_NUMBERS: u32 = 1 << 29;
 
 /// Rows are added in steps of this many: a slot has about twenty a pod.
-const GROW: usize = 8;
+const GROW: usize = 4;
 
 /// One sample in twelve bytes: 19 bits of milliseconds since the slot's start, 29 bits of the
 /// stream's number and 24 bits for each value.
@@ -89,7 +89,7 @@ impl OpenSlot {
             return;
         };
         if rows.len() == rows.capacity() {
-            rows.reserve_exact(GROW.max(rows.len() / 2));
+            rows.reserve_exact(GROW.max(rows.len() / 8));
         }
         rows.push(row);
     }
