@@ -43,6 +43,7 @@ fn every_corpus_has_a_decoder_and_a_target() {
         let entries = fs::read_dir(dir).unwrap();
         let mut names: Vec<String> =
             entries.map(|e| e.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect();
+        names.retain(|name| !name.starts_with("metrics_")); // the collector's: `tests/corpora.rs` of `optipod`
         names.sort();
         names
     };

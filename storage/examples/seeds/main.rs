@@ -1,8 +1,11 @@
 //! Writes the seed corpora of the fuzz targets: valid bytes of each kind, and bent ones.
 //!
 //! `cargo run -p optipod-storage --example seeds [fuzz/corpus]`. But for the sketches, whose bits
-//! only the crate itself packs, valid bytes are put together here by `storage/FORMAT.md` alone.
+//! only the crate itself packs, valid bytes are put together here by `storage/FORMAT.md` alone; the
+//! collector's by Kubernetes' own definitions.
 #![allow(clippy::cast_possible_truncation, reason = "small numbers")]
+
+mod metrics;
 
 use std::fs;
 use std::io;
@@ -37,6 +40,8 @@ fn main() -> io::Result<()> {
 fn seeds() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let both: Vec<Vec<u8>> = digests().into_iter().zip(histograms()).flat_map(|(a, b)| [a, b]).collect();
     vec![
+        ("metrics_protobuf", metrics::protobuf()),
+        ("metrics_json", metrics::json()),
         ("digest", digests()),
         ("histogram", histograms()),
         ("any_sketch", both),
