@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 CRITERION = TARGET / "criterion"
 VPA = CRITERION / "vpa.txt"
+INTERVAL = "the interval of 15 s"
 
 # What is measured, which is the faster by how much, and than what.
 BARS = [
@@ -28,6 +29,9 @@ BARS = [
     ("24 slots, decoded: log-linear", "window_24h/log-linear/decoded", 20, "window_24h/crate-tdigest"),
     ("24 slots, cached: t-digest", "window_24h/t-digest/cached", 20, "window_24h/t-digest/decoded"),
     ("24 slots, cached, open slot merged in", "window_24h/t-digest/cached-and-open", 4, "window_24h/t-digest/decoded"),
+    ("tick of 300,000 containers: protobuf", "tick_300k/protobuf", 5, INTERVAL),
+    ("tick of 300,000 containers: JSON", "tick_300k/json", 3, INTERVAL),
+    ("parse of 300,000 containers", "parse_300k/protobuf", 0.5, "parse_300k/zero-copy-walk"),
 ]
 
 
@@ -44,7 +48,7 @@ def run():
 
 def measured():
     """Nanoseconds by id: the fastest of a hundred samples, the least disturbed by other programs."""
-    found = {}
+    found = {INTERVAL: 15e9}
     for path in CRITERION.glob("**/new/sample.json"):
         name = "/".join(path.relative_to(CRITERION).parts[:-2])
         sample = json.loads(path.read_text())
@@ -70,7 +74,7 @@ def main():
         missed |= ratio < bar
         print(f"| {what} | {times[ours]:.1f} | {theirs} | {times[theirs]:.1f} | {ratio:.1f} | {bar} | {verdict} |")
     print("\n| id | ns |\n|---|---|")
-    for name in sorted(times):
+    for name in sorted(times.keys() - {INTERVAL}):
         print(f"| {name} | {times[name]:.1f} |")
     sys.exit(1 if missed else 0)
 
