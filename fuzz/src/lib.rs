@@ -9,11 +9,8 @@ use std::sync::LazyLock;
 
 use optipod_storage::fuzzing::DECODERS;
 
-/// A folder in memory, where there is one, for the decoders that read files.
-static WORK: LazyLock<PathBuf> = LazyLock::new(|| {
-    let memory = tempfile::tempdir_in("/dev/shm");
-    memory.or_else(|_| tempfile::tempdir()).expect("a temporary folder").keep()
-});
+/// For the decoders that read files; it stays, so `just soak fuzz` names a folder of its own in TMPDIR.
+static WORK: LazyLock<PathBuf> = LazyLock::new(|| tempfile::tempdir().expect("a temporary folder").keep());
 
 /// Puts an input through the decoder of this name.
 pub fn run(name: &str, bytes: &[u8]) {
