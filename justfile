@@ -29,6 +29,10 @@ demo *ARGS:
 bench *ARGS:
     cargo bench -p optipod -- {{ARGS}}
 
+# The same and VPA's histogram (needs Go), as ratios against the bars
+bench-summary *ARGS:
+    benches/summary.py {{ARGS}}
+
 # Write crds/ anew after a change of the policy's types
 crd:
     cargo run --quiet --bin optipod -- crd > crds/optimizationpolicies.optipod.io.yaml

@@ -104,7 +104,8 @@ impl fmt::Display for Bytes {
 /// Exact where the digits and the divisor fit a double (fewer than 16 digits), else the nearest value to some 1e-15.
 pub fn parse_f64(text: &str) -> Result<f64, QuantityError> {
     let Parts { mantissa, binary, decimal } = read(text)?;
-    let scaled = mantissa as f64 * f64::from(binary).exp2();
+    let mantissa = u64::try_from(mantissa).map_or(mantissa as f64, |short| short as f64); // far quicker from 64 bits
+    let scaled = mantissa * (1_u64 << binary) as f64;
     let factor = 10f64.powi(decimal.abs());
     let value = if decimal < 0 { scaled / factor } else { scaled * factor };
     if value.is_finite() { Ok(value) } else { Err(QuantityError::TooLarge(text.to_owned())) }
@@ -136,7 +137,7 @@ fn read(text: &str) -> Result<Parts, QuantityError> {
         Some(b'+') => (text.get(1..).unwrap_or(""), false),
         _ => (text, false),
     };
-    let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+    let end = unsigned.bytes().position(|byte| !byte.is_ascii_digit() && byte != b'.').unwrap_or(unsigned.len());
     let (number, suffix) = unsigned.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
@@ -144,16 +145,22 @@ fn read(text: &str) -> Result<Parts, QuantityError> {
     }
     let (binary, exponent) = scale(suffix).ok_or_else(syntax)?;
     let fraction = fraction.trim_end_matches('0');
-    let mantissa = whole
-        .bytes()
-        .chain(fraction.bytes())
-        .try_fold(0u128, |sum, digit| sum.checked_mul(10)?.checked_add(u128::from(digit - b'0')))
-        .ok_or_else(too_large)?;
+    let mantissa = mantissa(whole, fraction).ok_or_else(too_large)?;
     if negative && mantissa != 0 {
         return Err(QuantityError::Negative(text.to_owned()));
     }
     let places = i32::try_from(fraction.len()).map_err(|_| too_large())?;
     Ok(Parts { mantissa, binary, decimal: exponent - places })
+}
+
+/// The digits as one number; `None` where 128 bits are too few. Up to 19 digits fit 64 bits, as nearly all do: a scrape of
+/// a large cluster has half a million amounts.
+fn mantissa(whole: &str, fraction: &str) -> Option<u128> {
+    if fraction.is_empty() && whole.len() <= 19 {
+        return Some(whole.bytes().fold(0_u64, |sum, digit| sum * 10 + u64::from(digit - b'0')).into());
+    }
+    let mut digits = whole.bytes().chain(fraction.bytes());
+    digits.try_fold(0_u128, |sum, digit| sum.checked_mul(10)?.checked_add(u128::from(digit - b'0')))
 }
 
 /// The power of two and the power of ten that a suffix stands for.

@@ -32,13 +32,13 @@ impl Recommender {
     /// Opens the store in `dir`, which answers from its sealed slots, and prepares the rest; nothing runs yet.
     pub fn open(
         dir: &Path,
-        retention: Duration,
-        interval: Duration,
+        settings: &Settings,
         client: kube::Client,
         metrics: &Metrics,
         clock: Clock,
     ) -> anyhow::Result<Self> {
-        let options = StoreOptions { retention, ..StoreOptions::default() };
+        let (retention, interval) = (settings.retention()?, settings.scrape_interval()?);
+        let options = StoreOptions { retention, sketch: settings.sketch.into(), ..StoreOptions::default() };
         let store =
             Store::open_sealed(dir, options).with_context(|| format!("opening the store in {}", dir.display()))?;
         let store = Arc::new(store);
@@ -233,8 +233,7 @@ fn open(settings: &Settings, client: kube::Client, metrics: &Metrics) -> anyhow:
     std::fs::create_dir_all(&settings.data_dir).with_context(|| {
         format!("making the folder {}; set --data-dir to one that is writable", settings.data_dir.display())
     })?;
-    let (retention, interval) = (settings.retention()?, settings.scrape_interval()?);
-    Recommender::open(&settings.data_dir, retention, interval, client, metrics, Clock::system())
+    Recommender::open(&settings.data_dir, settings, client, metrics, Clock::system())
 }
 
 /// Serves `/metrics` and the probes until `shutdown`, on the addresses that are set.

@@ -100,8 +100,7 @@ impl Optipod {
         let (metrics, clock) = (Metrics::new()?, Clock::starting_at(cluster.api().clock().now()));
         let shutdown = CancellationToken::new();
         let client = cluster.api().client();
-        let (retention, interval) = (settings.retention()?, settings.scrape_interval()?);
-        let recommender = Arc::new(Recommender::open(dir, retention, interval, client.clone(), &metrics, clock)?);
+        let recommender = Arc::new(Recommender::open(dir, &settings, client.clone(), &metrics, clock)?);
         let channel = recommender.channel(shutdown.clone());
         let controller = run::controller_of(&settings, client, run::in_memory(channel.clone()), &metrics, clock)?;
         let stop = shutdown.clone();

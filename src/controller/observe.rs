@@ -104,7 +104,7 @@ impl Controller {
         }
         let started = Instant::now();
         let answer = providers::ask(provider, &queries, self.options.provider_timeout).await;
-        self.metrics.observe_collection(name, started.elapsed());
+        self.metrics.observe_query(name, started.elapsed());
         let usage = answer.map_err(|error| Reason::MetricsUnavailable { detail: error.to_string() })?;
         let mut answers = queries.into_iter().zip(usage);
         for observed in workloads {

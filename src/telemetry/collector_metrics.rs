@@ -1,6 +1,7 @@
 //! The metrics of the collector and its store.
 
 use super::declare::Declare;
+use super::latency::Latency;
 use jiff::Timestamp;
 use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 use std::time::Duration;
@@ -50,6 +51,7 @@ pub struct CollectorMetrics {
     refused: IntCounterVec,
     last_success: Gauge,
     duration: Histogram,
+    latency: Latency,
     waiting: IntGauge,
     store_series: IntGauge,
     store_disk_bytes: IntGauge,
@@ -57,7 +59,7 @@ pub struct CollectorMetrics {
 }
 
 impl CollectorMetrics {
-    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(super) fn new(registry: &Registry, latency: Latency) -> Result<Self, prometheus::Error> {
         let declare = Declare(registry);
         let refused =
             declare.counters("optipod_collector_samples_refused_total", "Points that were not counted", &["cause"])?;
@@ -67,6 +69,7 @@ impl CollectorMetrics {
         let failures =
             declare.counters("optipod_collector_tick_failures_total", "Ticks that failed, by step", &["step"])?;
         Ok(Self {
+            latency,
             ticks: declare.counter("optipod_collector_ticks_total", "Ticks begun")?,
             failures,
             consecutive_failures: declare.gauge("optipod_collector_consecutive_failures", "Ticks failed in a row")?,
@@ -85,6 +88,7 @@ impl CollectorMetrics {
     pub fn observe_tick(&self, took: Duration) {
         self.ticks.inc();
         self.duration.observe(took.as_secs_f64());
+        self.latency.observe(took);
     }
 
     /// The tick was stored.

@@ -5,6 +5,7 @@
 
 use super::collector_metrics::CollectorMetrics;
 use super::declare::Declare;
+use super::latency::Latencies;
 use super::policy_metrics::{PolicyMetrics, PolicySeries};
 use crate::policy::PolicyId;
 use prometheus::{HistogramVec, Registry, TextEncoder};
@@ -20,6 +21,7 @@ struct Inner {
     policies: PolicySeries,
     collection: HistogramVec,
     collector: CollectorMetrics,
+    latencies: Latencies,
 }
 
 impl Metrics {
@@ -35,11 +37,13 @@ impl Metrics {
             "Time one question to a usage provider, or one collection from metrics-server, took",
             "provider",
         )?;
-        let policies = PolicySeries::new(&registry)?;
-        let collector = CollectorMetrics::new(&registry)?;
+        let latencies = Latencies::new()?;
+        registry.register(Box::new(latencies.clone()))?;
+        let policies = PolicySeries::new(&registry, latencies.reconcile.clone())?;
+        let collector = CollectorMetrics::new(&registry, latencies.tick.clone())?;
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        Ok(Self(Arc::new(Inner { registry, policies, collection, collector })))
+        Ok(Self(Arc::new(Inner { registry, policies, collection, collector, latencies })))
     }
 
     /// The metrics of one policy.
@@ -55,6 +59,12 @@ impl Metrics {
     /// One question to `provider` took this long, answered or not.
     pub fn observe_collection(&self, provider: &str, took: Duration) {
         self.0.collection.with_label_values(&[provider]).observe(took.as_secs_f64());
+    }
+
+    /// One question of the controller's to `provider` took this long, answered or not.
+    pub fn observe_query(&self, provider: &str, took: Duration) {
+        self.observe_collection(provider, took);
+        self.0.latencies.query.observe(took);
     }
 
     /// All metrics in Prometheus' text format.
@@ -82,7 +92,7 @@ mod tests {
         policy.count_error("MetricsUnavailable");
         policy.count_recommendations(9);
         policy.count_application("Resize");
-        metrics.observe_collection("recommender", Duration::from_millis(3));
+        metrics.observe_query("recommender", Duration::from_millis(3));
     }
 
     #[test]
@@ -99,6 +109,9 @@ mod tests {
             "optipod_metrics_collection_duration_seconds_count{provider=\"recommender\"} 1",
             "optipod_reconciliation_errors_total{error_type=\"MetricsUnavailable\",policy=\"shop/web\"} 1",
             "optipod_recommendations_total{policy=\"shop/web\"} 9",
+            "optipod_latency_seconds_count{operation=\"query\"} 1",
+            "optipod_latency_seconds_count{operation=\"reconcile\"} 1",
+            "optipod_latency_seconds_count{operation=\"tick\"} 0",
             "optipod_applications_total{method=\"Resize\",policy=\"shop/web\"} 1",
         ] {
             assert!(text.lines().any(|got| got == line), "{line} is missing in\n{text}");

@@ -6,6 +6,7 @@
 mod collector_metrics;
 mod declare;
 pub mod events;
+mod latency;
 mod logging;
 pub mod metrics;
 mod policy_metrics;

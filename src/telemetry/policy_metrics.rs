@@ -4,6 +4,7 @@
 //! two policies may share a name and their counters must not.
 
 use super::declare::Declare;
+use super::latency::Latency;
 use crate::policy::PolicyId;
 use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec, Registry};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ pub(super) struct PolicySeries {
     updated: IntGaugeVec,
     skipped: IntGaugeVec,
     reconciliation: HistogramVec,
+    latency: Latency,
     errors: IntCounterVec,
     recommendations: IntCounterVec,
     applications: IntCounterVec,
@@ -30,10 +32,11 @@ struct UsedLabels {
 }
 
 impl PolicySeries {
-    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(super) fn new(registry: &Registry, latency: Latency) -> Result<Self, prometheus::Error> {
         const OWN: [&str; 2] = ["namespace", "policy"];
         let declare = Declare(registry);
         Ok(Self {
+            latency,
             monitored: declare.gauges("optipod_workloads_monitored", "Workloads that a policy covers", &OWN)?,
             updated: declare.gauges("optipod_workloads_updated", "Workloads changed in the last cycle", &OWN)?,
             skipped: declare.gauges(
@@ -117,6 +120,7 @@ impl<'a> PolicyMetrics<'a> {
     /// One cycle took this long.
     pub fn observe_reconciliation(&self, took: Duration) {
         self.series.reconciliation.with_label_values(&[&self.full_name]).observe(took.as_secs_f64());
+        self.series.latency.observe(took);
     }
 
     /// One error of this type.

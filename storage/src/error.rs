@@ -17,7 +17,7 @@ pub enum OpenError {
         /// The store's folder.
         dir: PathBuf,
     },
-    /// Another program wrote it: a newer one or, before the format was frozen, an older one.
+    /// A newer program wrote it.
     #[error(
         "{} has format version {found}, this program reads {supported}; run the OptiPod that wrote it, or give it an empty folder", .path.display()
     )]
@@ -30,7 +30,7 @@ pub enum OpenError {
         supported: u16,
     },
     /// The file system refused.
-    #[error("cannot {action} {}: {source}; check that the volume is mounted, writable and not full", .path.display())]
+    #[error("cannot {action} {}: {source}; {}", .path.display(), advice(.source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -47,6 +47,20 @@ pub enum OpenError {
         /// What it said.
         reason: String,
     },
+}
+
+/// What to do about a refusal of the file system.
+fn advice(refusal: &io::Error) -> &'static str {
+    match refusal.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "the folder and all in it must belong to the user or group that this process runs as (in a pod: runAsUser and fsGroup)"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "the volume is mounted read-only; mount it writable",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room on the volume or enlarge it; it goes on by itself then"
+        }
+        _ => "check that the volume is mounted, writable and not full",
+    }
 }
 
 /// Why a tick was not stored. None of its samples counts; the same samples may be appended again.
@@ -224,4 +238,20 @@ pub enum RestoreError {
     /// A folder is in use, or the system refused.
     #[error(transparent)]
     Open(#[from] OpenError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_tells_what_to_do_about_it() {
+        for (number, advice) in
+            [(13, "runAsUser and fsGroup"), (30, "mounted read-only"), (28, "make room"), (5, "check that")]
+        {
+            let (path, source) = (PathBuf::from("/data/lock"), io::Error::from_raw_os_error(number));
+            let text = OpenError::Io { action: "open", path, source }.to_string();
+            assert!(text.starts_with("cannot open /data/lock: ") && text.contains(advice), "{text}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! May not know: files, sled. Invariant: every row lies within its slot's span.
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::sync::Arc;
 
 use crate::codec::value24;
@@ -19,8 +20,8 @@ pub(crate) type OpenSlots = BTreeMap<Timestamp, Arc<OpenSlot>>;
 /// one series and twelve minutes.
 pub(crate) const STREAM_NUMBERS: u32 = 1 << 29;
 
-/// Rows are added in steps of this many: a slot has about twenty a pod.
-const GROW: usize = 8;
+/// Rows in one piece of memory, which goes back to the system as a whole when the slot is sealed.
+const CHUNK: usize = 1 << 16;
 
 /// One sample in twelve bytes: 19 bits of milliseconds since the slot's start, 29 bits of the
 /// stream's number and 24 bits for each value.
@@ -54,17 +55,28 @@ impl Row {
     }
 }
 
-/// A 5-minute slot that takes samples.
+/// A row, and one more than the place of its series' row before it; 0 where there is none.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    row: Row,
+    before: u32,
+}
+
+/// A 5-minute slot that takes samples: rows in the order in which they came, each series' rows
+/// linked from the last to the first. A list of its own for each series would take as much again
+/// in ends of lists and holes between them.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenSlot {
     slot: Slot,
-    series: Vec<Vec<Row>>,
+    chunks: Vec<Vec<Link>>,
+    /// One more than the place of each series' last row; 0 where there is none.
+    last: Vec<u32>,
 }
 
 impl OpenSlot {
     fn new(start: Timestamp) -> Self {
         let kind = SlotKind::FiveMinutes;
-        Self { slot: Slot { kind, start }, series: Vec::new() }
+        Self { slot: Slot { kind, start }, chunks: Vec::new(), last: Vec::new() }
     }
 
     pub(crate) fn slot(&self) -> Slot {
@@ -82,37 +94,49 @@ impl OpenSlot {
 
     fn push(&mut self, series: SeriesId, row: Row) {
         let index = series.0 as usize;
-        if self.series.len() <= index {
-            self.series.resize_with(index + 1, Vec::new);
+        if self.last.len() <= index {
+            self.last.resize(index + 1, 0);
         }
-        let Some(rows) = self.series.get_mut(index) else {
+        if self.chunks.last().is_none_or(|chunk| chunk.len() >= CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let full = self.chunks.len().saturating_sub(1) * CHUNK;
+        let (Some(chunk), Some(last)) = (self.chunks.last_mut(), self.last.get_mut(index)) else {
             return;
         };
-        if rows.len() == rows.capacity() {
-            rows.reserve_exact(GROW.max(rows.len() / 2));
-        }
-        rows.push(row);
+        chunk.push(Link { row, before: *last });
+        *last = u32::try_from(full + chunk.len()).unwrap_or(0); // four billion rows take 64 GB
     }
 
-    pub(crate) fn rows(&self, series: SeriesId) -> &[Row] {
-        self.series.get(series.0 as usize).map_or(&[], Vec::as_slice)
+    fn link(&self, after: u32) -> Option<Link> {
+        let place = (after as usize).checked_sub(1)?;
+        self.chunks.get(place / CHUNK)?.get(place % CHUNK).copied()
+    }
+
+    /// The rows of a series, in the order in which they came.
+    pub(crate) fn rows(&self, series: SeriesId) -> Vec<Row> {
+        let last = self.last.get(series.0 as usize).copied().unwrap_or(0);
+        let links = iter::successors(self.link(last), |link| self.link(link.before));
+        let mut rows: Vec<Row> = links.map(|link| link.row).collect();
+        rows.reverse();
+        rows
     }
 
     /// All series with samples, by number.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (SeriesId, &[Row])> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SeriesId, Vec<Row>)> {
         self.iter_from(SeriesId(0))
     }
 
     /// ... and those from a number on.
-    pub(crate) fn iter_from(&self, from: SeriesId) -> impl Iterator<Item = (SeriesId, &[Row])> {
-        let rest = self.series.get(from.0 as usize..).unwrap_or_default();
-        let series = (from.0..).zip(rest).filter(|(_, rows)| !rows.is_empty());
-        series.map(|(id, rows)| (SeriesId(id), rows.as_slice()))
+    pub(crate) fn iter_from(&self, from: SeriesId) -> impl Iterator<Item = (SeriesId, Vec<Row>)> {
+        let rest = self.last.get(from.0 as usize..).unwrap_or_default();
+        let series = (from.0..).zip(rest).filter(|(_, last)| **last > 0);
+        series.map(|(id, _)| (SeriesId(id), self.rows(SeriesId(id))))
     }
 
     /// The summary of one series; `None` when it has no sample here.
     pub(crate) fn entry(&self, series: SeriesId, kind: SketchKind) -> Option<SlotEntry> {
-        summarise(self.slot, self.rows(series), kind)
+        summarise(self.slot, &self.rows(series), kind)
     }
 }
 
@@ -144,5 +168,22 @@ mod tests {
             let row = Row::new(slot, at, stream, cpu, memory);
             prop_assert_eq!((row.at(slot), row.stream(), row.cpu(), row.memory()), (at, stream, cpu, memory));
         }
+    }
+
+    #[test]
+    fn each_series_gets_its_rows_back_in_their_order() {
+        let slot = Slot { kind: SlotKind::FiveMinutes, start: Timestamp(0) };
+        let mut open = OpenSlot::new(slot.start);
+        let mut expected: BTreeMap<SeriesId, Vec<Row>> = BTreeMap::new();
+        for n in 0..3 * u32::try_from(CHUNK).unwrap_or(0) {
+            let series = SeriesId(n % 1000 * (n % 7)); // some have many, some have none
+            let row = Row::new(slot, Timestamp(i64::from(n % 300_000)), n % 5, n % 999, n % 99);
+            open.push(series, row);
+            expected.entry(series).or_default().push(row);
+        }
+        assert_eq!(open.iter().collect::<BTreeMap<_, _>>(), expected);
+        let from = SeriesId(2500);
+        assert_eq!(open.iter_from(from).map(|(id, _)| id).min(), expected.range(from..).next().map(|(id, _)| *id));
+        assert_eq!(open.rows(SeriesId(999_999)), Vec::new());
     }
 }

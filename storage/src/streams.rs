@@ -147,6 +147,6 @@ impl Streams {
 }
 
 fn is_stored(open: &OpenSlots, slot: Slot, sample: &Sample, stream: u32) -> bool {
-    let rows = open.get(&slot.start).map_or(&[][..], |open| open.rows(sample.series));
+    let rows = open.get(&slot.start).map(|open| open.rows(sample.series)).unwrap_or_default();
     rows.iter().any(|row| row.stream() == stream && row.at(slot) == sample.at)
 }

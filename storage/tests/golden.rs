@@ -10,7 +10,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use optipod_storage::{Sample, SeriesKey, SketchKind, Store, StoreOptions, Timestamp, Usage};
+use optipod_storage::{
+    AnySketch, Distribution, Sample, SeriesKey, Sketch as _, SketchKind, SlotRow, Store, StoreOptions, Timestamp, Usage,
+};
 use support::*;
 
 fn golden(version: &str) -> PathBuf {
@@ -38,7 +40,8 @@ fn check(version: &str) {
     }
 }
 
-/// All that the store answers, with every bit of the numbers.
+/// Every slot's rows with the bytes of their sketches, and what does not depend on how sketches are
+/// merged of each window.
 fn answers(store: &Store) -> String {
     let mut out = String::new();
     let now = store.status(START).last_tick.unwrap();
@@ -51,15 +54,23 @@ fn answers(store: &Store) -> String {
             }
         }
     }
+    for row in store.export().unwrap().flat_map(Result::unwrap) {
+        let (cpu, memory) = (hex(&row.cpu), hex(&row.memory));
+        let SlotRow { key, kind, start, first, last, filled, .. } = row;
+        writeln!(out, "{kind:?} {start} {key} {first} {last} {filled} {cpu} {memory}").unwrap();
+    }
     out
 }
 
 fn tell(usage: &Usage) -> String {
-    let one = |d: &optipod_storage::Distribution| {
-        let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|q| d.quantile(q));
-        format!("{} of {} to {}, sum {}, {p50} {p90} {p99}", d.count(), d.min(), d.max(), d.sum())
-    };
+    let one = |d: &Distribution| format!("{} of {} to {}", d.count(), d.min(), d.max());
     format!("{} to {}, covered {:?}; {}; {}", usage.from, usage.to, usage.covered, one(&usage.cpu), one(&usage.memory))
+}
+
+fn hex(sketch: &AnySketch) -> String {
+    let mut bytes = Vec::new();
+    sketch.encode(&mut bytes);
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Two containers and one that came late; two pods; all kinds of slots, both kinds of sketches,
@@ -94,10 +105,10 @@ fn write(dir: &Path) {
     fill(&first, START + hours(9 * 24), 60, 2);
     drop(first);
     let second = store(SketchKind::LogLinear);
-    fill(&second, START + hours(9 * 24 + 1), 60, 2);
+    fill(&second, START + hours(9 * 24 + 1), 100, 2);
     drop(second);
     let third = store(SketchKind::TDigest);
-    fill(&third, START + hours(9 * 24 + 2), 138, 3);
+    fill(&third, START + hours(9 * 24 + 3), 138, 3);
 }
 
 /// `OPTIPOD_GOLDEN=DIR cargo test -p optipod-storage --test golden -- --ignored`

@@ -22,16 +22,18 @@ pub fn decode_protobuf<'a>(body: &'a [u8], mut each: impl FnMut(&PodPoints<'a>))
     }
     let mut pods = 0;
     let mut pod = PodPoints::default();
-    walk(object.raw, |field| {
-        if field.number == 2 {
-            pod.clear();
-            read_pod(field.message()?, &mut pod)?;
-            each(&pod);
-            pods += 1;
-        }
-        Ok(())
-    })
-    .map_err(malformed)?;
+    object
+        .raw
+        .each(|field| {
+            if field.number == 2 {
+                pod.clear();
+                read_pod(field.message()?, &mut pod)?;
+                each(&pod);
+                pods += 1;
+            }
+            Ok(())
+        })
+        .map_err(malformed)?;
     Ok(pods)
 }
 
@@ -39,7 +41,7 @@ pub fn decode_protobuf<'a>(body: &'a [u8], mut each: impl FnMut(&PodPoints<'a>))
 pub(super) fn status_message(body: &[u8]) -> Option<&str> {
     let object = unwrap(body).ok().filter(|object| object.kind == "Status")?;
     let mut message = None;
-    let read = walk(object.raw, |field| {
+    let read = object.raw.each(|field| {
         if field.number == 3 {
             message = Some(field.text()?);
         }
@@ -60,8 +62,8 @@ fn unwrap(body: &[u8]) -> Result<Object<'_>, ScrapeError> {
     let unknown =
         body.strip_prefix(MAGIC).ok_or_else(|| ScrapeError::Malformed("it lacks the prefix k8s\\0".into()))?;
     let mut object = Object::default();
-    let read = walk(Fields::new(unknown), |field| match field.number {
-        1 => walk(field.message()?, |field| {
+    let read = Fields::new(unknown).each(|field| match field.number {
+        1 => field.message()?.each(|field| {
             if field.number == 2 {
                 object.kind = field.text()?;
             }
@@ -79,8 +81,8 @@ fn unwrap(body: &[u8]) -> Result<Object<'_>, ScrapeError> {
 }
 
 fn read_pod<'a>(message: Fields<'a>, pod: &mut PodPoints<'a>) -> Result<(), WireError> {
-    walk(message, |field| match field.number {
-        1 => walk(field.message()?, |field| match field.number {
+    message.each(|field| match field.number {
+        1 => field.message()?.each(|field| match field.number {
             1 => field.text().map(|name| pod.pod = name.into()),
             3 => field.text().map(|namespace| pod.namespace = namespace.into()),
             _ => Ok(()),
@@ -94,7 +96,7 @@ fn read_pod<'a>(message: Fields<'a>, pod: &mut PodPoints<'a>) -> Result<(), Wire
 /// A `Time`, empty where it is Go's zero. Nanoseconds are left out, as Kubernetes itself does: JSON has none.
 fn time(field: Field<'_>) -> Result<Option<Timestamp>, WireError> {
     let mut seconds = 0;
-    walk(field.message()?, |field| {
+    field.message()?.each(|field| {
         if field.number == 1 {
             seconds = field.signed()?;
         }
@@ -106,48 +108,31 @@ fn time(field: Field<'_>) -> Result<Option<Timestamp>, WireError> {
 
 fn container(message: Fields<'_>) -> Result<ContainerPoint<'_>, WireError> {
     let mut point = ContainerPoint::default();
-    walk(message, |field| match field.number {
+    message.each(|field| match field.number {
         1 => field.text().map(|name| point.name = name.into()),
-        2 => match usage(field.message()?)? {
-            ("cpu", amount) => {
-                point.cpu = amount;
-                Ok(())
-            }
-            ("memory", amount) => {
-                point.memory = amount;
-                Ok(())
-            }
-            _ => Ok(()),
-        },
+        2 => usage(field.message()?, &mut point),
         _ => Ok(()),
     })?;
     Ok(point)
 }
 
 /// One entry of the map from resource to `Quantity`.
-fn usage(entry: Fields<'_>) -> Result<(&str, Option<f64>), WireError> {
-    let (mut resource, mut amount) = ("", None);
-    walk(entry, |field| match field.number {
-        1 => field.text().map(|name| resource = name),
-        2 => walk(field.message()?, |field| {
+fn usage(entry: Fields<'_>, point: &mut ContainerPoint<'_>) -> Result<(), WireError> {
+    let (mut resource, mut amount) = (&b""[..], "");
+    entry.each(|field| match field.number {
+        1 => field.bytes().map(|name| resource = name),
+        2 => field.message()?.each(|field| {
             if field.number == 1 {
-                amount = quantity::parse_f64(field.text()?).ok();
+                amount = field.text()?;
             }
             Ok(())
         }),
         _ => Ok(()),
     })?;
-    Ok((resource, amount))
-}
-
-/// Calls `read` with every field of a message.
-#[inline]
-fn walk<'a>(
-    mut message: Fields<'a>,
-    mut read: impl FnMut(Field<'a>) -> Result<(), WireError>,
-) -> Result<(), WireError> {
-    while let Some(field) = message.next()? {
-        read(field)?;
+    match resource {
+        b"cpu" => point.cpu = quantity::parse_f64(amount).ok(),
+        b"memory" => point.memory = quantity::parse_f64(amount).ok(),
+        _ => {}
     }
     Ok(())
 }

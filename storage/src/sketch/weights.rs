@@ -128,7 +128,9 @@ mod tests {
         // 100 values 35.3 at the left edge and 135 * 105 / (240 * 1.652) = 35.8 at the right one.
         // Where 4 are expected of 233, only 3 lie below: differences from 7 on are above, by 3 less.
         let mut weights = Weights::new(240);
-        for (weight, difference) in [(1, 0), (4, 3), (2, 0), (93, 92), (35, 0)] {
+        // The parameters: 3 has two bits, so about one is usual then; 92 has seven, so three are.
+        for (parameter, weight, difference) in [(0, 1, 0), (0, 4, 3), (0, 2, 0), (0, 93, 92), (2, 35, 0)] {
+            assert_eq!(weights.parameter(), parameter, "{weight}");
             assert_eq!(weights.difference(weight), difference, "{weight}");
         }
     }

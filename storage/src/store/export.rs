@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Store;
 use super::maintain::failed;
 use crate::entry::{BLOCK_SERIES, SlotEntry};
-use crate::open_slot::{OpenSlot, summarise};
+use crate::open_slot::{OpenSlot, Row, summarise};
 use crate::record::Version;
 use crate::rollup::block_damage;
 use crate::sketch::AnySketch;
@@ -148,7 +148,9 @@ impl Export<'_> {
                 let Some((last, _)) = rows.last() else { return Ok(None) };
                 self.next = last.0 + 1;
                 let kind = self.store.options.sketch;
-                let entry = |(id, rows)| Some((id, rounded(open.slot(), &summarise(open.slot(), rows, kind)?)?));
+                let entry = |(id, rows): (SeriesId, Vec<Row>)| {
+                    Some((id, rounded(open.slot(), &summarise(open.slot(), &rows, kind)?)?))
+                };
                 Ok(Some(rows.into_iter().filter_map(entry).collect()))
             }
             _ => Ok(None),

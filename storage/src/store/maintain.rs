@@ -257,7 +257,7 @@ fn write_slot(dir: &Path, open: &OpenSlot, kind: SketchKind) -> Result<SlotFileW
     let mut file = SlotFileWriter::create(dir, slot)?;
     let mut block: Vec<(SeriesId, SlotEntry)> = Vec::with_capacity(BLOCK_SERIES);
     for (series, rows) in open.iter() {
-        block.extend(open_slot::summarise(slot, rows, kind).map(|entry| (series, entry)));
+        block.extend(open_slot::summarise(slot, &rows, kind).map(|entry| (series, entry)));
         if block.len() == BLOCK_SERIES {
             file.push(&block)?;
             block.clear();
