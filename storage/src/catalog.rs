@@ -103,6 +103,12 @@ impl Catalog {
         self.slots().filter(within_longer).collect()
     }
 
+    /// Files of shorter slots within a slot.
+    pub(crate) fn within(&self, slot: Slot) -> Vec<Arc<SlotFile>> {
+        let is_within = |file: &&Arc<SlotFile>| file.slot().kind < slot.kind && file.slot().within(slot.kind) == slot;
+        self.files().filter(is_within).cloned().collect()
+    }
+
     /// Files of longer slots that superseded ones lie in.
     pub(crate) fn superseding(&self) -> Vec<Arc<SlotFile>> {
         let around =

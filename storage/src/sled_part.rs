@@ -160,13 +160,13 @@ impl SledPart {
 }
 
 /// A thread of sled can note that a write failed without waking who waits for it, and a flush then
-/// never returns. A second flush sees the error and wakes the first.
+/// never returns. A flush that begins after the error wakes all; one that began before waits too.
 fn flush(db: &sled::Db) -> Result<(), sled::Error> {
     let (done, is_done) = mpsc::channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {
             while is_done.recv_timeout(FLUSH_PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
-                let _ = db.flush(); // the first one tells
+                scope.spawn(|| drop(db.flush())); // the first one tells
             }
         });
         let flushed = db.flush();

@@ -6,34 +6,58 @@ use std::fs;
 
 use super::keys::Head;
 use super::maintain::{absent_is_fine, quarantine};
-use super::open::{Opening, failed, first_damage, table_of, unreadable};
+use super::open::{Opening, damage_of, failed, table_of, unreadable};
 use super::records::Records;
 use crate::OpenError;
 use crate::catalog::Catalog;
 use crate::codec::DecodeError;
-use crate::slot_file::{ReadError, file_name};
+use crate::slot::Slot;
+use crate::slot_file::{ReadError, SlotFile, file_name};
 use crate::snapshot;
 use crate::table::{self, SeriesRecord, SeriesTable};
 use crate::witness::Witness;
 
 impl Opening {
     /// A file that the manifest does not know was completed just before a crash: it counts when
-    /// all of it is right, else the frames of its samples do. Slots that a longer one took the
-    /// place of are removed.
+    /// all of it is right, else what it was made of does. A damaged roll-up that the manifest knows
+    /// counts all the same where its inputs are gone in part. What a longer slot covers is removed.
     pub(super) fn compare(&mut self, catalog: &Catalog, records: &Records) -> Result<Catalog, OpenError> {
+        let is_known = |file: &SlotFile| records.manifest.contains_key(&file.slot());
+        let mut catalog = catalog.clone();
+        let mut covered = self.superseded.clone();
+        for file in self.doubtful.clone() {
+            let inputs = catalog.within(file.slot());
+            // They are removed from the first on.
+            let all_there = inputs.iter().any(|input| input.slot().start == file.slot().start);
+            if is_known(&file) && !all_there {
+                let slots: Vec<Slot> = inputs.iter().map(|input| input.slot()).collect();
+                covered.extend(inputs);
+                let path = file.path().display();
+                self.problems.push(format!("{path}: a block of it is damaged; its samples are lost"));
+                catalog = catalog.changed(Some(file), &slots);
+            } else {
+                self.quarantine(file.path(), "damaged, and its inputs are still there")?;
+            }
+        }
         let mut damaged = Vec::new();
-        for file in catalog.files().filter(|file| !records.manifest.contains_key(&file.slot())) {
-            if let Some(error) = first_damage(file) {
+        for file in catalog.files().filter(|file| !is_known(file)) {
+            if let Some(error) = damage_of(file)? {
                 self.quarantine(file.path(), &error)?;
                 damaged.push(file.slot());
             }
         }
-        for slot in &self.superseded {
-            let path = self.paths.slots().join(file_name(*slot));
-            fs::remove_file(&path).or_else(absent_is_fine).map_err(|e| failed("remove", &path, e))?;
+        catalog = catalog.changed(None, &damaged);
+        for file in covered {
+            if catalog.covers(file.slot()) {
+                let path = file.path();
+                fs::remove_file(path).or_else(absent_is_fine).map_err(|e| failed("remove", path, e))?;
+            } else {
+                catalog = catalog.changed(Some(file), &[]);
+            }
         }
         self.superseded.clear();
-        Ok(catalog.changed(None, &damaged))
+        self.doubtful.clear();
+        Ok(catalog)
     }
 
     /// Damage can make sled fall back to an older state; the witness beside it then knows of later

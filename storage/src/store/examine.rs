@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
-use super::open::{Opening, failed, first_damage, list, lock, open_slot_file, unreadable};
+use super::open::{Opening, damage_of, failed, list, lock, open_slot_file, unreadable};
 use super::records::Records;
 use super::replay::replay;
 use super::{Paths, Store};
@@ -145,7 +145,13 @@ impl SlotExamination {
 
 fn slot(file: &SlotFile) -> SlotExamination {
     let (slot, bytes, blocks) = (file.slot(), file.size(), file.block_count());
-    SlotExamination { kind: slot.kind, start: slot.start, bytes, blocks, damage: first_damage(file) }
+    SlotExamination {
+        kind: slot.kind,
+        start: slot.start,
+        bytes,
+        blocks,
+        damage: damage_of(file).unwrap_or_else(|e| Some(e.to_string())),
+    }
 }
 
 /// The records of the sled part, read from a copy; none when it cannot be read.

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::early::Early;
-use super::maintain::quarantine;
+use super::maintain::{absent_is_fine, quarantine};
 use super::{Broken, Paths, Progress, Shared, Store, StoreOptions, restore};
 use crate::catalog::Catalog;
 use crate::codec::DecodeError;
@@ -118,13 +118,15 @@ pub(super) struct Opening {
     pub(super) problems: Vec<String>,
     /// Why the sled part will be rewritten.
     pub(super) broken: Option<Broken>,
-    /// Slots that a longer one took the place of; their files are still there.
-    pub(super) superseded: Vec<Slot>,
+    /// Files of slots that a longer one took the place of.
+    pub(super) superseded: Vec<Arc<SlotFile>>,
+    /// Damaged roll-ups whose inputs, or some of them, are still there.
+    pub(super) doubtful: Vec<Arc<SlotFile>>,
 }
 
 impl Opening {
     pub(super) fn new(paths: Paths) -> Self {
-        Self { paths, problems: Vec::new(), broken: None, superseded: Vec::new() }
+        Self { paths, problems: Vec::new(), broken: None, superseded: Vec::new(), doubtful: Vec::new() }
     }
 
     /// Opens all slot files; what cannot be read is moved aside.
@@ -144,6 +146,8 @@ impl Opening {
     fn read_slot(&mut self, path: &Path) -> Result<Option<SlotFile>, OpenError> {
         match open_slot_file(path)? {
             Ok(file) => Ok(Some(file)),
+            // Nothing is known of a file that the system does not let us read.
+            Err(ReadError::Io(e)) => Err(failed("read", path, e)),
             Err(error) => {
                 self.quarantine(path, &error.to_string())?;
                 Ok(None)
@@ -153,24 +157,25 @@ impl Opening {
 
     pub(super) fn quarantine(&mut self, path: &Path, error: &str) -> Result<(), OpenError> {
         let dir = self.paths.quarantine();
-        quarantine(path, &dir).map_err(|e| failed("move aside", path, e))?;
+        quarantine(path, &dir).or_else(absent_is_fine).map_err(|e| failed("move aside", path, e))?;
         let (path, dir) = (path.display(), dir.display());
         self.problems.push(format!("{path}: {error}; its samples are lost, the file was moved to {dir}"));
         Ok(())
     }
 
-    /// Where a crash left a roll-up and its inputs, the roll-up counts if all of it is right.
+    /// Where a crash left a roll-up and its inputs, the roll-up is served if all of it is right, and
+    /// else its inputs; what becomes of them is decided when the manifest is known.
     fn settle(&mut self, catalog: &Catalog) -> Result<Catalog, OpenError> {
-        let mut damaged = Vec::new();
         for file in catalog.superseding() {
-            if let Some(error) = first_damage(&file) {
-                self.quarantine(file.path(), &error)?;
-                damaged.push(file.slot());
+            if damage_of(&file)?.is_some() {
+                self.doubtful.push(file);
             }
         }
-        let catalog = catalog.changed(None, &damaged);
-        self.superseded = catalog.superseded();
-        Ok(catalog.changed(None, &self.superseded))
+        let doubtful: Vec<Slot> = self.doubtful.iter().map(|file| file.slot()).collect();
+        let catalog = catalog.changed(None, &doubtful);
+        let superseded = catalog.superseded();
+        self.superseded = superseded.iter().filter_map(|slot| catalog.get(*slot).cloned()).collect();
+        Ok(catalog.changed(None, &superseded))
     }
 
     /// The names of all series of sealed slots, as far as the files tell them.
@@ -221,8 +226,14 @@ pub(super) fn list(dir: &Path) -> Result<Vec<PathBuf>, OpenError> {
     Ok(paths)
 }
 
-/// Reads all of a file.
-pub(super) fn first_damage(file: &SlotFile) -> Option<String> {
+/// Reads all of a file: what is wrong with it, or why it could not be read.
+pub(super) fn damage_of(file: &SlotFile) -> Result<Option<String>, OpenError> {
+    if file.has_damage() {
+        return Ok(Some("a block of it is damaged".to_owned())); // found by a question meanwhile
+    }
     let blocks = (0..file.block_count()).find_map(|i| file.block(i).err());
-    blocks.or_else(|| file.names().err()).map(|e| e.to_string())
+    match blocks.or_else(|| file.names().err()) {
+        Some(ReadError::Io(e)) => Err(failed("read", file.path(), e)),
+        damage => Ok(damage.map(|e| e.to_string())),
+    }
 }

@@ -73,8 +73,9 @@ impl Store {
     /// samples that really counted, which can lie before `now - window` by less than the length of
     /// a slot, and after `now` by up to two minutes.
     pub fn usage(&self, key: &SeriesKey, window: Duration, now: Timestamp) -> Result<Option<Usage>, StoreError> {
+        let was_loaded = self.is_loaded();
         let Some(series) = self.table().get(key) else {
-            return self.unless_loading(None);
+            return found_or_loading(None, was_loaded);
         };
         let from = now - window;
         let view = self.shared().view(series, from, now, self.options.sketch);
@@ -85,12 +86,10 @@ impl Store {
         let parts: Vec<SlotEntry> =
             sealed.merged.iter().cloned().chain(view.open.into_iter().map(|p| p.entry)).collect();
         let covered_from = |first: Timestamp| covered.min(window).min(now.since(first));
-        self.unless_loading(answer(&parts, covered).map(|usage| Usage { covered: covered_from(usage.from), ..usage }))
-    }
-
-    /// No answer may still become one while the open slots are being read.
-    fn unless_loading(&self, usage: Option<Usage>) -> Result<Option<Usage>, StoreError> {
-        if usage.is_none() && !self.is_loaded() { Err(StoreError::Loading) } else { Ok(usage) }
+        found_or_loading(
+            answer(&parts, covered).map(|usage| Usage { covered: covered_from(usage.from), ..usage }),
+            was_loaded,
+        )
     }
 
     /// The merge of the window's sealed slots, from the cache where it is still of the same slots.
@@ -173,7 +172,9 @@ impl Store {
         if length == 0 {
             return Err(StoreError::ZeroStep);
         }
-        let Some(series) = self.table().get(key).filter(|_| from < to) else {
+        let was_loaded = self.is_loaded();
+        let found = self.table().get(key).filter(|_| from < to);
+        let Some(series) = found_or_loading(found, was_loaded || from >= to)? else {
             return Ok(Vec::new());
         };
         let last = Timestamp(to.0.saturating_sub(1));
@@ -186,7 +187,8 @@ impl Store {
             let offset = piece.slot.start.max(from).0.saturating_sub(from.0);
             steps.entry(offset / length).or_default().push(piece);
         }
-        Ok(steps.into_values().filter_map(|pieces| step_answer(&pieces, from)).collect())
+        let steps: Vec<Usage> = steps.into_values().filter_map(|pieces| step_answer(&pieces, from)).collect();
+        found_or_loading(Some(steps).filter(|steps| !steps.is_empty()), was_loaded).map(Option::unwrap_or_default)
     }
 
     /// At most `limit` series with samples, ordered by key, those after `after`.
@@ -237,6 +239,11 @@ impl Store {
         }
         Ok(None)
     }
+}
+
+/// Nothing found may still become something while the open slots are being read.
+fn found_or_loading<T>(found: Option<T>, was_loaded: bool) -> Result<Option<T>, StoreError> {
+    if found.is_none() && !was_loaded { Err(StoreError::Loading) } else { Ok(found) }
 }
 
 fn five_minutes(slots: u32) -> Duration {

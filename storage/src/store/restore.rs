@@ -68,7 +68,10 @@ impl Store {
         if holds_store && !replace {
             return Err(RestoreError::HoldsStore { dir: dir.to_owned() });
         }
-        prepare(&Paths { dir: backup.to_owned() }, &paths)?;
+        if let Err(error) = prepare(&Paths { dir: backup.to_owned() }, &paths) {
+            drop(remove(&paths.restoring())); // it may be what filled the volume
+            return Err(error.into());
+        }
         let replaced = finish(&paths)?;
         Ok(Restored { found, replaced })
     }

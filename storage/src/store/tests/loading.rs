@@ -113,3 +113,74 @@ fn a_roll_up_that_a_crash_left_beside_its_inputs_counts_when_it_is_whole() {
         assert_eq!(store.status(hours(4)).problems.is_empty(), !is_damaged);
     }
 }
+
+#[test]
+fn a_damaged_roll_up_counts_where_its_inputs_are_gone_in_part() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let minutes = |n: u64| NOW + Duration::from_mins(n);
+    for n in [0, 6] {
+        store.append(minutes(n), &samples(&store, 200, minutes(n))).unwrap();
+    }
+    store.append(minutes(60), &samples(&store, 200, minutes(60))).unwrap();
+    while store.maintain(minutes(60)).unwrap().pending {}
+    let slots = dir.path().join("slots");
+    let second = slots.join(format!("5m-{}.slot", NOW.0 / 1000 - 60 + 300));
+    let kept = fs::read(&second).unwrap();
+    store.append(minutes(240), &samples(&store, 200, minutes(240))).unwrap();
+    while store.maintain(minutes(240)).unwrap().rolled_up == 0 {}
+    drop(store);
+    fs::write(&second, kept).unwrap();
+    let hour = slots.join(format!("1h-{}.slot", NOW.0 / 1000 - 60));
+    let mut bytes = fs::read(&hour).unwrap();
+    bytes[25] ^= 1; // within the first of its two blocks
+    fs::write(&hour, bytes).unwrap();
+
+    let store = open_sealed(dir.path());
+    let all = |n| store.usage(&key(n), Duration::from_hours(9), minutes(240)).unwrap().map(|usage| usage.cpu.count());
+    assert_eq!([all(0), all(199)], [Some(2), Some(2)], "of the input that is left and of the hour after");
+    store.load(minutes(240)).unwrap();
+    assert_eq!([all(0), all(199)], [Some(2), Some(4)], "what the damaged block held is lost, and no more");
+    assert!(!store.status(minutes(240)).problems.is_empty());
+    assert!(!second.exists());
+}
+
+#[test]
+fn a_question_before_loading_does_not_make_a_damaged_file_count() {
+    let dir = tempfile::tempdir().unwrap();
+    prepared(dir.path());
+    let copy = tempfile::tempdir().unwrap();
+    {
+        // As after a crash between the file's name and its entry in the manifest.
+        let store = open(dir.path());
+        let seal = Timestamp(NOW.0 - 60_000 + 600_000 + 120_000);
+        let before: Vec<_> = fs::read_dir(dir.path().join("slots")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        drop(store);
+        copy_dir(dir.path(), copy.path());
+        let store = open(dir.path());
+        assert_eq!(store.maintain(seal).unwrap().sealed, 1);
+        let new = fs::read_dir(dir.path().join("slots"))
+            .unwrap()
+            .map(|e| e.unwrap())
+            .find(|e| !before.contains(&e.file_name()));
+        let new = new.unwrap();
+        let mut bytes = fs::read(new.path()).unwrap();
+        bytes[25] ^= 1;
+        fs::write(copy.path().join("slots").join(new.file_name()), bytes).unwrap();
+    }
+    let store = open_sealed(copy.path());
+    assert_eq!(count(&store, 0), 16, "the damaged slot is met, and left out");
+    store.load(at(TICKS)).unwrap();
+    assert_eq!(count(&store, 0), TICKS, "its samples are still in the frames");
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir_all(to.join(entry.file_name())).unwrap();
+            copy_dir(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
