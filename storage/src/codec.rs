@@ -16,7 +16,7 @@ pub enum DecodeError {
     /// The checksum does not match.
     #[error("the checksum of {0} does not match; the record is damaged")]
     Checksum(&'static str),
-    /// Another program wrote it: a newer one or, before the format was frozen, an older one.
+    /// A newer program wrote it.
     #[error("{what} has format version {found}, this program reads {supported}; use the program that wrote it")]
     Newer {
         /// What carries the version.
