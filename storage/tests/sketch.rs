@@ -105,7 +105,7 @@ fn usage_values(max: usize) -> impl Strategy<Value = Vec<f64>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn quantiles_are_monotone_and_within_the_extremes(
@@ -127,6 +127,18 @@ proptest! {
             prop_assert!(distance_to_nearest(&exact, got) <= 0.051, "{} invented", got);
             before = got;
         }
+    }
+
+    #[test]
+    fn the_order_of_merging_changes_nothing(
+        chunks in prop::collection::vec(usage_values(60), 2..12), by: prop::sample::Index,
+    ) {
+        let parts: Vec<TDigest> =
+            chunks.iter().map(|c| TDigest::from_values(&mut c.clone(), 50.0).unwrap()).collect();
+        let mut other: Vec<&TDigest> = parts.iter().rev().collect();
+        other.rotate_left(by.index(parts.len()));
+        let merged = TDigest::merged(&parts.iter().collect::<Vec<_>>()).unwrap();
+        prop_assert_eq!(merged, TDigest::merged(&other).unwrap());
     }
 
     #[test]

@@ -179,7 +179,7 @@ impl Opening {
     }
 
     /// The names of all series of sealed slots, as far as the files tell them.
-    fn read_names(&self, catalog: &Catalog) -> Result<SeriesTable, OpenError> {
+    fn read_names(&mut self, catalog: &Catalog) -> Result<SeriesTable, OpenError> {
         let mut all = Vec::new();
         let dir = self.paths.snapshots();
         let snapshots = snapshot::list(&dir).map_err(|e| failed("read", &dir, e))?;
@@ -195,7 +195,12 @@ impl Opening {
                 Err(_) => {} // loading tells it
             }
         }
-        all.extend(catalog.files().flat_map(|file| file.names().unwrap_or_default()));
+        for file in catalog.files() {
+            match file.names() {
+                Ok(records) => all.extend(records),
+                Err(e) => self.problems.push(format!("{}: {e}; the names in it may be lost", file.path().display())),
+            }
+        }
         Ok(table_of(all))
     }
 }
