@@ -7,10 +7,6 @@
 use std::fs;
 use std::path::Path;
 
-#[allow(dead_code, clippy::duplicate_mod, reason = "private to the store, which uses the rest")]
-#[path = "store/keys.rs"]
-mod keys;
-
 use crate::chunk::{Assembler, split};
 use crate::codec::DecodeError;
 use crate::entry::{decode_block, encode_block};
@@ -18,10 +14,10 @@ use crate::frame::{StreamFrame, TickFrame};
 use crate::slot::{Slot, SlotKind};
 use crate::slot_file::{HEADER, SlotFile, file_name, index_checksum, kind_from_code};
 use crate::slot_writer::SlotFileWriter;
+use crate::store::keys::{self, Head};
 use crate::table::{decode_records, encode_records};
 use crate::{AnySketch, LogLinear, Sketch, TDigest, Timestamp};
 use crate::{record, snapshot};
-use keys::Head;
 use record::Version;
 
 /// The version that slot files, snapshots and records carry.

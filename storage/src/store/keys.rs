@@ -7,11 +7,11 @@ use crate::codec::{DecodeError, Reader, put_varint};
 use crate::record::{self, Version};
 use crate::sled_part::Pair;
 use crate::slot::Slot;
-use crate::slot_file::{kind_code, kind_from_code};
+use crate::slot_file::{SlotFile, kind_code, kind_from_code};
 
 /// What stands under a key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Key {
+pub(crate) enum Key {
     /// The one record that tells what else there must be.
     Head,
     /// A chunk of a frame, by its position in the ring.
@@ -23,7 +23,7 @@ pub(super) enum Key {
 }
 
 impl Key {
-    pub(super) fn bytes(self) -> Vec<u8> {
+    pub(crate) fn bytes(self) -> Vec<u8> {
         match self {
             Self::Head => b"h".to_vec(),
             Self::Chunk(position) => prefixed(b'f', &position.to_be_bytes()),
@@ -36,7 +36,7 @@ impl Key {
         }
     }
 
-    pub(super) fn parse(key: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(key: &[u8]) -> Option<Self> {
         match *key {
             [b'h'] => Some(Self::Head),
             [b'f', a, b, c, d] => Some(Self::Chunk(u32::from_be_bytes([a, b, c, d]))),
@@ -51,7 +51,7 @@ impl Key {
     }
 
     /// The record to store under this key.
-    pub(super) fn pair(self, payload: &[u8]) -> Pair {
+    pub(crate) fn pair(self, payload: &[u8]) -> Pair {
         let key = self.bytes();
         let value = record::seal(&key, payload);
         (key, value)
@@ -66,21 +66,21 @@ fn prefixed(prefix: u8, rest: &[u8]) -> Vec<u8> {
 
 /// What must be found beside it. sled may drop records without a word; this is how we notice.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Head {
+pub(crate) struct Head {
     /// The number that the next tick gets.
-    pub(super) next_seq: u64,
+    pub(crate) next_seq: u64,
     /// Series numbers below this were given out.
-    pub(super) next_id: u32,
+    pub(crate) next_id: u32,
     /// The series table has this many values.
-    pub(super) table_values: u32,
+    pub(crate) table_values: u32,
     /// Ticks whose frames are in the ring.
-    pub(super) ticks: Vec<u64>,
+    pub(crate) ticks: Vec<u64>,
     /// Entries in the manifest; version 0 did not tell.
-    pub(super) slots: Option<u32>,
+    pub(crate) slots: Option<u32>,
 }
 
 impl Head {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(16 + self.ticks.len() * 2);
         out.extend(self.next_seq.to_le_bytes());
         for number in [self.next_id, self.table_values, self.slots.unwrap_or_default()] {
@@ -95,7 +95,7 @@ impl Head {
         out
     }
 
-    pub(super) fn decode(version: Version, bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(version: Version, bytes: &[u8]) -> Result<Self, DecodeError> {
         let what = "the head record";
         let mut reader = Reader::new(bytes);
         let next_seq = reader.u64(what)?;
@@ -117,11 +117,16 @@ impl Head {
 }
 
 /// A sealed slot's entry: how long its file is.
-pub(super) fn encode_manifest_entry(size: u64) -> Vec<u8> {
+pub(crate) fn encode_manifest_entry(size: u64) -> Vec<u8> {
     size.to_le_bytes().to_vec()
 }
 
-pub(super) fn decode_manifest_entry(bytes: &[u8]) -> Result<u64, DecodeError> {
+/// A sealed slot's record in the manifest.
+pub(super) fn manifest_record(file: &SlotFile) -> Pair {
+    Key::Manifest(file.slot()).pair(&encode_manifest_entry(file.size()))
+}
+
+pub(crate) fn decode_manifest_entry(bytes: &[u8]) -> Result<u64, DecodeError> {
     let mut reader = Reader::new(bytes);
     let size = reader.u64("a manifest entry")?;
     reader.end("a manifest entry")?;

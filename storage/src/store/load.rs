@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::keys::{self, Key};
+use super::keys::{Key, manifest_record};
 use super::maintain::manifest_changes;
 use super::open::{Opening, failed, unreadable};
 use super::records::Records;
@@ -19,7 +19,6 @@ use super::{Broken, Paths, Progress, Store, Writer, rewrite};
 use crate::chunk::RingSpace;
 use crate::sled_part::{self, Pair, PartError, SledPart};
 use crate::slot::Slot;
-use crate::slot_file::SlotFile;
 use crate::{OpenError, Timestamp};
 
 /// How often sled is asked to open a database before it counts as damaged.
@@ -114,12 +113,10 @@ impl Store {
             Ok(())
         } else {
             let files = missing.iter().filter_map(|slot| catalog.get(*slot));
-            let entry =
-                |file: &Arc<SlotFile>| Key::Manifest(file.slot()).pair(&keys::encode_manifest_entry(file.size()));
             let surplus = surplus.into_iter().map(Key::Manifest);
             let removes = surplus.chain(leftovers.iter().copied().map(Key::Chunk));
             let removes = removes.map(Key::bytes).collect();
-            self.apply(writer, files.map(entry).collect(), removes)
+            self.apply(writer, files.map(|file| manifest_record(file)).collect(), removes)
         };
         if let Err(error) = agreed {
             tracing::warn!(store = %self.paths.dir.display(), %error, "the database cannot be brought up to date yet");

@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::keys::{self, Key};
+use super::keys::{Key, manifest_record};
 use super::{Frame, Store, Writer, rewrite};
 use crate::catalog::{Catalog, RollUpChoice};
 use crate::entry::{BLOCK_SERIES, SlotEntry};
@@ -87,8 +87,7 @@ impl Store {
         let sealed = add.as_ref().map(|file| file.slot());
         let catalog = Arc::new(self.shared().catalog.changed(add.clone(), remove));
         writer.manifest_len = rewrite::len(&catalog);
-        let entry = |file: &Arc<SlotFile>| Key::Manifest(file.slot()).pair(&keys::encode_manifest_entry(file.size()));
-        let puts = add.iter().map(entry).collect();
+        let puts = add.iter().map(|file| manifest_record(file)).collect();
         let removes = remove.iter().map(|slot| Key::Manifest(*slot).bytes()).collect();
         let applied = self.apply(writer, puts, removes);
         applied.map_err(|e| {

@@ -13,7 +13,7 @@ mod early;
 mod examine;
 mod export;
 mod import;
-mod keys;
+pub(crate) mod keys;
 mod load;
 mod maintain;
 mod open;

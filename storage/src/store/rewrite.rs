@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::keys::{self, Head, Key};
+use super::keys::{Head, Key, manifest_record};
 use super::{Broken, Frame, Store, Writer};
 use crate::catalog::Catalog;
 use crate::chunk::{Part, RingSpace};
@@ -75,7 +75,7 @@ impl Store {
         let mut puts = Vec::new();
         (writer.table_values, writer.table_bytes) = (0, 0);
         writer.put_series(&mut puts, &held.records);
-        puts.extend(manifest(&held.catalog));
+        puts.extend(held.catalog.files().map(|file| manifest_record(file)));
         writer.manifest_len = len(&held.catalog);
         writer.space = RingSpace::default();
         writer.frames = BTreeMap::new();
@@ -143,14 +143,6 @@ impl Writer {
         }
         self.frames.insert(seq, frame);
     }
-}
-
-/// The manifest's entries.
-fn manifest(catalog: &Catalog) -> Vec<Pair> {
-    let entry = |file: &Arc<crate::slot_file::SlotFile>| {
-        Key::Manifest(file.slot()).pair(&keys::encode_manifest_entry(file.size()))
-    };
-    catalog.files().map(entry).collect()
 }
 
 /// How many entries the manifest of a catalog has.
