@@ -7,7 +7,7 @@ use crate::web::{Listen, WebError};
 use clap::Args;
 use figment::Figment;
 use figment::providers::{Format, Serialized, Yaml};
-use optipod_storage::SketchKind;
+use optipod_storage::{SketchKind, StoreOptions};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -277,6 +277,11 @@ impl Settings {
     /// How long usage is kept, 1 h to 400 d.
     pub fn retention(&self) -> Result<Duration, ConfigError> {
         duration_between("retention", &self.retention, ("1h", "400d"))
+    }
+
+    /// How the store is kept.
+    pub fn store_options(&self) -> Result<StoreOptions, ConfigError> {
+        Ok(StoreOptions { retention: self.retention()?, sketch: self.sketch.into(), ..StoreOptions::default() })
     }
 
     /// How often policies are evaluated that do not say so themselves, 10 s to 24 h.

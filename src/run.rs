@@ -10,7 +10,7 @@ use crate::provider::GrpcProvider;
 use crate::telemetry::Metrics;
 use crate::web::{self, Listen, Probe, Probes};
 use anyhow::Context as _;
-use optipod_storage::{OpenError, Store, StoreOptions};
+use optipod_storage::{OpenError, Store};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,9 +38,8 @@ impl Recommender {
         clock: Clock,
     ) -> anyhow::Result<Self> {
         let (retention, interval) = (settings.retention()?, settings.scrape_interval()?);
-        let options = StoreOptions { retention, sketch: settings.sketch.into(), ..StoreOptions::default() };
-        let store =
-            Store::open_sealed(dir, options).with_context(|| format!("opening the store in {}", dir.display()))?;
+        let store = Store::open_sealed(dir, settings.store_options()?)
+            .with_context(|| format!("opening the store in {}", dir.display()))?;
         let store = Arc::new(store);
         let options = CollectorOptions { interval, ..CollectorOptions::default() };
         let collector = Arc::new(Collector::new(client, store.clone(), metrics, &options));

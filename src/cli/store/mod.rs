@@ -125,8 +125,7 @@ fn nobody_reads_on(error: &anyhow::Error) -> bool {
 
 /// The store as the recommender with these flags keeps it.
 fn options(flags: &Flags) -> anyhow::Result<StoreOptions> {
-    let retention = Settings::load(&Settings::default(), flags)?.retention()?;
-    Ok(StoreOptions { retention, ..StoreOptions::default() })
+    Ok(Settings::load(&Settings::default(), flags)?.store_options()?)
 }
 
 fn now() -> Timestamp {
