@@ -13,6 +13,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use model::Model;
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use std::alloc::System;
+
+/// Counts the bytes that are in use, which the resident memory does not tell.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const USAGE: &str = "\
 torture write  DIR --containers N --seed S [--from T] [--ticks K | --until T] [MODEL]

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Options;
 use super::model::{Model, tick_at, time_of};
 use super::write::sealed_until;
+use super::{ALLOCATOR, Options};
 use optipod_storage::{Store, StoreOptions, Timestamp};
 
 const DAY: Duration = Duration::from_hours(24);
@@ -53,7 +53,7 @@ pub fn open(options: &Options) -> Result<ExitCode, String> {
     })?;
     let status = store.status(now);
     println!(
-        "{{\"open_ms\":{},\"first_answer_ms\":{},\"complete_ms\":{},\"slowest_answer_ms\":{},\"samples\":{expected},\"open_samples\":{},\"series\":{},\"problems\":{},\"peak_rss_kb\":{},\"rss_kb\":{}}}",
+        "{{\"open_ms\":{},\"first_answer_ms\":{},\"complete_ms\":{},\"slowest_answer_ms\":{},\"samples\":{expected},\"open_samples\":{},\"series\":{},\"problems\":{},\"peak_rss_kb\":{},\"rss_kb\":{},\"heap_bytes\":{}}}",
         opened.as_millis(),
         first.unwrap_or(complete).as_millis(),
         complete.as_millis(),
@@ -63,6 +63,7 @@ pub fn open(options: &Options) -> Result<ExitCode, String> {
         status.problems.len(),
         rss_kb("VmHWM:"),
         rss_kb("VmRSS:"),
+        heap(),
     );
     Ok(ExitCode::SUCCESS)
 }
@@ -79,6 +80,12 @@ fn open_samples(model: &Model, sealed: Option<Timestamp>, last: u64) -> u64 {
     let ticks = tick_at(sealed)..=last;
     let points = (0..model.containers).flat_map(|c| ticks.clone().flat_map(move |tick| model.points(c, tick)));
     points.filter(|point| point.at >= sealed.0).count() as u64
+}
+
+/// Bytes in use.
+fn heap() -> usize {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated - stats.bytes_deallocated
 }
 
 fn rss_kb(field: &str) -> u64 {
