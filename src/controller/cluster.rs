@@ -42,6 +42,8 @@ pub(super) struct Workload {
     pub(super) applied: Vec<Size>,
     /// When we applied it.
     pub(super) applied_at: Option<Timestamp>,
+    /// The requests before our first change, as our annotation has them.
+    pub(super) original: Option<String>,
 }
 
 /// A pod that a workload controller owns.

@@ -24,10 +24,12 @@ mod rights;
 mod schedule;
 mod select;
 mod table;
+mod undo;
 mod watch;
 mod writer;
 
 pub use providers::Providers;
+pub use undo::{Restored, Undo, UndoError, Undone};
 pub use watch::Readiness;
 
 use crate::clock::Clock;
@@ -45,6 +47,9 @@ use tokio_util::sync::CancellationToken;
 
 /// The field manager of everything that we apply.
 pub const FIELD_MANAGER: &str = "optipod";
+
+/// The field manager of what is put back.
+pub const RESTORE_MANAGER: &str = "optipod-restore";
 
 /// How the controller behaves.
 #[derive(Clone, Debug)]

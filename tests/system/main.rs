@@ -9,3 +9,4 @@ mod harness;
 mod order;
 mod restraint;
 mod trouble;
+mod undo;

@@ -33,6 +33,7 @@ fn workload(kind: WorkloadKind, metadata: ObjectMeta, template: &PodTemplateSpec
     let annotation = |key: &str| metadata.annotations.as_ref().and_then(|all| all.get(key));
     let applied = annotation(notes::REQUESTS).map(|text| notes::parse_requests(text)).unwrap_or_default();
     let applied_at = annotation(notes::CHANGED_AT).and_then(|text| text.parse().ok());
+    let original = annotation(notes::ORIGINAL_REQUESTS).cloned();
     let template = containers(template);
     let reverted_by = template.as_ref().ok().and_then(|template| {
         let container = reverted(template, &applied)?;
@@ -51,6 +52,7 @@ fn workload(kind: WorkloadKind, metadata: ObjectMeta, template: &PodTemplateSpec
         reverted_by,
         applied,
         applied_at,
+        original,
     }
 }
 
@@ -98,7 +100,7 @@ fn manager_of(managed: &[ManagedFieldsEntry], container: &str) -> String {
 }
 
 /// Our own field managers.
-const OURS: [&str; 2] = [crate::controller::FIELD_MANAGER, "optipod-restore"];
+const OURS: [&str; 2] = [crate::controller::FIELD_MANAGER, crate::controller::RESTORE_MANAGER];
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value)] // a test that panics has failed; json! makes values

@@ -31,6 +31,7 @@ pub mod rights;
 pub mod rollout;
 pub mod schema;
 pub mod scrape;
+pub mod undo;
 
 use std::future::Future;
 use std::path::Path;
