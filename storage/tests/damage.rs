@@ -182,6 +182,27 @@ fn a_truncated_slot_file_is_moved_aside_and_reported() {
 }
 
 #[test]
+fn a_file_set_aside_earlier_stays_and_hides_no_later_loss_of_its_name() {
+    for is_cut in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let now = build(dir.path());
+        let path = files(&dir.path().join("slots")).remove(2);
+        let aside = dir.path().join("quarantine").join(path.file_name().unwrap());
+        fs::write(&aside, b"earlier").unwrap();
+        if is_cut {
+            fs::write(&path, b"cut").unwrap();
+        } else {
+            fs::remove_file(&path).unwrap();
+        }
+        let problems = open(dir.path(), now).status(now).problems;
+        assert_eq!(problems.len(), 1, "told once: {problems:?}");
+        assert_eq!(problems[0].contains("is missing"), !is_cut, "{problems:?}");
+        assert_eq!(fs::read(&aside).unwrap(), b"earlier");
+        assert_eq!(aside.with_extension("slot-1").exists(), is_cut);
+    }
+}
+
+#[test]
 fn a_slot_file_of_a_newer_format_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let now = build(dir.path());

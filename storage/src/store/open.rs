@@ -4,6 +4,8 @@
 //! Invariant: what is damaged is moved aside and reported, never served and never deleted; what is
 //! intact is served.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -116,6 +118,8 @@ pub(super) fn unreadable(path: &Path, error: &DecodeError) -> OpenError {
 pub(super) struct Opening {
     pub(super) paths: Paths,
     pub(super) problems: Vec<String>,
+    /// Names of the files that were moved aside.
+    pub(super) moved: BTreeSet<OsString>,
     /// Why the sled part will be rewritten.
     pub(super) broken: Option<Broken>,
     /// Files of slots that a longer one took the place of.
@@ -126,7 +130,8 @@ pub(super) struct Opening {
 
 impl Opening {
     pub(super) fn new(paths: Paths) -> Self {
-        Self { paths, problems: Vec::new(), broken: None, superseded: Vec::new(), doubtful: Vec::new() }
+        let (problems, moved) = (Vec::new(), BTreeSet::new());
+        Self { paths, problems, moved, broken: None, superseded: Vec::new(), doubtful: Vec::new() }
     }
 
     /// Opens all slot files; what cannot be read is moved aside.
@@ -158,6 +163,7 @@ impl Opening {
     pub(super) fn quarantine(&mut self, path: &Path, error: &str) -> Result<(), OpenError> {
         let dir = self.paths.quarantine();
         quarantine(path, &dir).or_else(absent_is_fine).map_err(|e| failed("move aside", path, e))?;
+        self.moved.extend(path.file_name().map(OsString::from));
         let (path, dir) = (path.display(), dir.display());
         self.problems.push(format!("{path}: {error}; its samples are lost, the file was moved to {dir}"));
         Ok(())
