@@ -53,7 +53,7 @@ pub enum OpenError {
 fn advice(refusal: &io::Error) -> &'static str {
     match refusal.kind() {
         io::ErrorKind::PermissionDenied => {
-            "the folder and all in it must belong to the user or group that this process runs as (in a pod: runAsUser and fsGroup)"
+            "the folder and all in it must belong to the user or group that this process runs as: chown it, or in a pod set runAsUser and fsGroup"
         }
         io::ErrorKind::ReadOnlyFilesystem => "the volume is mounted read-only; mount it writable",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

@@ -114,6 +114,10 @@ impl Paths {
         self.dir.join("last-tick")
     }
 
+    fn lock(&self) -> PathBuf {
+        self.dir.join("lock")
+    }
+
     fn probe(&self) -> PathBuf {
         self.dir.join("probe.tmp")
     }

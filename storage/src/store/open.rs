@@ -89,13 +89,28 @@ fn create(dir: &Path) -> Result<(), OpenError> {
 
 /// Takes the lock of a folder that is there.
 pub(super) fn lock(paths: &Paths) -> Result<File, OpenError> {
-    let path = paths.dir.join("lock");
+    let path = paths.lock();
     let lock = File::options().create(true).truncate(false).write(true).open(&path);
-    let lock = lock.map_err(|e| failed("open", &path, e))?;
+    take(paths, lock.map_err(|e| failed("open", &path, e))?)
+}
+
+/// As [`lock`], for looking only: writes nothing. A folder without a lock's file was never opened,
+/// as a backup that was not restored.
+pub(super) fn lock_to_look(paths: &Paths) -> Result<Option<File>, OpenError> {
+    let path = paths.lock();
+    // Some network file systems lock only what can be written.
+    match File::options().write(true).open(&path).or_else(|_| File::open(&path)) {
+        Ok(lock) => take(paths, lock).map(Some),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(failed("open", &path, e)),
+    }
+}
+
+fn take(paths: &Paths, lock: File) -> Result<File, OpenError> {
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: paths.dir.clone() }),
-        Err(TryLockError::Error(e)) => Err(failed("lock", &path, e)),
+        Err(TryLockError::Error(e)) => Err(failed("lock", &paths.lock(), e)),
     }
 }
 
@@ -151,8 +166,6 @@ impl Opening {
     fn read_slot(&mut self, path: &Path) -> Result<Option<SlotFile>, OpenError> {
         match open_slot_file(path)? {
             Ok(file) => Ok(Some(file)),
-            // Nothing is known of a file that the system does not let us read.
-            Err(ReadError::Io(e)) => Err(failed("read", path, e)),
             Err(error) => {
                 self.quarantine(path, &error.to_string())?;
                 Ok(None)
@@ -188,6 +201,7 @@ impl Opening {
     fn read_names(&mut self, catalog: &Catalog) -> Result<SeriesTable, OpenError> {
         let mut all = Vec::new();
         let dir = self.paths.snapshots();
+        snapshot::remove_unfinished(&dir).map_err(|e| failed("tidy up", &dir, e))?;
         let snapshots = snapshot::list(&dir).map_err(|e| failed("read", &dir, e))?;
         for path in snapshots.values().rev() {
             match snapshot::read(path) {
@@ -221,11 +235,19 @@ pub(super) fn table_of(mut records: Vec<SeriesRecord>) -> SeriesTable {
     table
 }
 
-/// A slot file, or what is damaged about it.
-pub(super) fn open_slot_file(path: &Path) -> Result<Result<SlotFile, ReadError>, OpenError> {
-    match SlotFile::open(path) {
+/// A slot file, or what is damaged about it. Nothing is known of a file that the system does not
+/// let us read.
+pub(super) fn open_slot_file(path: &Path) -> Result<Result<SlotFile, DecodeError>, OpenError> {
+    or_damage(path, SlotFile::open(path))
+}
+
+/// What reading a file gave, or its damage: neither a refusal of the system nor a newer format is.
+pub(super) fn or_damage<T>(path: &Path, read: Result<T, ReadError>) -> Result<Result<T, DecodeError>, OpenError> {
+    match read {
+        Ok(read) => Ok(Ok(read)),
+        Err(ReadError::Io(e)) => Err(failed("read", path, e)),
         Err(ReadError::Damaged(e @ DecodeError::Newer { .. })) => Err(unreadable(path, &e)),
-        opened => Ok(opened),
+        Err(ReadError::Damaged(damage)) => Ok(Err(damage)),
     }
 }
 
