@@ -220,7 +220,7 @@ pub enum RestoreError {
     },
     /// The backup is damaged.
     #[error(
-        "the backup {} is damaged: {}; take another one, or copy its folder, which a recommender opens and serves as far as it is intact",
+        "the backup {} is damaged: {}; take another one, or restore what is intact of it with --allow-damaged",
         .backup.display(), .problems.join("; ")
     )]
     Damaged {

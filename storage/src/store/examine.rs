@@ -3,6 +3,7 @@
 //! sled changes its files when it opens them, so its part, which is small, is opened as a copy; an
 //! open store knows what is in it. May not know: answers. Invariant: the folder is as it was before.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -208,7 +209,10 @@ fn read_catalog(opening: &mut Opening) -> Result<Catalog, OpenError> {
         if path.extension().and_then(|e| e.to_str()) == Some("slot") {
             match open_slot_file(&path)? {
                 Ok(file) => catalog = catalog.changed(Some(file.into()), &[]),
-                Err(damage) => opening.problems.push(format!("{}: {damage}", path.display())),
+                Err(damage) => {
+                    opening.problems.push(format!("{}: {damage}", path.display()));
+                    opening.told.extend(path.file_name().map(OsString::from));
+                }
             }
         }
     }

@@ -53,7 +53,7 @@ pub use export::{Export, SlotRow};
 pub use import::{Import, Imported};
 use open::Opening;
 use query::WindowCache;
-pub use restore::Restored;
+pub use restore::{RestoreOptions, Restored};
 
 /// How a store is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]

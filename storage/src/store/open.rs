@@ -133,8 +133,8 @@ pub(super) fn unreadable(path: &Path, error: &DecodeError) -> OpenError {
 pub(super) struct Opening {
     pub(super) paths: Paths,
     pub(super) problems: Vec<String>,
-    /// Names of the files that were moved aside.
-    pub(super) moved: BTreeSet<OsString>,
+    /// Names of damaged slot files, which were told.
+    pub(super) told: BTreeSet<OsString>,
     /// Why the sled part will be rewritten.
     pub(super) broken: Option<Broken>,
     /// Files of slots that a longer one took the place of.
@@ -145,8 +145,8 @@ pub(super) struct Opening {
 
 impl Opening {
     pub(super) fn new(paths: Paths) -> Self {
-        let (problems, moved) = (Vec::new(), BTreeSet::new());
-        Self { paths, problems, moved, broken: None, superseded: Vec::new(), doubtful: Vec::new() }
+        let (problems, told) = (Vec::new(), BTreeSet::new());
+        Self { paths, problems, told, broken: None, superseded: Vec::new(), doubtful: Vec::new() }
     }
 
     /// Opens all slot files; what cannot be read is moved aside.
@@ -176,7 +176,7 @@ impl Opening {
     pub(super) fn quarantine(&mut self, path: &Path, error: &str) -> Result<(), OpenError> {
         let dir = self.paths.quarantine();
         quarantine(path, &dir).or_else(absent_is_fine).map_err(|e| failed("move aside", path, e))?;
-        self.moved.extend(path.file_name().map(OsString::from));
+        self.told.extend(path.file_name().map(OsString::from));
         let (path, dir) = (path.display(), dir.display());
         self.problems.push(format!("{path}: {error}; its samples are lost, the file was moved to {dir}"));
         Ok(())
