@@ -236,7 +236,9 @@ fn looking_leaves_unfinished_files_where_they_are() {
     // Names are read beside sled when that is lost.
     fs::remove_dir_all(dir.path().join("sled")).unwrap();
     let unfinished = ["slots/5m-1699833600.tmp", "series/0000000001.tmp"].map(|name| dir.path().join(name));
-    unfinished.iter().for_each(|path| fs::write(path, b"half").unwrap());
+    for path in &unfinished {
+        fs::write(path, b"half").unwrap();
+    }
     let scratch = tempfile::tempdir().unwrap();
     let found = Store::examine(dir.path(), scratch.path()).unwrap();
     assert!(!found.problems.is_empty() && unfinished.iter().all(|path| path.exists()));

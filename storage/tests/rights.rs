@@ -80,7 +80,9 @@ fn prepared() -> Option<(tempfile::TempDir, PathBuf)> {
 fn for_all(path: &Path, change: &impl Fn(&Path)) {
     change(path);
     if path.is_dir() {
-        fs::read_dir(path).unwrap().for_each(|entry| for_all(&entry.unwrap().path(), change));
+        for entry in fs::read_dir(path).unwrap() {
+            for_all(&entry.unwrap().path(), change);
+        }
     }
 }
 
