@@ -3,7 +3,7 @@
 //! Only quotas whose scopes take in every pod of a workload are in here (see the controller's ingest); one that is scoped
 //! by priority class, or otherwise, is left to the API server's own answer.
 
-use super::{Resource, sum};
+use super::{Replicas, Resource, sum};
 use crate::decide::facts::{Facts, PodFacts};
 use crate::decide::reason::Reason;
 use crate::workload::{ContainerResources, Resources};
@@ -96,7 +96,7 @@ pub(super) fn allow_resize(
     Ok(())
 }
 
-/// What all pods of the new template take more than the present ones, and what a pod beyond them takes meanwhile.
+/// What all pods of the new template take more than the present ones, and what pods beyond them take meanwhile.
 ///
 /// Where a rollout may first take a pod away, a smaller size needs no room of its own.
 pub(super) fn allow_rollout(
@@ -107,18 +107,25 @@ pub(super) fn allow_rollout(
     let replicas = facts.guards.replicas;
     for (quota, row) in rows(quotas) {
         must_name(quota, row, after)?;
-        let before: Vec<u64> = facts.pods.iter().map(|pod| row.sum(&present(pod))).collect();
-        let taken = before.iter().fold(0, |sum: u64, one| sum.saturating_add(*one));
-        let (new, old) = (row.sum(after), before.iter().copied().max().unwrap_or(0));
-        let lasting = new.saturating_mul(replicas.wanted).saturating_sub(taken);
-        let meanwhile = match lasting {
-            0 if replicas.may_miss => 0,
-            0 => new.saturating_mul(replicas.surge),
-            _ => old.saturating_mul(replicas.surge),
-        };
-        row.fits(quota, lasting.saturating_add(meanwhile))?;
+        let before = facts.pods.iter().map(|pod| row.sum(&present(pod))).collect();
+        row.fits(quota, most_at_once(replicas, before, row.sum(after)))?;
     }
     Ok(())
+}
+
+/// What a rollout takes more at its height, whichever pods go first: `surge` new pods have taken nobody's place yet, and
+/// the others that of those that took least. Pods that are missing take nothing now.
+fn most_at_once(replicas: Replicas, mut before: Vec<u64>, new: u64) -> u64 {
+    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let missing = count(replicas.wanted).saturating_sub(before.len());
+    before.sort_unstable();
+    let replaced = before.len().saturating_sub(count(replicas.surge));
+    let increases = || before.iter().map(|old| new.saturating_sub(*old));
+    if replicas.may_miss && missing == 0 && increases().all(|more| more == 0) {
+        return 0;
+    }
+    let beside = new.saturating_mul(replicas.surge.saturating_add(u64::try_from(missing).unwrap_or(u64::MAX)));
+    increases().take(replaced).fold(beside, u64::saturating_add)
 }
 
 fn present(pod: &PodFacts) -> Vec<ContainerResources> {

@@ -52,7 +52,7 @@ type Row = (&'static str, fn(&mut UpdatePlan), fn(&mut Facts<'_>));
 #[test]
 #[allow(clippy::too_many_lines)] // one table
 fn each_guard_holds_what_the_api_server_would_refuse_and_nothing_else() {
-    let rows: [Row; 22] = [
+    let rows: [Row; 24] = [
         ("Resize", |_| {}, growing),
         ("VpaOnWorkload", |_| {}, |f| f.guards.vpa = Some("vpa".to_owned())),
         ("VpaOnWorkload", by_rollout, |f| f.guards.vpa = Some("vpa".to_owned())),
@@ -162,6 +162,17 @@ fn each_guard_holds_what_the_api_server_would_refuse_and_nothing_else() {
                 f.guards.nodes = Some(nodes(&[("small", 900, 4096)]));
             },
         ),
+        // Pods of other sizes: where the smallest goes first, what it gives back is not enough for its successor.
+        ("QuotaExceeded", by_rollout, |f| {
+            f.pods[0].containers[0].resources.requests.cpu = Some(Millicores(100));
+            f.guards.replicas = Replicas { wanted: 3, surge: 0, may_miss: true };
+            f.guards.quotas.push(cpu_quota(1249, 1100));
+        }),
+        ("Rollout", by_rollout, |f| {
+            f.pods[0].containers[0].resources.requests.cpu = Some(Millicores(100));
+            f.guards.replicas = Replicas { wanted: 3, surge: 0, may_miss: true };
+            f.guards.quotas.push(cpu_quota(1250, 1100));
+        }),
         // A rollout may go to a larger node.
         (
             "Rollout",
