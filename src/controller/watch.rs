@@ -157,7 +157,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const REFUSED_WAIT: Duration = Duration::from_mins(2);
 
 /// Feeds the table from the watch; ends only where VerticalPodAutoscalers are no longer served.
-
 async fn follow<K>(
     name: &'static str,
     events: impl Stream<Item = Result<Event<K>, Error>> + Send,

@@ -163,7 +163,7 @@ async fn a_pod_is_not_resized_beyond_its_node() {
 
 #[tokio::test(start_paused = true)]
 async fn without_the_right_to_see_nodes_the_servers_refusal_counts_and_is_no_missing_right() {
-    let mut harness = Harness::growing().await;
+    let harness = Harness::growing().await;
     harness.shrink_nodes("1");
     harness.api.deny(Deny::new("list", "nodes"));
     harness.deployment("other", 1).await;

@@ -103,6 +103,7 @@ pub(in crate::controller) fn node(object: Node) -> Option<Resources> {
 }
 
 /// A VerticalPodAutoscaler, unless it only recommends.
+#[allow(clippy::needless_pass_by_value)] // the shape that a watch takes
 pub(in crate::controller) fn vpa(object: DynamicObject) -> Option<Vpa> {
     let spec = object.data.get("spec")?;
     let text = |pointer: &str| spec.pointer(pointer).and_then(|value| value.as_str());
