@@ -149,6 +149,7 @@ fn facts<'a>(
         raised: memory.raised.clone(),
         last_change: memory.last_change,
         hpa: observed.hpa.clone(),
+        guards: observed.guards.clone(),
         resize_served: observation.resize_served,
         rights: observed.rights,
         budget_spent: budget.cycle == 0,
