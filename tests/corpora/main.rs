@@ -62,7 +62,7 @@ proptest! {
 
     #[test]
     fn both_forms_of_any_list_give_it(
-        likely in "([a-z-]{0,9};[\\PC]{0,9};-?[0-9]{0,12}(;[a-z]{0,5}=[-0-9.]{0,8}(n|m|k|e3)?,[0-9]{0,12}(Ki|M)?){0,3}\n){0,5}",
+        likely in "([a-z-]{0,9};[\\PC]{0,9};-?[0-9]{0,12}(;[a-z]{0,5}=[-0-9.]{0,8}(n|m|k|e3)?,[-0-9.]{0,8}(Ki|M)?){0,3}\n){0,5}",
         other in "\\PC{0,60}",
     ) {
         both::check(&likely);
@@ -74,10 +74,10 @@ proptest! {
 fn the_import_takes_what_is_an_export_or_samples_and_says_what_else_is_wrong() {
     let dir = tempfile::tempdir().unwrap();
     let results = replay("import_lines", |bytes| import::import(bytes, dir.path()));
-    for (name, result) in results.iter().filter(|(name, _)| name.starts_with("valid")) {
-        assert_eq!(result, &Ok(()), "{name}");
+    for (name, result) in &results {
+        assert!(!name.starts_with("valid") || result.is_ok(), "{name}: {result:?}");
+        assert!(!name.starts_with("wrong") || result.is_err(), "{name} is taken");
     }
-    assert!(results.values().any(Result::is_err), "nothing was refused");
 }
 
 /// What reading a list asks of the allocator, and how many containers it has.

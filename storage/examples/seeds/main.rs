@@ -41,6 +41,9 @@ fn main() -> io::Result<()> {
             }
         }
     }
+    for (n, bytes) in import::wrong().into_iter().enumerate() {
+        fs::write(root.join("import_lines").join(format!("wrong-{n:02}")), bytes)?;
+    }
     Ok(())
 }
 
