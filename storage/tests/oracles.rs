@@ -68,7 +68,9 @@ const BOTH_ERRORS: f64 = 1.0 / 128.0 + 1e-3;
 fn values_agree(name: &str, values: &[f64], slot: usize) -> TestCaseResult {
     let own = own(SketchKind::LogLinear, values, slot);
     let mut theirs = Histogram::<u64>::new(3).unwrap();
-    values.iter().for_each(|value| theirs.record((value / UNIT).round() as u64).unwrap());
+    for value in values {
+        theirs.record((value / UNIT).round() as u64).unwrap();
+    }
     prop_assert_eq!(own.count(), theirs.len(), "{}", name);
     let n = values.len();
     for rank in (0..n).step_by(n.div_ceil(500)) {
