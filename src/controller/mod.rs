@@ -2,12 +2,13 @@
 //!
 //! - [`watch`]: what is known of the cluster ([`cluster`], trimmed by [`ingest`]). [`select`]: which policy acts on what.
 //! - [`observe`], [`plan`], [`apply`], [`report`]: the four steps. Only [`writer`] writes.
-//! - [`schedule`]: when. [`history`]: what happened before. [`leader`]: who. [`rate`], [`rights`]: how much, and whether.
+//! - [`brake`]: what stops every write at once. [`schedule`]: when. [`history`]: what happened before. [`leader`]: who. [`rate`], [`rights`]: how much, and whether.
 //!
 //! It knows no store and no PromQL: usage comes through [`crate::provider::UsageProvider`]. Invariants: one policy is
 //! evaluated at a time, in the order of due time and name; the same cluster, usage and timeline give the same writes.
 
 mod apply;
+mod brake;
 mod cluster;
 mod errors;
 mod history;
@@ -129,7 +130,9 @@ struct Beside {
 
 /// A policy whose state could not be read is tried again after this.
 const RETRY: Duration = Duration::from_secs(10);
-/// Autoscalers that cannot be seen hold every change; recommendations go on without them after this time.
+/// Watches without which nothing is changed, but recommended all the same after [`PATIENCE`].
+const MAY_STAY_UNSEEN: [&str; 2] = ["horizontalpodautoscalers", brake::WATCH];
+/// How long the first lists of these are waited for.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// A cycle that runs at the end may take this long; the lease and the last events need the rest of 10 seconds.
 const GRACE: Duration = Duration::from_secs(5);
@@ -148,7 +151,14 @@ impl Controller {
             None => leader::Leadership::without_election(),
         };
         let shared = watch::Shared::default();
-        let writer = writer::Writer::new(client.clone(), options.call_timeout, leadership.clone(), stopping.clone());
+        let writer = writer::Writer {
+            client: client.clone(),
+            shared: shared.clone(),
+            dry_run: options.dry_run,
+            deadline: options.call_timeout,
+            leadership: leadership.clone(),
+            stopping: stopping.clone(),
+        };
         let (recorder, events) = Events::new(writer.clone(), clock, options.identity.clone());
         Self {
             selection: select::Selection::default(),
@@ -157,12 +167,7 @@ impl Controller {
             policies: BTreeMap::new(),
             rights: rights::RightsCache::new(client.clone(), options.call_timeout),
             rate: rate::Rate::new(options.max_updates_per_minute),
-            executor: apply::Executor {
-                client: client.clone(),
-                writer,
-                shared: shared.clone(),
-                deadline: options.call_timeout,
-            },
+            executor: apply::Executor { client: client.clone(), writer, deadline: options.call_timeout },
             events: recorder,
             beside: Some(Beside { events, elector }),
             options,
@@ -185,6 +190,8 @@ impl Controller {
     /// abandoned, the lease is given back.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut watches = watch::start(&self.client, &self.shared);
+        let (namespace, metrics) = (self.options.namespace.clone(), self.metrics.clone());
+        watches.spawn(brake::follow(self.client.clone(), namespace, self.shared.clone(), metrics));
         let (stop_events, stop_elector) = (CancellationToken::new(), CancellationToken::new());
         let beside = self.beside.take();
         let (events, elector) = beside.map_or((None, None), |beside| (Some(beside.events), beside.elector));
@@ -235,12 +242,13 @@ impl Controller {
         }
     }
 
-    /// Nothing is planned on half a picture. Only autoscalers may stay unseen: then nothing is changed.
+    /// Nothing is planned on half a picture. Only what can do no more than forbid a change may stay unseen: then nothing is
+    /// changed.
     async fn wait_for_watches(&self, shutdown: &CancellationToken) {
         let started = Instant::now();
         loop {
             let missing = self.shared.with(|cluster| cluster.missing());
-            let tolerable = started.elapsed() >= PATIENCE && missing == ["horizontalpodautoscalers"];
+            let tolerable = started.elapsed() >= PATIENCE && missing.iter().all(|name| MAY_STAY_UNSEEN.contains(name));
             if missing.is_empty() || tolerable || shutdown.is_cancelled() {
                 return;
             }

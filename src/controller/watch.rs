@@ -42,7 +42,8 @@ impl Shared {
         self.0.changed.notified().await;
     }
 
-    fn take<T>(&self, act: impl FnOnce(&mut Cluster) -> T) {
+    /// Notes what a watch tells, and wakes the loop where that matters at once.
+    pub(super) fn take<T>(&self, act: impl FnOnce(&mut Cluster) -> T) {
         let notable = self.with(|cluster| {
             let missing = cluster.missing().len();
             act(cluster);
@@ -136,9 +137,9 @@ fn workload_id(kind: WorkloadKind, metadata: &ObjectMeta) -> WorkloadId {
 }
 
 /// The first wait after an error; each further one doubles it.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+pub(super) const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// No wait is longer.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 async fn follow<K>(
     name: &'static str,

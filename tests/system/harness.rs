@@ -161,7 +161,7 @@ impl Harness {
 
     pub fn patch(&self, kind: &str, namespace: &str, name: &str, patch: &Value) {
         let version = match kind {
-            "Namespace" | "Pod" => "v1",
+            "Namespace" | "Pod" | "ConfigMap" => "v1",
             "OptimizationPolicy" => "optipod.io/v1alpha1",
             _ => "apps/v1",
         };
