@@ -1,7 +1,7 @@
 //! The brakes: each stops every write but status and events within a second, also in the middle of a batch; released, the
 //! change goes on. Judged at the API double, by the time of arrival.
 
-use crate::harness::{Harness, SHOP, minutes, seconds};
+use crate::harness::{Harness, SHOP, container, minutes, seconds};
 use optipod::controller::ControllerOptions;
 use optipod_sim::{Deny, Fault, FaultRule};
 use proptest::prelude::*;
@@ -81,10 +81,14 @@ fn now_ms(harness: &Harness) -> u64 {
     u64::try_from(harness.api.clock().elapsed().as_millis()).unwrap()
 }
 
-/// Changes that arrived later than a second after `at`.
-fn late(harness: &Harness, at: u64) -> Vec<(u64, String)> {
-    let changes = harness.changes().into_iter();
-    changes.filter(|write| write.at_ms > at + 1000).map(|write| (write.at_ms, write.path)).collect()
+/// Changes within the brake's reach that arrived later than a second after `at`.
+fn late(harness: &Harness, brake: Brake, at: u64) -> Vec<(u64, String)> {
+    let reaches = |path: &str| match brake {
+        Brake::Workload | Brake::Pod => path.contains("/pods/web-"),
+        _ => true,
+    };
+    let changes = harness.changes().into_iter().filter(|write| write.at_ms > at + 1000 && reaches(&write.path));
+    changes.map(|write| (write.at_ms, write.path)).collect()
 }
 
 /// Every answer to a change takes `ms`, so that a batch lasts.
@@ -93,9 +97,12 @@ fn slow_changes(harness: &Harness, resource: &str, ms: u64) {
     harness.api.faults().add(FaultRule::new(fault).verb("patch").on(resource));
 }
 
-/// Policy `p` at work on a Deployment `web` for `after_ms`, then the brake is set: when that was.
-async fn braked(brake: Brake, pods: u32, answer_ms: u64, after_ms: u64) -> (Harness, u64) {
+/// Policy `p` at work for `after_ms` on Deployments `a-0`, `a-1`, … of one pod and then `web`, when the brake is set.
+async fn braked(brake: Brake, (others, pods): (u32, u32), answer_ms: u64, after_ms: u64) -> (Harness, u64) {
     let mut harness = Harness::new().await;
+    for i in 0..others {
+        harness.create_deployment(&format!("a-{i}"), 1, &json!([container("web", "500m", "512Mi")]));
+    }
     harness.deployment("web", pods).await;
     harness.policy("p", json!({}));
     slow_changes(&harness, "pods/resize", answer_ms);
@@ -110,9 +117,9 @@ async fn braked(brake: Brake, pods: u32, answer_ms: u64, after_ms: u64) -> (Harn
 async fn each_brake_stops_a_running_batch_and_released_it_goes_on() {
     for brake in ALL {
         // Batches of 3 pods, one every 2 s.
-        let (mut harness, at) = braked(brake, 60, 2000, 2500).await;
+        let (mut harness, at) = braked(brake, (0, 60), 2000, 2500).await;
         minutes(3).await;
-        assert_eq!(late(&harness, at), [], "{brake:?}");
+        assert_eq!(late(&harness, brake, at), [], "{brake:?}");
         let done = harness.changes().len();
         assert_eq!(done, 2, "of a batch of 3: {brake:?} is set after the second write has been sent");
         let (said, expected) = brake.reason(&harness);
@@ -125,14 +132,14 @@ async fn each_brake_stops_a_running_batch_and_released_it_goes_on() {
 }
 
 /// What one case of the property saw go wrong.
-async fn case(brake: Brake, pods: u32, answer_ms: u64, after_ms: u64) -> Result<(), TestCaseError> {
-    let (mut harness, at) = braked(brake, pods, answer_ms, after_ms).await;
+async fn case(brake: Brake, others: u32, pods: u32, answer_ms: u64, after_ms: u64) -> Result<(), TestCaseError> {
+    let (mut harness, at) = braked(brake, (others, pods), answer_ms, after_ms).await;
     seconds(70).await;
-    prop_assert_eq!(late(&harness, at), vec![]);
-    brake.turn(&mut harness, false).await;
-    // At the latest the next cycle goes on; every pod then takes an answer and a look.
+    prop_assert_eq!(late(&harness, brake, at), vec![]);
     harness.api.faults().clear();
-    sleep(Duration::from_secs(70 + u64::from(pods.min(20)) * 8)).await;
+    brake.turn(&mut harness, false).await;
+    // The next cycle at the latest goes on; then one pod follows another.
+    seconds(70 + u64::from(pods) * 10).await;
     prop_assert_eq!(harness.cpu("web", "web"), vec!["250m"; pods as usize]);
     harness.stop().await;
     Ok(())
@@ -144,13 +151,14 @@ proptest! {
     #[test]
     fn whichever_brake_whenever_it_is_set_nothing_is_changed_a_second_later(
         brake in prop::sample::select(ALL.to_vec()),
-        // From 40 pods on a batch is two.
-        pods in prop_oneof![3 => 1u32..8, 1 => Just(40u32)],
+        // Each evaluation sends as many changes, one after another.
+        others in 0u32..5,
+        pods in 1u32..7,
         answer_ms in 0u64..4000,
         after_ms in 0u64..20_000,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        runtime.block_on(case(brake, pods, answer_ms, after_ms))?;
+        runtime.block_on(case(brake, others, pods, answer_ms, after_ms))?;
     }
 }
 
@@ -167,7 +175,7 @@ async fn between_two_templates_the_brake_is_asked_anew() {
     let at = now_ms(&harness);
     config_map(&harness, &json!({}));
     minutes(3).await;
-    assert_eq!(late(&harness, at), []);
+    assert_eq!(late(&harness, Brake::ConfigMap, at), []);
     assert_eq!(harness.changes().len(), 2);
     let untouched = harness.entry("p", "d");
     assert_eq!(untouched["reason"], "BrakeOn");
