@@ -110,5 +110,6 @@ pub(super) fn may_write(
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
+#[allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value)]
+// a test that panics has failed; json! makes values
 mod tests;

@@ -75,8 +75,7 @@ fn cluster() -> Cluster {
     let set = parse(
         json!({"metadata": {"namespace": "shop", "name": "rs", "uid": "rs", "ownerReferences": owned_by("Deployment", "d")}}),
     );
-    let diffs =
-        cluster.replica_sets.take(Event::Apply(set), |_| ("shop".into(), "rs".into()), |o| ingest::replica_set(o));
+    let diffs = cluster.replica_sets.take(Event::Apply(set), |_| ("shop".into(), "rs".into()), ingest::replica_set);
     cluster.note_replica_sets(diffs);
     set_namespace(&mut cluster, false);
     set_workload(&mut cluster, false);

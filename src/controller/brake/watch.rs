@@ -4,6 +4,7 @@
 //! that silently does not work is worse than a pause.
 
 use super::{CONFIG_MAP, WATCH};
+use crate::controller::cluster::Cluster;
 use crate::controller::watch::{FIRST_WAIT, LONGEST_WAIT, Shared};
 use crate::telemetry::Metrics;
 use futures::StreamExt;
@@ -35,7 +36,7 @@ pub(in crate::controller) async fn follow(client: Client, namespace: String, sha
                 }
             }
         }
-        shared.take(|cluster| cluster.lose_brake());
+        shared.take(Cluster::lose_brake);
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(LONGEST_WAIT);
     }
