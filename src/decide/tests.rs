@@ -83,7 +83,7 @@ fn facts<'a>(update: &'a UpdatePlan, plan: &'a ContainerPlan) -> Facts<'a> {
     let web = container("web", resources(Some(500), Some(512)), Resources::default());
     Facts {
         now: at(1),
-        held_by: None,
+        brakes: Brakes::default(),
         mode: Mode::Auto,
         dry_run: false,
         update,
@@ -117,8 +117,9 @@ fn code(decision: &Decision) -> &'static str {
 type Step = (&'static str, fn(&mut Facts<'_>));
 
 /// Every question that holds a workload, in the order in which they are asked. Each step makes the one answer true.
-const ORDER: [Step; 22] = [
-    ("HeldByAnnotation", |f| f.held_by = Some("namespace shop".to_owned())),
+const ORDER: [Step; 23] = [
+    ("BrakeOn", |f| f.brakes.config_map = Some(Brake { place: "optipod-system/optipod-brake".to_owned(), why: None })),
+    ("HeldByAnnotation", |f| f.brakes.annotation = Some("namespace shop".to_owned())),
     ("PolicyDisabled", |f| f.mode = Mode::Disabled),
     ("DryRun", |f| f.dry_run = true),
     ("WorkloadDeleting", |f| f.deleting = true),

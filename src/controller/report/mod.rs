@@ -14,6 +14,7 @@ pub(super) use notices::{invalid_policy, metrics_missing};
 
 use super::Controller;
 use super::apply::{Applied, Outcome};
+use super::brake;
 use super::errors::WriteError;
 use super::history::{Memory, raised_times, requests};
 use super::observe::Observation;
@@ -87,6 +88,7 @@ impl Controller {
         status.raised = raised_times(&memory.raised);
         status.last_applied = Some(Time(now));
         (status.reason, status.message) = (None, Some(entry::progress(change)));
+        entry::cut(status, 0);
         before
     }
 
@@ -102,6 +104,7 @@ impl Controller {
         let now = super::seconds(observation.now);
         let mut state = self.policies.remove(&policy.id).unwrap_or_default();
         let was_in_flight = in_flight(&state.entries);
+        let was_braked = braked(&state.entries);
         let mut entries = if *focus == Focus::All { BTreeMap::new() } else { std::mem::take(&mut state.entries) };
         for applied in &applied {
             self.settle(applied, before, now);
@@ -113,10 +116,14 @@ impl Controller {
             entries.insert(id.clone(), entry);
         }
         state.entries = entries;
+        if let Some(message) = braked(&state.entries).filter(|_| was_braked.is_none()) {
+            self.events.publish(notices::brake_on(policy, message));
+        }
         if *focus == Focus::All {
             self.condition_metrics(&mut state, observation, &applied, now);
         }
-        state.conditions.applying(policy, self.options.dry_run, now);
+        let brake = self.shared.with(|cluster| brake::on_everything(cluster));
+        state.conditions.applying(policy, brake.as_ref(), self.options.dry_run, now);
         state.conditions.valid(policy, now);
         self.count(policy, &state, &applied);
         let worth_writing = *focus == Focus::All || in_flight(&state.entries) != was_in_flight || any_failed(&applied);
@@ -140,7 +147,7 @@ impl Controller {
         let now = super::seconds(self.clock.now());
         let conditions = &mut self.policies.entry(policy.id.clone()).or_default().conditions;
         conditions.valid(policy, now);
-        conditions.applying(policy, self.options.dry_run, now);
+        conditions.applying(policy, None, self.options.dry_run, now);
         self.write_conditions(&policy.id, policy.generation).await;
     }
 
@@ -252,6 +259,12 @@ fn in_flight(entries: &BTreeMap<WorkloadId, Entry>) -> BTreeSet<(WorkloadId, Str
     let key =
         |(id, entry): (&WorkloadId, &Entry)| (id.clone(), entry.status.status.clone(), entry.status.reason.clone());
     entries.iter().map(key).collect()
+}
+
+/// What the brake says, if it holds some workload.
+fn braked(entries: &BTreeMap<WorkloadId, Entry>) -> Option<String> {
+    let mut entries = entries.values().map(|entry| &entry.status);
+    entries.find(|status| status.reason.as_deref() == Some("BrakeOn"))?.message.clone()
 }
 
 fn any_failed(applied: &[Applied]) -> bool {
