@@ -149,6 +149,7 @@ fn facts<'a>(
         raised: memory.raised.clone(),
         last_change: memory.last_change,
         hpa: observed.hpa.clone(),
+        guards: observed.guards.clone(),
         resize_served: observation.resize_served,
         rights: observed.rights,
         budget_spent: budget.cycle == 0,
@@ -217,7 +218,9 @@ fn resizes(facts: &Facts<'_>, observed: &Observed, pods: Vec<PodResize>) -> Vec<
 
 fn apply(facts: &Facts<'_>, observed: &Observed, target: &[Size], change: TemplateChange, now: Timestamp) -> Write {
     let workload = &observed.workload;
+    let original = workload.original.clone().filter(|_| workload.reverted_by.is_none());
     let annotations = BTreeMap::from([
+        (notes::ORIGINAL_REQUESTS, original.unwrap_or_else(|| notes::requests_json(&facts.template))),
         (notes::PREVIOUS_REQUESTS, notes::requests_json(&facts.template)),
         (notes::REQUESTS, notes::requests_json(&sized(&change.containers, target))),
         (notes::CAUSE, "Recommend".to_owned()),

@@ -1,8 +1,8 @@
 //! From a recommendation and what was observed of the cluster to a decision. Pure: no I/O, no clock, no kube client.
 //!
 //! Order of the questions, first answer wins: brakes → mode → dry-run → deletion and rollouts → somebody else's change →
-//! enough and fresh data → a change worth making (coverage, direction, HPA, limits, minimum) → cooldown → budget →
-//! method (resize, else rollout) with the rules of each.
+//! enough and fresh data → a change worth making (coverage, direction, HPA, limits, minimum) → cooldown → VPA →
+//! method (resize, else rollout) with rights and the rules of each → LimitRanges → quotas → nodes → budget.
 //!
 //! Invariants: the same [`Facts`] give the same [`Decision`]; every way of not acting has a [`Reason`]; a size once
 //! decided ([`Facts::target`]) is carried on to the pods that lack it, whatever keeps a new size from being decided, but
@@ -10,6 +10,7 @@
 
 mod change;
 mod facts;
+mod guards;
 mod reason;
 mod resize;
 mod rollout;
@@ -19,6 +20,7 @@ mod rollout;
 mod tests;
 
 pub use facts::{Facts, HpaFacts, PodContainer, PodFacts, Raised, ResizeState, Rights, Rollout, Size, Wanted};
+pub use guards::{Counted, Guards, LimitRange, Nodes, Quota, QuotaRow, Ratio, Replicas, Resource, Scope, fit};
 pub use reason::Reason;
 pub use resize::PodResize;
 pub use rollout::TemplateChange;
@@ -65,12 +67,17 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
     if let Some(decision) = before_any_change(facts) {
         return decision;
     }
-    match new_target(facts) {
-        Ok(target) => carry_out(facts, target),
-        Err(reason) => match unfinished(facts) {
-            Some(target) => carry_out(facts, target),
-            None => Decision::Hold(reason),
-        },
+    let reason = match new_target(facts).map(|target| carry_out(facts, target)) {
+        Ok(Decision::Hold(reason)) if reason.is_of_guard() => reason,
+        Ok(Decision::Resize { .. } | Decision::Rollout { .. }) if facts.budget_spent => {
+            Reason::BudgetSpent { per_cycle: facts.update.max_updates_per_cycle }
+        }
+        Ok(decision) => return decision,
+        Err(reason) => reason,
+    };
+    match unfinished(facts) {
+        Some(target) => carry_out(facts, target),
+        None => Decision::Hold(reason),
     }
 }
 
@@ -110,9 +117,6 @@ fn new_target(facts: &Facts<'_>) -> Result<Vec<Size>, Reason> {
         if facts.now < until {
             return Err(Reason::Cooldown { until });
         }
-    }
-    if facts.budget_spent {
-        return Err(Reason::BudgetSpent { per_cycle: facts.update.max_updates_per_cycle });
     }
     Ok(target)
 }
@@ -170,7 +174,11 @@ fn still_allowed(facts: &Facts<'_>) -> Vec<Size> {
 
 /// By resize where that is allowed and possible, else by rollout where that is allowed, else not, with the first reason.
 fn carry_out(facts: &Facts<'_>, target: Vec<Size>) -> Decision {
-    let held = match resize::plan(facts, &target) {
+    if let Some(autoscaler) = facts.guards.vpa.clone() {
+        return Decision::Hold(Reason::VpaOnWorkload { autoscaler });
+    }
+    let resize = resize::plan(facts, &target);
+    let held = match resize.and_then(|(pods, rest)| guards::resize(facts, &pods).map(|()| (pods, rest))) {
         Ok((pods, remaining)) => return Decision::Resize { target, pods, remaining },
         Err(reason) => reason,
     };
@@ -184,7 +192,8 @@ fn carry_out(facts: &Facts<'_>, target: Vec<Size>) -> Decision {
     if waiting || !(facts.update.recreate || planted(6)) {
         return Decision::Hold(held);
     }
-    match rollout::plan(facts, &target) {
+    let rollout = rollout::plan(facts, &target);
+    match rollout.and_then(|template| guards::rollout(facts, &template).map(|()| template)) {
         Ok(template) => Decision::Rollout { target, template },
         Err(reason) => Decision::Hold(reason),
     }

@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 
 mod changes;
+mod guards;
 mod harness;
 mod order;
 mod restraint;
 mod trouble;
+mod undo;

@@ -2,10 +2,13 @@
 //!
 //! Invariant: nothing that is cached holds managed fields, a whole spec or a whole status.
 
+mod bounds;
 mod pod;
+mod replicas;
 mod rollout;
 mod workload;
 
+pub(super) use bounds::{limit_range, node, quota, vpa};
 pub(super) use pod::pod;
 pub(super) use workload::{daemon_set, deployment, stateful_set};
 
