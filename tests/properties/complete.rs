@@ -31,9 +31,9 @@ fn number(text: &str) -> Option<u32> {
 fn tested(text: &str) -> BTreeSet<u32> {
     let one = |after: &str| {
         let property = number(after)?;
-        let test = after.split("\n}\n").next()?;
-        let named = test.contains(&format!("\n#[test]\nfn property_{property}_"));
-        let runs = test.contains("for_all(") || test.contains("simulate_all(");
+        let function = after.split("\n}\n").next()?;
+        let named = function.contains(&format!("\n#[test]\nfn property_{property}_"));
+        let runs = function.contains("for_all(") || function.contains("simulate_all(");
         (named && runs).then_some(property)
     };
     text.split(&format!("// {TAG}")).skip(1).filter_map(one).collect()

@@ -11,7 +11,6 @@ mod cases;
 mod complete;
 mod continuity;
 #[path = "../system/harness.rs"]
-#[allow(dead_code)] // shared with the system tests; each uses a part
 mod harness;
 mod methods;
 mod policies;

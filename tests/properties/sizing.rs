@@ -29,7 +29,7 @@ fn usage(cpu: [f64; 4], mebibytes: [f64; 4]) -> WindowUsage {
 }
 
 /// What a policy of this spec recommends for the container `web`.
-fn recommended(spec: Value, usage: &WindowUsage) -> Recommendation {
+fn recommended(spec: &Value, usage: &WindowUsage) -> Recommendation {
     let mut whole = json!({"mode": "Auto", "selector": {"workloadSelector": {}}});
     whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
     let object = json!({"apiVersion": "optipod.io/v1alpha1", "kind": "OptimizationPolicy",
@@ -60,7 +60,7 @@ fn property_4_recommendations_never_leave_the_bounds() {
         let metrics = json!({"safetyFactor": factor});
         let spec = json!({"resourceBounds": bounds_json(all), "containers": containers.into_iter().collect::<Vec<_>>(),
             "metricsConfig": metrics});
-        let got = recommended(spec, &usage(cpu, memory));
+        let got = recommended(&spec, &usage(cpu, memory));
         let (cpu, memory) = own.unwrap_or(all);
         assert!((cpu.0..=cpu.1).contains(&got.cpu.request.0), "{:?} is not in {cpu:?} m", got.cpu);
         let bytes = (memory.0 << 20)..=(memory.1 << 20);
@@ -106,7 +106,7 @@ fn property_14_within_bounds_a_request_is_the_policy_s_percentile_times_its_fact
         container["name"] = json!("web");
         let spec = json!({"metricsConfig": metrics, "containers": [container],
             "resourceBounds": bounds_json(((1, 1_000_000), (1, 1_000_000)))});
-        let got = recommended(spec, &usage(cpu, memory));
+        let got = recommended(&spec, &usage(cpu, memory));
         let millicores = (derived([own, of_cpu, all], cpu) * 1000.0).max(1.0);
         let mebibytes = derived([own, of_memory, all], memory).max(1.0);
         for (got, wanted) in [(got.cpu.request.0 as f64, millicores), (got.memory.request.as_f64() / MIB, mebibytes)] {

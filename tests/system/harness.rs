@@ -1,5 +1,7 @@
 //! A simulated cluster, a usage provider that answers what it is told, and a controller between them.
 
+#![allow(dead_code)] // shared with tests/properties/; each uses a part
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use optipod::clock::Clock;
