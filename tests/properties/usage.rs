@@ -229,13 +229,14 @@ fn property_12_a_window_counts_the_samples_that_fell_into_it_and_no_others() {
     });
 }
 
-/// The values of the ranks around a quantile, some ranks and some of all on both sides.
+/// The values of the ranks around a quantile: 2.5 % of all on both sides, and one more.
 fn around(sorted: &[f64], quantile: f64) -> (f64, f64) {
-    let (last, rank) = (sorted.len() - 1, quantile * (sorted.len() - 1) as f64);
-    let slack = 0.025 * sorted.len() as f64 + 1.0;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // ranks
-    let at = |rank: f64| sorted[(rank.max(0.0) as usize).min(last)];
-    (at((rank - slack).floor()), at((rank + slack).ceil()))
+    let count = sorted.len() as f64;
+    let ranks = (quantile * count - 0.025 * count - 1.0, quantile * count + 0.025 * count + 1.0);
+    let low =
+        sorted.iter().enumerate().rfind(|(rank, _)| *rank as f64 <= ranks.0).map_or(sorted[0], |(_, value)| *value);
+    let high = sorted.iter().enumerate().find(|(rank, _)| *rank as f64 >= ranks.1).map(|(_, value)| *value);
+    (low, high.unwrap_or(sorted[sorted.len() - 1]))
 }
 
 fn check(name: &str, got: &ResourceUsage, mut exact: Vec<f64>) {
