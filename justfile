@@ -13,6 +13,10 @@ check:
 test:
     cargo test --workspace
 
+# Every planted bug, and that the test of its property catches it
+plants *NUMBERS:
+    .ci/plants {{NUMBERS}}
+
 # The test cluster: etcd, API server, controller-manager, scheduler, kwok and metrics-server in one binary (needs Go)
 control-plane:
     tests/controlplane/build.sh

@@ -3,6 +3,7 @@
 //! The layout, from the bottom up; imports go downward only:
 //! - [`quantity`], [`usage`], [`workload`], [`policy`]: what things are. Pure.
 //! - [`clock`]: the one clock of every loop. [`blocking`]: store calls on async threads. [`proto`]: the protocol's types.
+//!   [`plant`]: planted bugs, in debug builds.
 //! - [`recommend`]: usage + policy → recommendation + explanation. Pure.
 //! - [`decide`]: recommendation + observed facts → decision. Pure.
 //! - [`provider`]: where usage comes from.
@@ -21,6 +22,7 @@ pub mod controller;
 pub mod decide;
 #[cfg(test)]
 mod house;
+pub mod plant;
 pub mod policy;
 pub mod proto;
 pub mod provider;

@@ -2,6 +2,8 @@
 
 use super::owners::Owners;
 use super::scrape::{ContainerPoint, PodPoints};
+use crate::plant::planted;
+use crate::workload::WorkloadKind;
 use optipod_storage::{Sample, SeriesId, SeriesKey, Timestamp};
 
 /// What one scrape gives.
@@ -21,6 +23,9 @@ impl Batch {
             self.unresolved += pod.containers.len() as u64;
             return;
         };
+        if planted(1) && workload.kind == WorkloadKind::StatefulSet {
+            return;
+        }
         let mut key = SeriesKey {
             namespace: workload.namespace,
             kind: workload.kind.as_str().to_owned(),
@@ -28,7 +33,8 @@ impl Batch {
             container: String::new(),
         };
         let at = pod.at.map(|at| Timestamp(at.as_millisecond()));
-        for point in &pod.containers {
+        let most = if planted(11) { 1 } else { usize::MAX };
+        for point in pod.containers.iter().take(most) {
             let Some((at, cpu, memory)) = valid(at, point) else {
                 self.invalid += 1;
                 continue;

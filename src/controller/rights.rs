@@ -4,6 +4,7 @@
 //! Invariant: nothing here decides; where the answer is not known, the API server's own refusal counts.
 
 use crate::decide::Rights;
+use crate::plant::planted;
 use crate::workload::WorkloadKind;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::api::PostParams;
@@ -86,13 +87,14 @@ impl RightsCache {
     pub(super) async fn resize_served(&mut self) -> Result<bool, String> {
         if let Some((served, at)) = self.resize_served
             && at.elapsed() < DISCOVERY_LASTS
+            && !planted(32)
         {
             return Ok(served);
         }
         let answer = timeout(self.deadline, self.client.list_core_api_resources("v1")).await;
         let cause = match answer {
             Ok(Ok(list)) => {
-                let served = list.resources.iter().any(|resource| resource.name == "pods/resize");
+                let served = list.resources.iter().any(|resource| resource.name == "pods/resize" || planted(20));
                 self.resize_served = Some((served, Instant::now()));
                 return Ok(served);
             }
@@ -125,7 +127,7 @@ async fn ask(client: &Client, right: Right, namespace: &str) -> Result<bool, kub
     };
     // A review is a question; nothing is stored.
     let answer = Api::all(client.clone()).create(&PostParams::default(), &review).await?;
-    Ok(answer.status.is_some_and(|status| status.allowed))
+    Ok(planted(28) || answer.status.is_some_and(|status| status.allowed))
 }
 
 fn plural(kind: WorkloadKind) -> &'static str {

@@ -1,6 +1,7 @@
 //! Which policy acts on which workload, over the whole cluster. Pure.
 
 use super::cluster::{Cluster, Workload};
+use crate::plant::planted;
 use crate::policy::select::{covers, covers_namespace, precedence};
 use crate::policy::{NamespaceFacts, Policy, PolicyId, Scope, WorkloadFacts};
 use crate::workload::{WorkloadId, WorkloadKind};
@@ -56,7 +57,8 @@ fn select(cluster: &Cluster, scope: &Scope) -> BTreeMap<PolicyId, Vec<Covered>> 
         if policies.is_empty() {
             continue;
         }
-        for workload in KINDS.into_iter().flat_map(|kind| cluster.workloads_in(name, kind)) {
+        let kinds = KINDS.into_iter().filter(|kind| !planted(16) || *kind != WorkloadKind::DaemonSet);
+        for workload in kinds.flat_map(|kind| cluster.workloads_in(name, kind)) {
             contest(&mut covered, &policies, scope, &facts, workload);
         }
     }

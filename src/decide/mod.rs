@@ -27,6 +27,7 @@ pub use reason::Reason;
 pub use resize::PodResize;
 pub use rollout::TemplateChange;
 
+use crate::plant::planted;
 use crate::policy::Mode;
 use crate::workload::Resources;
 use jiff::SignedDuration;
@@ -89,10 +90,10 @@ fn before_any_change(facts: &Facts<'_>) -> Option<Decision> {
     }
     match facts.mode {
         Mode::Disabled => return Some(Decision::Hold(Reason::PolicyDisabled)),
-        Mode::Recommend => return Some(Decision::Publish),
-        Mode::Auto => {}
+        Mode::Recommend if !planted(8) => return Some(Decision::Publish),
+        Mode::Auto | Mode::Recommend => {}
     }
-    if facts.dry_run {
+    if facts.dry_run && !planted(29) {
         return Some(Decision::Hold(Reason::DryRun));
     }
     if facts.deleting {
@@ -139,7 +140,9 @@ fn enough_data(facts: &Facts<'_>) -> Result<(), Reason> {
     match (newest, missing) {
         (None, Some(reason)) => Err(reason),
         (None, None) => Err(Reason::NothingToSize),
-        (Some(at), _) if facts.now.duration_since(at) > STALE_AFTER => Err(Reason::StaleData { newest: at }),
+        (Some(at), _) if facts.now.duration_since(at) > STALE_AFTER && !planted(7) => {
+            Err(Reason::StaleData { newest: at })
+        }
         (Some(_), _) => Ok(()),
     }
 }
@@ -188,7 +191,7 @@ fn carry_out(facts: &Facts<'_>, target: Vec<Size>) -> Decision {
             | Reason::NoRunningPods
             | Reason::AlreadySized { .. }
     );
-    if waiting || !facts.update.recreate {
+    if waiting || !(facts.update.recreate || planted(6)) {
         return Decision::Hold(held);
     }
     let rollout = rollout::plan(facts, &target);

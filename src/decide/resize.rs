@@ -5,6 +5,7 @@
 
 use super::facts::{Facts, PodContainer, PodFacts, ResizeState, Size, at_most};
 use super::reason::Reason;
+use crate::plant::planted;
 use crate::policy::{Direction, UpdatePlan};
 use crate::quantity::{Bytes, Millicores};
 use crate::workload::{ContainerResources, QosClass, Resources, qos_class};
@@ -56,7 +57,7 @@ pub(super) fn unfinished(facts: &Facts<'_>, target: &[Size]) -> bool {
 }
 
 fn allowed(facts: &Facts<'_>) -> Result<(), Reason> {
-    if !facts.update.in_place {
+    if !facts.update.in_place || (planted(21) && facts.update.recreate) {
         Err(Reason::ResizeNotAllowed)
     } else if !facts.resize_served {
         Err(Reason::ResizeNotServed)

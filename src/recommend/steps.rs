@@ -1,5 +1,6 @@
 //! The steps from a usage distribution to one request, each kept so that it can be explained.
 
+use crate::plant::planted;
 use crate::policy::{Bounds, MemoryFloor, Percentile, ResourcePlan};
 use crate::quantity::{Bytes, Millicores};
 use crate::usage::ResourceUsage;
@@ -59,13 +60,14 @@ pub fn size_memory(usage: &ResourceUsage, plan: &ResourcePlan<Bytes>, floor: Mem
     let mut steps = Vec::new();
     let mut wanted = percentile(&mut steps, usage, plan.percentile, plan.safety_factor);
     let at_peak = usage.peak * PEAK_MARGIN;
-    if floor == MemoryFloor::Peak && at_peak > wanted {
+    if floor == MemoryFloor::Peak && at_peak > wanted && !planted(5) {
         steps.push(Step::PeakFloor { peak: usage.peak, result: at_peak });
         wanted = at_peak;
     }
     let bounds = Bounds { min: plan.bounds.min.as_f64(), max: plan.bounds.max.as_f64() };
     clamp(&mut steps, wanted, bounds);
-    let request = Bytes::from_f64_ceil_mib(wanted).clamp(plan.bounds.min, plan.bounds.max);
+    let max = if planted(4) { Bytes(u64::MAX) } else { plan.bounds.max };
+    let request = Bytes::from_f64_ceil_mib(wanted).clamp(plan.bounds.min, max);
     Sized { request, steps }
 }
 
@@ -75,7 +77,7 @@ fn percentile(steps: &mut Vec<Step>, usage: &ResourceUsage, percentile: Percenti
         Percentile::P90 => usage.p90,
         Percentile::P99 => usage.p99,
     };
-    let result = value * factor;
+    let result = if planted(14) { value } else { value * factor };
     steps.push(Step::Percentile { percentile, value, factor, result });
     result
 }

@@ -1,6 +1,9 @@
 //! A simulated cluster, a usage provider that answers what it is told, and a controller between them.
 
-use jiff::SignedDuration;
+#![allow(dead_code)] // shared with tests/properties/; each uses a part
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use optipod::clock::Clock;
 use optipod::controller::{Controller, ControllerOptions, Deps, Providers};
 use optipod::provider::{ProviderError, UsageProvider, UsageQuery};
@@ -9,7 +12,7 @@ use optipod::usage::{ResourceUsage, WindowUsage};
 use optipod_sim::{ClusterOptions, Entry, SimApi, SimCluster, SimOptions};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -18,10 +21,17 @@ use tokio_util::sync::CancellationToken;
 pub const SHOP: &str = "shop";
 const MIB: f64 = 1_048_576.0;
 
+/// Making it takes longer than setting up the rest.
+static CRD: LazyLock<CustomResourceDefinition> = LazyLock::new(optipod::policy::crd::crd);
+
 /// Answers the same for every container, unless told otherwise by container name.
 pub struct FakeProvider {
     clock: Clock,
     usage: Mutex<BTreeMap<String, (f64, f64)>>,
+    /// Peaks of memory in MiB, where they lie above the usage.
+    peaks: Mutex<BTreeMap<String, f64>>,
+    /// How long ago the last sample was taken.
+    age: Mutex<Duration>,
     down: Mutex<bool>,
     pub questions: Mutex<usize>,
 }
@@ -29,6 +39,18 @@ pub struct FakeProvider {
 impl FakeProvider {
     pub fn set(&self, container: &str, cores: f64, mib: f64) {
         self.usage.lock().unwrap().insert(container.to_owned(), (cores, mib));
+    }
+
+    pub fn set_peak(&self, container: &str, mib: f64) {
+        self.peaks.lock().unwrap().insert(container.to_owned(), mib);
+    }
+
+    pub fn set_age(&self, age: Duration) {
+        *self.age.lock().unwrap() = age;
+    }
+
+    pub fn forget(&self, container: &str) {
+        self.usage.lock().unwrap().remove(container);
     }
 
     pub fn set_down(&self, down: bool) {
@@ -39,9 +61,11 @@ impl FakeProvider {
         let (cores, mib) = *self.usage.lock().unwrap().get(&query.series.container)?;
         let flat =
             |value: f64| ResourceUsage { p50: value, p90: value, p99: value, mean: value, peak: value, samples: 5760 };
-        let now = self.clock.now();
-        let from = now.checked_sub(SignedDuration::try_from(query.window).unwrap()).unwrap();
-        Some(WindowUsage { cpu: flat(cores), memory: flat(mib * MIB), from, to: now, covered: query.window })
+        let peak = self.peaks.lock().unwrap().get(&query.series.container).map_or(mib, |peak| peak.max(mib)) * MIB;
+        let before = |at: Timestamp, by: Duration| at.checked_sub(SignedDuration::try_from(by).unwrap()).unwrap();
+        let to = before(self.clock.now(), *self.age.lock().unwrap());
+        let memory = ResourceUsage { peak, ..flat(mib * MIB) };
+        Some(WindowUsage { cpu: flat(cores), memory, from: before(to, query.window), to, covered: query.window })
     }
 }
 
@@ -77,7 +101,7 @@ impl Harness {
     /// Two large nodes, the namespace `shop`, usage of 0.1 cores and 100 MiB in container `web`.
     pub async fn new() -> Self {
         let api = SimApi::new(SimOptions::default());
-        api.install_crd(optipod::policy::crd::crd()).unwrap();
+        api.install_crd(&*CRD).unwrap();
         let cluster = SimCluster::new(&api, ClusterOptions::default());
         for node in ["a", "b"] {
             cluster.add_node(node, "64", "256Gi").unwrap();
@@ -90,6 +114,8 @@ impl Harness {
         let provider = Arc::new(FakeProvider {
             clock,
             usage: Mutex::default(),
+            peaks: Mutex::default(),
+            age: Mutex::default(),
             down: Mutex::default(),
             questions: Mutex::default(),
         });

@@ -4,6 +4,10 @@
 //! What it may not know: any particular custom resource.
 //! Invariant: without an installed schema everything passes unchanged.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::kinds::Kind;
@@ -175,8 +179,7 @@ fn check_scalar(schema: &Value, value: &Value, at: &str, errors: &mut Vec<FieldE
     }
     if let Some(text) = value.as_str() {
         let pattern = str_at(schema, "/pattern");
-        let matches = regex::Regex::new(pattern).is_ok_and(|regex| regex.is_match(text));
-        if !pattern.is_empty() && !matches {
+        if !pattern.is_empty() && !matches(pattern, text) {
             let rule = format!("{at} in body should match '{pattern}'");
             errors.push(FieldError::invalid(at, value, &rule));
         }
@@ -190,6 +193,14 @@ fn check_scalar(schema: &Value, value: &Value, at: &str, errors: &mut Vec<FieldE
             errors.push(FieldError::invalid(at, value, &rule));
         }
     }
+}
+
+/// Whether a text matches a pattern. Compiling takes most of a validation's time, so that it is done once.
+fn matches(pattern: &str, text: &str) -> bool {
+    static COMPILED: Mutex<BTreeMap<String, Option<Regex>>> = Mutex::new(BTreeMap::new());
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    let regex = compiled.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).ok());
+    regex.as_ref().is_some_and(|regex| regex.is_match(text))
 }
 
 fn check_object(schema: &Value, old: Option<&Value>, map: &Map<String, Value>, at: &str, errors: &mut Vec<FieldError>) {

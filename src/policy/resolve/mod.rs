@@ -17,6 +17,7 @@ use super::resolved::{Bounds, ContainerPlan, MetricsPlan, Policy, PolicyId, Reso
 use super::types::{
     ContainerOverride, MetricsConfig, Mode, OptimizationPolicy, OptimizationPolicySpec, PartialBounds, PerResource,
 };
+use crate::plant::planted;
 use checker::Checker;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -166,7 +167,7 @@ fn update(check: &mut Checker, spec: &OptimizationPolicySpec) -> UpdatePlan {
     UpdatePlan {
         in_place: strategy.allow_in_place_resize,
         recreate: strategy.allow_recreate,
-        requests_only: strategy.update_requests_only,
+        requests_only: strategy.update_requests_only && !planted(3),
         min_change_percent: count("minChangePercent", strategy.min_change_percent, limits::MIN_CHANGE_PERCENT),
         max_decrease_percent: count("maxDecreasePercent", strategy.max_decrease_percent, limits::MAX_DECREASE_PERCENT),
         cooldown: check.duration(&field("cooldown"), &strategy.cooldown, limits::COOLDOWN).unwrap_or_default(),

@@ -10,6 +10,7 @@ mod tests;
 
 use super::resolved::Policy;
 use super::types::Namespaces;
+use crate::plant::planted;
 use crate::workload::{WorkloadId, WorkloadKind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use std::cmp::{Ordering, Reverse};
@@ -133,7 +134,7 @@ pub fn covers_namespace(policy: &Policy, scope: &Scope, namespace: &NamespaceFac
 /// What the policy's own lists say of a namespace; deny wins, and an empty `allow` allows all but reserved namespaces.
 fn listed(lists: Option<&Namespaces>, name: &String, reserved: bool) -> Result<(), OutOfScope> {
     let (allow, deny) = lists.map(|lists| (lists.allow.as_slice(), lists.deny.as_slice())).unwrap_or_default();
-    if deny.contains(name) {
+    if deny.contains(name) && !(planted(27) && allow.contains(name)) {
         Err(OutOfScope::DeniedByPolicy(name.clone()))
     } else if allow.contains(name) {
         Ok(())

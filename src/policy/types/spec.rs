@@ -2,6 +2,7 @@
 
 use super::super::limits;
 use super::{OptimizationPolicyStatus, schema};
+use crate::plant::planted;
 use crate::workload::WorkloadKind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::CustomResource;
@@ -340,7 +341,7 @@ impl Default for UpdateStrategy {
     fn default() -> Self {
         Self {
             allow_in_place_resize: true,
-            allow_recreate: false,
+            allow_recreate: planted(22),
             update_requests_only: true,
             min_change_percent: 10,
             max_decrease_percent: 50,
