@@ -3,7 +3,7 @@
 //! It asks nobody and writes nothing. Invariant: every collection is ordered, so that the same events give the same answers.
 
 use super::table::{Diff, Table};
-use crate::decide::{HpaFacts, PodFacts, Rollout, Size};
+use crate::decide::{Cause, HpaFacts, PodFacts, Progress, Rollout, Size};
 use crate::policy::{FieldError, Policy, PolicyId};
 use crate::workload::{ContainerResources, WorkloadId, WorkloadKind};
 use jiff::Timestamp;
@@ -42,6 +42,10 @@ pub(super) struct Workload {
     pub(super) applied: Vec<Size>,
     /// When we applied it.
     pub(super) applied_at: Option<Timestamp>,
+    /// Why we applied it.
+    pub(super) applied_cause: Option<Cause>,
+    /// How its rollouts are judged.
+    pub(super) progress: Progress,
 }
 
 /// A pod that a workload controller owns.

@@ -2,11 +2,12 @@
 //!
 //! - [`watch`]: what is known of the cluster ([`cluster`], trimmed by [`ingest`]). [`select`]: which policy acts on what.
 //! - [`observe`], [`plan`], [`apply`], [`report`]: the four steps. Only [`writer`] writes.
-//! - [`schedule`]: when. [`history`]: what happened before. [`leader`]: who. [`rate`], [`rights`]: how much, and whether.
+//! - [`schedule`]: when. [`history`]: what happened before. [`aftermath`]: what became of it. [`leader`]: who. [`rate`], [`rights`]: how much, and whether.
 //!
 //! It knows no store and no PromQL: usage comes through [`crate::provider::UsageProvider`]. Invariants: one policy is
 //! evaluated at a time, in the order of due time and name; the same cluster, usage and timeline give the same writes.
 
+mod aftermath;
 mod apply;
 mod cluster;
 mod errors;
@@ -337,7 +338,8 @@ impl Controller {
         let available = self.rate.available();
         let per_minute = self.options.max_updates_per_minute;
         let mut budget = plan::Budget { cycle: state.budget, rate: available, per_minute };
-        let planned = plan::plan(observation, &self.history, &mut budget, self.options.dry_run);
+        let circuit = state.open_circuit(&observation.policy);
+        let planned = plan::plan(observation, &self.history, circuit, &mut budget, self.options.dry_run);
         state.budget = budget.cycle;
         self.rate.take(available - budget.rate);
         planned

@@ -1,5 +1,6 @@
 //! What a decision reads: everything observed of one workload, fetched before.
 
+use super::outcome::{Aftermath, ContainerLife, PodLife};
 use crate::policy::{ContainerPlan, Mode, UpdatePlan};
 use crate::quantity::{Bytes, Millicores};
 use crate::recommend::{Insufficient, Recommendation};
@@ -49,6 +50,8 @@ pub struct Facts<'a> {
     pub rights: Rights,
     /// The policy has changed as many workloads in this cycle as it may.
     pub budget_spent: bool,
+    /// What followed the last change.
+    pub aftermath: Aftermath,
 }
 
 /// The state of a workload's rollout.
@@ -112,6 +115,8 @@ pub struct PodFacts {
     pub containers: Vec<PodContainer>,
     /// Init containers count for the QoS class and cannot be resized.
     pub init_containers: Vec<ContainerResources>,
+    /// When it began.
+    pub life: PodLife,
 }
 
 /// One container of a running pod.
@@ -123,6 +128,8 @@ pub struct PodContainer {
     pub cpu_restarts: bool,
     /// `resizePolicy` restarts it when memory changes.
     pub memory_restarts: bool,
+    /// How it has fared.
+    pub life: ContainerLife,
 }
 
 /// How far the kubelet is with a pod's last resize.

@@ -1,5 +1,6 @@
 //! Why nothing was changed: one enum for status, events, metric labels and `optipod explain`.
 
+use super::outcome::Harm;
 use jiff::Timestamp;
 use std::fmt;
 
@@ -12,6 +13,7 @@ pub enum Reason {
     DryRun,
     WorkloadDeleting,
     RolloutPaused,
+    CircuitOpen { rollbacks: u32, changed: u32 },
     RolloutInProgress,
     RevertedByOther { manager: String },
     MetricsUnavailable { detail: String },
@@ -24,6 +26,7 @@ pub enum Reason {
     RaisedRecently { until: Timestamp },
     HpaOnResource { autoscaler: String },
     LimitReached { container: String },
+    RolledBack { harm: Harm, kept: bool },
     Cooldown { until: Timestamp },
     BudgetSpent { per_cycle: usize },
     RateLimited { per_minute: u32 },
@@ -55,6 +58,7 @@ impl Reason {
             Self::DryRun => "DryRun",
             Self::WorkloadDeleting => "WorkloadDeleting",
             Self::RolloutPaused => "RolloutPaused",
+            Self::CircuitOpen { .. } => "CircuitOpen",
             Self::RolloutInProgress => "RolloutInProgress",
             Self::RevertedByOther { .. } => "RevertedByOther",
             Self::MetricsUnavailable { .. } => "MetricsUnavailable",
@@ -67,6 +71,7 @@ impl Reason {
             Self::RaisedRecently { .. } => "RaisedRecently",
             Self::HpaOnResource { .. } => "HpaOnResource",
             Self::LimitReached { .. } => "LimitReached",
+            Self::RolledBack { .. } => "RolledBack",
             Self::Cooldown { .. } => "Cooldown",
             Self::BudgetSpent { .. } => "BudgetSpent",
             Self::RateLimited { .. } => "RateLimited",
@@ -94,7 +99,9 @@ impl Reason {
     pub fn needs_attention(&self) -> bool {
         matches!(
             self,
-            Self::RevertedByOther { .. }
+            Self::CircuitOpen { .. }
+                | Self::RolledBack { .. }
+                | Self::RevertedByOther { .. }
                 | Self::MetricsUnavailable { .. }
                 | Self::StaleData { .. }
                 | Self::HpaOnResource { .. }
@@ -125,6 +132,7 @@ impl fmt::Display for Reason {
             Self::DryRun => write!(f, "dry-run: recommendations are published, nothing is changed; start the controller with --dry-run=false, or `optipod run` with --apply, to apply them"),
             Self::WorkloadDeleting => write!(f, "the workload is being deleted"),
             Self::RolloutPaused => write!(f, "the workload's rollout is paused; resume it to let OptiPod act"),
+            Self::CircuitOpen { rollbacks, changed } => write!(f, "{rollbacks} of {changed} workloads that were changed within an hour under this policy had to be rolled back, and none is changed any more; look at their `rolledBack` in the policy's status, then edit the policy's spec, which closes the circuit"),
             Self::RolloutInProgress => write!(f, "a rollout of the workload is in progress; OptiPod waits until it is complete"),
             Self::RevertedByOther { manager } => write!(f, "{manager} has set requests that OptiPod had applied back; OptiPod does not fight it: change the requests there, let {manager} leave them out, or allow in-place resize, which leaves the template alone"),
             Self::MetricsUnavailable { detail } => write!(f, "{detail}"),
@@ -137,6 +145,10 @@ impl fmt::Display for Reason {
             Self::RaisedRecently { until } => write!(f, "this request was raised within the last day and is not lowered again before {until}, so that OptiPod does not follow every swing"),
             Self::HpaOnResource { autoscaler } => write!(f, "HorizontalPodAutoscaler {autoscaler} scales on the utilization of this resource, which depends on the request; give it an AverageValue target, or another resource, to let OptiPod act"),
             Self::LimitReached { container } => write!(f, "container {container}: the recommendation is above the container's limit, and updateRequestsOnly keeps limits; raise the limit or set updateRequestsOnly: false"),
+            Self::RolledBack { harm, kept } => {
+                let left = if *kept { ", but for first requests, which cannot be removed in place" } else { "" };
+                write!(f, "{harm} after the last change; the requests of before were put back{left}, and OptiPod waits until its recommendation differs from the size that failed by minChangePercent")
+            }
             Self::Cooldown { until } => write!(f, "changed recently; the next change is possible from {until} (updateStrategy.cooldown)"),
             Self::BudgetSpent { per_cycle } => write!(f, "the policy has changed {per_cycle} workloads in this cycle (maxUpdatesPerCycle); this one follows in a later cycle"),
             Self::RateLimited { per_minute } => write!(f, "{per_minute} workloads have been changed in the last minute, over all policies (--max-updates-per-minute); this one follows"),

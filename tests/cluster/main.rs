@@ -73,6 +73,8 @@ fn main() -> std::process::ExitCode {
         optipod::in_place::stateful_sets_and_daemon_sets_are_resized_too,
         optipod::rollout::a_template_is_changed_in_one_complete_apply_and_never_again,
         optipod::rollout::requests_that_somebody_takes_back_are_left_to_them,
+        optipod::outcome::a_crash_loop_after_a_resize_brings_the_requests_back,
+        optipod::outcome::an_oom_kill_after_a_rollout_brings_the_template_back,
         optipod::hands_off::mode_recommend_publishes_and_writes_nothing_else,
         optipod::restart::a_recommender_that_is_killed_again_and_again_loses_no_sample,
         optipod::restart::killed_in_the_middle_of_a_change_it_goes_on_and_decides_nothing_anew,

@@ -7,5 +7,6 @@
 mod changes;
 mod harness;
 mod order;
+mod outcome;
 mod restraint;
 mod trouble;

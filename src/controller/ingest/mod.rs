@@ -2,7 +2,9 @@
 //!
 //! Invariant: nothing that is cached holds managed fields, a whole spec or a whole status.
 
+mod life;
 mod pod;
+mod progress;
 mod rollout;
 mod workload;
 

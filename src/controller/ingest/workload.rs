@@ -1,9 +1,9 @@
 //! What decisions need of a Deployment, StatefulSet or DaemonSet.
 
-use super::{object_key, rollout};
+use super::{object_key, progress, rollout};
 use crate::controller::cluster::Workload;
 use crate::controller::notes;
-use crate::decide::{Rollout, Size};
+use crate::decide::{Progress, Rollout, Size};
 use crate::workload::{ContainerResources, Resources, WorkloadId, WorkloadKind};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
@@ -11,26 +11,30 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 
 pub(in crate::controller) fn deployment(object: Deployment) -> Workload {
+    let progress = progress::deployment(&object);
     let spec = object.spec;
     let rollout = rollout::deployment(object.metadata.generation, &spec, object.status.as_ref());
-    workload(WorkloadKind::Deployment, object.metadata, &spec.template, rollout)
+    Workload { progress, ..workload(WorkloadKind::Deployment, object.metadata, &spec.template, rollout) }
 }
 
 pub(in crate::controller) fn stateful_set(object: StatefulSet) -> Workload {
+    let progress = progress::stateful_set(&object);
     let spec = object.spec;
     let rollout = rollout::stateful_set(object.metadata.generation, &spec, object.status.as_ref());
-    workload(WorkloadKind::StatefulSet, object.metadata, &spec.template, rollout)
+    Workload { progress, ..workload(WorkloadKind::StatefulSet, object.metadata, &spec.template, rollout) }
 }
 
 pub(in crate::controller) fn daemon_set(object: DaemonSet) -> Workload {
+    let progress = progress::daemon_set(&object);
     let spec = object.spec;
     let rollout = rollout::daemon_set(object.metadata.generation, &spec, object.status.as_ref());
-    workload(WorkloadKind::DaemonSet, object.metadata, &spec.template, rollout)
+    Workload { progress, ..workload(WorkloadKind::DaemonSet, object.metadata, &spec.template, rollout) }
 }
 
 fn workload(kind: WorkloadKind, metadata: ObjectMeta, template: &PodTemplateSpec, rollout: Rollout) -> Workload {
     let (namespace, name) = object_key(&metadata);
     let annotation = |key: &str| metadata.annotations.as_ref().and_then(|all| all.get(key));
+    let applied_cause = annotation(notes::CAUSE).and_then(|text| text.parse().ok());
     let applied = annotation(notes::REQUESTS).map(|text| notes::parse_requests(text)).unwrap_or_default();
     let applied_at = annotation(notes::CHANGED_AT).and_then(|text| text.parse().ok());
     let template = containers(template);
@@ -51,6 +55,8 @@ fn workload(kind: WorkloadKind, metadata: ObjectMeta, template: &PodTemplateSpec
         reverted_by,
         applied,
         applied_at,
+        applied_cause,
+        progress: Progress::default(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What users read: `status` of an OptimizationPolicy.
 
+use super::outcome::{CircuitStatus, RolledBackStatus, WatchStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,9 @@ pub struct OptimizationPolicyStatus {
     /// Single workloads, those that need attention first; at most 500 and at most 512 KiB.
     #[schemars(length(max = 500), extend("x-kubernetes-list-type" = "atomic"))]
     pub workloads: Vec<WorkloadStatus>,
+    /// Set when too many changes of the policy did harm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub circuit: Option<CircuitStatus>,
 }
 
 /// Counts over all workloads of a policy.
@@ -82,6 +86,15 @@ pub struct WorkloadStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub raised: Vec<ContainerRaised>,
+    /// Why it was last changed: Recommend, Rollback or Undo.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// The outcome of the last change is being watched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watch: Option<WatchStatus>,
+    /// The last change that did harm and was taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<RolledBackStatus>,
 }
 
 /// What one container should request, and why.
