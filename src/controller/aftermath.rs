@@ -91,9 +91,9 @@ impl Controller {
     pub(super) fn watch_circuit(&self, policy: &Policy, state: &mut PolicyState, now: Timestamp) -> bool {
         let memories: Vec<&Memory> = state.entries.keys().filter_map(|id| self.history.get(id)).collect();
         let rollbacks: Vec<_> = memories.iter().filter_map(|m| m.rolled_back.as_ref()).map(|past| past.at).collect();
-        let changes: Vec<_> = memories.iter().filter_map(|memory| memory.last_change).collect();
+        let writes: Vec<_> = memories.iter().filter_map(|memory| memory.last_change).collect();
         let closed = state.circuit.map(|circuit| circuit.opened_at);
-        let Some((rollbacks, changed)) = opens(&rollbacks, &changes, closed) else { return false };
+        let Some((rollbacks, changed)) = opens(&rollbacks, &writes, closed) else { return false };
         let circuit = Circuit { opened_at: now, generation: policy.generation, rollbacks, changed };
         tracing::warn!(policy = %policy.id, rollbacks, changed, "the policy's circuit is open: it changes nothing until it is edited");
         self.events.publish(circuit_opened(&policy.id, &policy.uid, &circuit));

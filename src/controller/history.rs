@@ -5,7 +5,8 @@
 use super::aftermath;
 use super::cluster::Workload;
 use super::errors::WriteError;
-use super::plan::{Change, Motive};
+use super::motive::Motive;
+use super::plan::Change;
 use crate::decide::{Cause, RAISED_STAYS, Raised, Reason, RolledBack, Size, Watch};
 use crate::policy::types::{ContainerRaised, ContainerRequests, WorkloadStatus};
 use crate::workload::{Resources, WorkloadId};

@@ -14,6 +14,7 @@ mod errors;
 mod history;
 mod ingest;
 mod leader;
+mod motive;
 pub mod notes;
 mod observe;
 mod plan;

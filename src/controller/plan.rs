@@ -3,12 +3,13 @@
 //! Invariant: a write is planned only where [`decide`] answers `Resize` or `Rollout` and no gate here holds it.
 
 use super::history::{History, Memory, Method};
+use super::motive::{Motive, aftermath, roll_back};
 use super::notes;
 use super::observe::{Observation, Observed, Outcome};
 use super::writer::TemplateWrite;
 use crate::decide::{
-    Aftermath, Cause, Circuit, Decision, Facts, Harm, Judgement, PodResize, Reason, Restore, Rollback, Size,
-    TemplateChange, Wanted, Watch, decide, judge,
+    Aftermath, Cause, Circuit, Decision, Facts, Judgement, PodResize, Reason, Restore, Size, TemplateChange, Wanted,
+    Watch, decide, judge,
 };
 use crate::policy::PolicyId;
 use crate::workload::ContainerResources;
@@ -56,27 +57,6 @@ pub(super) struct Change {
     pub(super) writes: Vec<Write>,
     /// Pods that wait for a later batch.
     pub(super) remaining: usize,
-}
-
-/// Why a change is made.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) enum Motive {
-    /// The recommendation; what is wrong with the workload as it begins is not its fault.
-    Recommendation(Watch),
-    /// The change before did harm.
-    Harm(Harm),
-    /// A change for this cause has begun and is not complete.
-    Begun(Cause),
-}
-
-impl Motive {
-    pub(super) fn cause(&self) -> Cause {
-        match self {
-            Self::Recommendation(_) => Cause::Recommend,
-            Self::Harm(_) => Cause::Rollback,
-            Self::Begun(cause) => *cause,
-        }
-    }
 }
 
 /// One write to the cluster.
@@ -198,18 +178,6 @@ fn facts<'a>(
     }
 }
 
-fn aftermath(observed: &Observed, memory: &Memory, circuit: Option<Circuit>) -> Aftermath {
-    Aftermath {
-        cause: memory.cause,
-        by_rollout: memory.method == Some(Method::Rollout),
-        previous: memory.previous.clone(),
-        watch: memory.watch.clone(),
-        rolled_back: memory.rolled_back.clone(),
-        circuit,
-        progress: observed.workload.progress.clone(),
-    }
-}
-
 /// The decision with its writes.
 fn verdict(facts: &Facts<'_>, observed: &Observed, memory: &Memory, now: Timestamp) -> Verdict {
     let (method, target, restore, remaining) = match decide(facts) {
@@ -230,20 +198,7 @@ fn verdict(facts: &Facts<'_>, observed: &Observed, memory: &Memory, now: Timesta
     Verdict::Change(Change { method, motive, target, previous, is_new, writes, remaining })
 }
 
-/// Its status comes first, once; it takes from no budget.
-fn roll_back(facts: &Facts<'_>, observed: &Observed, memory: &Memory, rollback: Rollback, now: Timestamp) -> Change {
-    let Rollback { harm, failed, target, restore } = rollback;
-    let is_new = memory.cause != Some(Cause::Rollback);
-    let method = match restore {
-        Restore::Pods(_) => Method::Resize,
-        Restore::Template(_) => Method::Rollout,
-    };
-    let motive = if is_new { Motive::Harm(harm) } else { Motive::Begun(Cause::Rollback) };
-    let writes = writes(facts, observed, &target, restore, Cause::Rollback, now);
-    Change { method, motive, target, previous: failed, is_new, writes, remaining: 0 }
-}
-
-fn writes(
+pub(super) fn writes(
     facts: &Facts<'_>,
     observed: &Observed,
     target: &[Size],

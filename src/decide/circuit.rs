@@ -34,14 +34,14 @@ const SHARE_CHANGED: usize = 3;
 const SHARE_PERCENT: usize = 5;
 
 /// Whether the latest of these rollbacks opens the circuit, and with how many rollbacks and changed workloads: one time
-/// for each workload that was rolled back, one of the last change for each that was changed. What happened up to `closed`,
+/// for each workload that was rolled back, one of the last write for each that was changed. What happened up to `closed`,
 /// when the circuit last opened, counts no more.
-pub fn opens(rollbacks: &[Timestamp], changes: &[Timestamp], closed: Option<Timestamp>) -> Option<(u32, u32)> {
+pub fn opens(rollbacks: &[Timestamp], writes: &[Timestamp], closed: Option<Timestamp>) -> Option<(u32, u32)> {
     let is_new = |at: &Timestamp| closed.is_none_or(|closed| *at > closed);
     let latest = *rollbacks.iter().filter(|at| is_new(at)).max()?;
     let within = |at: &&Timestamp| is_new(at) && **at <= latest && latest.duration_since(**at) < WITHIN;
     let back = rollbacks.iter().filter(within).count();
-    let changed = changes.iter().filter(within).count().max(back);
+    let changed = writes.iter().filter(within).count().max(back);
     let share = back >= SHARE_ROLLBACKS && changed >= SHARE_CHANGED && back * 100 > changed * SHARE_PERCENT;
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     (back >= ROLLBACKS || share).then_some((number(back), number(changed)))
@@ -55,18 +55,25 @@ mod tests {
         minutes.iter().map(|minute| Timestamp::UNIX_EPOCH + SignedDuration::from_mins(*minute)).collect()
     }
 
+    const MANY: &[i64] = &[
+        1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30,
+        31, 32, 33, 34, 35, 36, 37, 38, 39, 40,
+    ];
+
+    /// Minutes of rollbacks, of changes, of the circuit's last opening; rollbacks and changes counted.
+    type Row = (&'static str, &'static [i64], &'static [i64], Option<i64>, Option<(u32, u32)>);
+
     #[test]
     fn the_rule_as_a_table() {
-        let many: Vec<i64> = (1..=40).collect();
-        let cases: [(&str, &[i64], &[i64], Option<i64>, Option<(u32, u32)>); 10] = [
+        let cases: [Row; 10] = [
             ("nothing", &[], &[1, 2, 3], None, None),
             ("one of one", &[1], &[1], None, None),
-            ("one of many", &[40], &many, None, None),
+            ("one of many", &[40], MANY, None, None),
             ("one of two", &[2], &[1, 2], None, None),
             ("two of two", &[1, 2], &[1, 2], None, None),
             ("two of three", &[2, 3], &[1, 2, 3], None, Some((2, 3))),
-            ("two of forty are 5 %, not more", &[39, 40], &many, None, None),
-            ("three of forty", &[38, 39, 40], &many, None, Some((3, 40))),
+            ("two of forty are 5 %, not more", &[39, 40], MANY, None, None),
+            ("three of forty", &[38, 39, 40], MANY, None, Some((3, 40))),
             ("three, but not within an hour", &[1, 31, 61], &[1, 31, 61], None, None),
             ("those before the circuit last opened are past", &[1, 2, 3, 4], &[1, 2, 3, 4], Some(3), None),
         ];

@@ -21,8 +21,8 @@ pub(super) fn container(status: Option<&PodStatus>, name: &str) -> ContainerLife
 
 fn life(status: &ContainerStatus) -> ContainerLife {
     let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
-    let states = [&status.state, &status.last_state].into_iter().flatten();
-    let ended = states.filter_map(|state| state.terminated.as_ref()).find_map(ended);
+    let both = [&status.state, &status.last_state].into_iter().flatten();
+    let ended = both.filter_map(|state| state.terminated.as_ref()).find_map(ended);
     ContainerLife {
         restarts: u32::try_from(status.restart_count).unwrap_or_default(),
         backing_off: waiting.is_some_and(|waiting| waiting.reason.as_deref() == Some("CrashLoopBackOff")),

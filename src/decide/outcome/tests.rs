@@ -11,6 +11,7 @@ fn at(minutes: i64) -> Timestamp {
     Timestamp::from_second(2_000_000 + minutes * 60).unwrap()
 }
 
+#[allow(clippy::unnecessary_wraps)] // the shape that a life takes
 fn ended(minutes: i64, killed: bool) -> Option<Ended> {
     Some(Ended { at: at(minutes), killed })
 }
