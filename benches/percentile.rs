@@ -1,11 +1,15 @@
 //! The percentile core against the crates `tdigest` and `hdrhistogram`, in one run, so that the
 //! ratios hold on any machine. Values are what a container's CPU looks like: lognormal, in cores.
+//!
+//! `encode` and `decode` have `crate-hdrhistogram` with the crate's own format V2, and no `crate-tdigest`: that crate has
+//! no form of its own, and its serde feature pins syn, quote and proc-macro2 to versions that others here are beyond.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer as _, V2Serializer};
 use optipod_storage::{LogLinear, LogLinearBuilder, Sketch, TDigest, TDigestBuilder};
 
 const SLOT_SAMPLES: usize = 240;
@@ -61,10 +65,11 @@ fn log_linear_slots() -> Vec<LogLinear> {
     values(SLOTS * SLOT_SAMPLES).chunks(SLOT_SAMPLES).map(|slot| LogLinear::from_values(slot).unwrap()).collect()
 }
 
-fn encoded<S: Sketch>(slots: &[S]) -> Vec<Vec<u8>> {
+/// The bytes of each slot.
+fn encoded<S>(slots: &[S], mut encode: impl FnMut(&S, &mut Vec<u8>)) -> Vec<Vec<u8>> {
     let bytes = |slot: &S| {
         let mut out = Vec::new();
-        slot.encode(&mut out);
+        encode(slot, &mut out);
         out
     };
     slots.iter().map(bytes).collect()
@@ -126,7 +131,7 @@ fn merged_quantiles<S: Sketch>(slots: &[S]) -> [f64; 3] {
 
 /// Decoded slots, encoded ones, all of them merged before, and that with the open slot.
 fn window_of<S: Sketch>(c: &mut Criterion, id: &str, slots: &[S], open: &S) {
-    let (bytes, cached) = (encoded(slots), S::merged(&slots.iter().collect::<Vec<_>>()).unwrap());
+    let (bytes, cached) = (encoded(slots, S::encode), S::merged(&slots.iter().collect::<Vec<_>>()).unwrap());
     let mut group = c.benchmark_group("window_24h");
     group.bench_function(BenchmarkId::new(id, "decoded"), |b| b.iter(|| merged_quantiles(black_box(slots))));
     group.bench_function(BenchmarkId::new(id, "encoded"), |b| {
@@ -202,32 +207,41 @@ fn merge(c: &mut Criterion) {
 }
 
 /// One slot after the other, so that no branch is learnt by heart.
-fn encode_of<S: Sketch>(c: &mut Criterion, id: &str, slots: &[S]) {
+fn encode_of<S>(c: &mut Criterion, id: &str, slots: &[S], mut encode: impl FnMut(&S, &mut Vec<u8>)) {
     let mut out = Vec::with_capacity(4096);
     let mut next = slots.iter().cycle();
     c.benchmark_group("encode").bench_function(id, |b| {
         b.iter(|| {
             out.clear();
-            black_box(next.next().unwrap()).encode(&mut out);
+            encode(black_box(next.next().unwrap()), &mut out);
             out.len()
         });
     });
 }
 
-fn decode_of<S: Sketch>(c: &mut Criterion, id: &str, slots: &[S]) {
-    let bytes = encoded(slots);
+fn decode_of<S>(c: &mut Criterion, id: &str, bytes: &[Vec<u8>], mut decode: impl FnMut(&[u8]) -> S) {
     let mut next = bytes.iter().cycle();
-    c.benchmark_group("decode").bench_function(id, |b| b.iter(|| S::decode(black_box(next.next().unwrap())).unwrap()));
+    c.benchmark_group("decode").bench_function(id, |b| b.iter(|| decode(black_box(next.next().unwrap()))));
+}
+
+/// It keeps the buffer that it works in, as its documentation asks for.
+fn hdr_encoder() -> impl FnMut(&Histogram<u32>, &mut Vec<u8>) {
+    let mut serializer = V2Serializer::new();
+    move |histogram, out| _ = serializer.serialize(histogram, out).unwrap()
 }
 
 fn encode(c: &mut Criterion) {
-    encode_of(c, "t-digest", &own_slots());
-    encode_of(c, "log-linear", &log_linear_slots());
+    encode_of(c, "t-digest", &own_slots(), TDigest::encode);
+    encode_of(c, "log-linear", &log_linear_slots(), LogLinear::encode);
+    encode_of(c, "crate-hdrhistogram", &hdr_slots(), hdr_encoder());
 }
 
 fn decode(c: &mut Criterion) {
-    decode_of(c, "t-digest", &own_slots());
-    decode_of(c, "log-linear", &log_linear_slots());
+    decode_of(c, "t-digest", &encoded(&own_slots(), TDigest::encode), |bytes| TDigest::decode(bytes).unwrap());
+    let log_linear = encoded(&log_linear_slots(), LogLinear::encode);
+    decode_of(c, "log-linear", &log_linear, |bytes| LogLinear::decode(bytes).unwrap());
+    let (hdr, mut deserializer) = (encoded(&hdr_slots(), hdr_encoder()), Deserializer::new());
+    decode_of(c, "crate-hdrhistogram", &hdr, |mut bytes| deserializer.deserialize::<u32, _>(&mut bytes).unwrap());
 }
 
 criterion_group!(percentile, insert, window_24h, merge, encode, decode);

@@ -26,7 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("config", &["policy", "telemetry", "web"]),
     ("run", &["api", "clock", "collector", "config", "controller", "policy", "provider", "telemetry", "web"]),
-    ("cli", &["api", "config", "policy", "run", "telemetry", "workload"]),
+    ("cli", &["api", "config", "controller", "policy", "run", "telemetry", "workload"]),
 ];
 
 /// Modules that do no I/O and read no clock.

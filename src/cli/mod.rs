@@ -2,6 +2,7 @@
 
 mod explain;
 mod recommend;
+mod restore;
 mod roles;
 mod store;
 mod top;
@@ -38,6 +39,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Ask the recommender what a workload's containers should request
     Recommend(recommend::RecommendArgs),
+    /// Put back the requests that a workload had before OptiPod changed it, and let OptiPod leave it alone
+    Restore(restore::RestoreArgs),
     /// Verify, inspect, export, import, back up and restore a store's folder
     Store(store::StoreArgs),
     /// Show the usage of the containers that the recommender knows
@@ -56,6 +59,7 @@ pub async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Explain(args) => explain::explain(&args).await,
         Command::Recommend(args) => recommend::recommend(&args, &cli.flags).await,
+        Command::Restore(args) => restore::restore(&args).await,
         Command::Store(args) => return store::store(&args, &cli.flags).await,
         Command::Top(args) => top::top(&args, &cli.flags).await,
     };

@@ -2,8 +2,9 @@
 //!
 //! It asks nobody and writes nothing. Invariant: every collection is ordered, so that the same events give the same answers.
 
+use super::bounds::Bounds;
 use super::table::{Diff, Table};
-use crate::decide::{Cause, HpaFacts, PodFacts, Progress, Rollout, Size};
+use crate::decide::{Cause, HpaFacts, PodFacts, Progress, Replicas, Rollout, Size};
 use crate::policy::{FieldError, Policy, PolicyId};
 use crate::workload::{ContainerResources, WorkloadId, WorkloadKind};
 use jiff::Timestamp;
@@ -36,6 +37,7 @@ pub(super) struct Workload {
     /// The template's containers, or why they cannot be read.
     pub(super) template: Result<Vec<ContainerResources>, String>,
     pub(super) rollout: Rollout,
+    pub(super) replicas: Replicas,
     /// The manager that changed requests which we had applied.
     pub(super) reverted_by: Option<String>,
     /// What we applied to the template last, by our annotation.
@@ -46,6 +48,8 @@ pub(super) struct Workload {
     pub(super) applied_cause: Option<Cause>,
     /// How its rollouts are judged.
     pub(super) progress: Progress,
+    /// The requests before our first change, as our annotation has them.
+    pub(super) original: Option<String>,
 }
 
 /// A pod that a workload controller owns.
@@ -95,6 +99,7 @@ pub(super) struct Cluster {
     pub(super) replica_sets: Table<ObjectKey, ReplicaSet>,
     pub(super) namespaces: Table<String, Namespace>,
     pub(super) autoscalers: Table<ObjectKey, Autoscaler>,
+    pub(super) bounds: Bounds,
     /// Pods by their owner's uid.
     pods_of: BTreeMap<String, BTreeSet<ObjectKey>>,
     /// ReplicaSets by their Deployment's uid.
@@ -105,8 +110,8 @@ pub(super) struct Cluster {
     selection: u64,
 }
 
-/// The watched resources, as readiness names them.
-pub(super) const WATCHES: [&str; 8] = [
+/// The watched resources, as readiness names them; [`Bounds`] has more.
+const WATCHES: [&str; 8] = [
     "optimizationpolicies",
     "deployments",
     "statefulsets",
@@ -130,7 +135,8 @@ impl Cluster {
             self.namespaces.synced(),
             self.autoscalers.synced(),
         ];
-        WATCHES.into_iter().zip(synced).filter_map(|(name, synced)| (!synced).then_some(name)).collect()
+        let mine = WATCHES.into_iter().zip(synced).filter_map(|(name, synced)| (!synced).then_some(name));
+        mine.chain(self.bounds.missing()).collect()
     }
 
     /// Changes with everything that selection depends on.

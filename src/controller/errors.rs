@@ -5,6 +5,7 @@
 
 use kube::Error;
 use kube::core::Status;
+use std::time::Duration;
 
 /// Why a write was not made, or may not have been.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -12,7 +13,22 @@ pub(super) enum WriteError {
     /// RBAC: asking again does not help.
     #[error("{0}")]
     Forbidden(String),
-    /// Validation, admission, quota, LimitRange, capacity, another field manager: refused for what it is.
+    /// A ResourceQuota is full, or counts what the pod does not set.
+    #[error("{0}")]
+    Quota(String),
+    /// A LimitRange forbids it.
+    #[error("{0}")]
+    LimitRange(String),
+    /// The pod's node could never give that.
+    #[error("{0}")]
+    NodeCapacity(String),
+    /// An admission policy or webhook denies it.
+    #[error("{0}")]
+    Denied(String),
+    /// Another field manager owns a field; reading again does not help.
+    #[error("{0}")]
+    OwnedByOther(String),
+    /// Refused for what it is, by validation or for good.
     #[error("{0}")]
     Refused(String),
     /// The object is not there any more, or another object has its name.
@@ -22,8 +38,13 @@ pub(super) enum WriteError {
     #[error("the object has changed meanwhile")]
     Stale,
     /// The server asks for patience; nothing was written.
-    #[error("{0}")]
-    Throttled(String),
+    #[error("{detail}")]
+    Throttled {
+        /// The server's words.
+        detail: String,
+        /// How long the server asks us to wait.
+        wait: Duration,
+    },
     /// The server or the network failed, or no answer came: whether it was written is not known.
     #[error("{0}")]
     Unknown(String),
@@ -43,10 +64,15 @@ impl WriteError {
     pub(super) fn code(&self) -> &'static str {
         match self {
             Self::Forbidden(_) => "Forbidden",
+            Self::Quota(_) => "QuotaExceeded",
+            Self::LimitRange(_) => "LimitRangeForbids",
+            Self::NodeCapacity(_) => "NodeTooSmall",
+            Self::Denied(_) => "AdmissionDenied",
+            Self::OwnedByOther(_) => "FieldOwnedByOther",
             Self::Refused(_) => "Refused",
             Self::Gone => "Gone",
             Self::Stale => "Conflict",
-            Self::Throttled(_) => "Throttled",
+            Self::Throttled { .. } => "Throttled",
             Self::Unknown(_) => "Unavailable",
             Self::NotLeader => "NotLeader",
             Self::PolicyChanged => "PolicyChanged",
@@ -80,13 +106,17 @@ fn of_status(status: &Status) -> WriteError {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     let owned_by_other = causes.into_iter().any(|cause| cause.reason == "FieldManagerConflict");
     match status.code {
+        400 | 403 | 422 if denied(&message) => WriteError::Denied(message),
         403 if lacks_right(&message) => WriteError::Forbidden(message),
+        403 if over_quota(&message) => WriteError::Quota(message),
+        403 if outside_limit_range(&message) => WriteError::LimitRange(message),
+        403 if message.contains("node didn't have enough") => WriteError::NodeCapacity(message),
         404 => WriteError::Gone,
         409 | 422 if names_another_uid(&message) => WriteError::Gone,
-        409 if owned_by_other => WriteError::Refused(message),
+        409 if owned_by_other => WriteError::OwnedByOther(message),
         409 => WriteError::Stale,
         // A DisruptionBudget answers 429 too, but nothing here evicts.
-        429 => WriteError::Throttled(message),
+        429 => WriteError::Throttled { detail: message, wait: asked_to_wait(status) },
         500 if permanent(&message) => WriteError::Refused(message),
         500.. => WriteError::Unknown(format!("the API server failed: {message}")),
         _ => WriteError::Refused(message),
@@ -96,6 +126,29 @@ fn of_status(status: &Status) -> WriteError {
 /// RBAC says `cannot patch resource "pods/resize"`; quota, limits and capacity do not.
 fn lacks_right(message: &str) -> bool {
     message.contains(" cannot ") && message.contains(" resource \"")
+}
+
+/// A webhook says so with the code of its choice, a ValidatingAdmissionPolicy with 422.
+fn denied(message: &str) -> bool {
+    let webhook = message.contains("admission webhook \"") && message.contains("\" denied the request");
+    webhook || (message.contains("ValidatingAdmissionPolicy '") && message.contains(" denied request"))
+}
+
+/// Full, or a container does not set what it counts, or the quota is so new that nobody knows what is taken.
+fn over_quota(message: &str) -> bool {
+    ["exceeded quota: ", "failed quota: ", "status unknown for quota: "].iter().any(|text| message.contains(text))
+}
+
+fn outside_limit_range(message: &str) -> bool {
+    let of_whom = [" per Container is ", " per Pod is "].iter().any(|text| message.contains(text));
+    let what = ["minimum ", "maximum ", " max limit to request ratio"].iter().any(|text| message.contains(text));
+    of_whom && what
+}
+
+/// `Retry-After`, as the body repeats it.
+fn asked_to_wait(status: &Status) -> Duration {
+    let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    Duration::from_secs(seconds.into())
 }
 
 fn names_another_uid(message: &str) -> bool {
@@ -111,51 +164,61 @@ fn permanent(message: &str) -> bool {
 #[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
-    use kube::core::response::{StatusCause, StatusDetails};
+    use serde_json::json;
 
     fn sort(code: u16, message: &str) -> &'static str {
         of_status(&Status { code, message: message.to_owned(), ..Status::default() }).code()
     }
 
+    /// What API servers answered, and what each means.
+    #[rustfmt::skip] // a table reads better with one line a row
+    const ANSWERS: [(u16, &str, &str); 24] = [
+        (403, r#"pods "web-1" is forbidden: User "x" cannot patch resource "pods/resize" in API group "" in the namespace "shop""#, "Forbidden"),
+        (403, r#"pods "web-1" is forbidden: exceeded quota: q, requested: requests.cpu=100m, used: requests.cpu=1, limited: requests.cpu=1"#, "QuotaExceeded"),
+        (403, r#"pods "web-1" is forbidden: failed quota: q: must specify limits.cpu for: app"#, "QuotaExceeded"),
+        (403, r#"pods "web-1" is forbidden: status unknown for quota: q, resources: requests.cpu"#, "QuotaExceeded"),
+        (403, r#"pods "web-1" is forbidden: minimum cpu usage per Container is 50m, but request is 40m"#, "LimitRangeForbids"),
+        (403, r#"pods "web-1" is forbidden: maximum cpu usage per Container is 1, but request is 2"#, "LimitRangeForbids"),
+        (403, r#"pods "web-1" is forbidden: [maximum cpu usage per Pod is 1, but request is 2, minimum memory usage per Container is 64Mi.  No request is specified]"#, "LimitRangeForbids"),
+        (403, r#"pods "web-1" is forbidden: cpu max limit to request ratio per Container is 2, but provided ratio is 5.000000"#, "LimitRangeForbids"),
+        (403, r#"pods "web-1" is forbidden: node didn't have enough allocatable resources: cpu, requested: 65000, capacity: 64000"#, "NodeTooSmall"),
+        (403, r#"deployments.apps "web" is forbidden: unable to create new content in namespace shop because it is being terminated"#, "Refused"),
+        (422, r#"deployments.apps "web" is forbidden: ValidatingAdmissionPolicy 'optipod' with binding 'optipod' denied request: only requests may change"#, "AdmissionDenied"),
+        (400, r#"admission webhook "gate.example.com" denied the request: ask the platform team"#, "AdmissionDenied"),
+        (403, r#"admission webhook "gate.example.com" denied the request: you cannot change resource "deployments""#, "AdmissionDenied"),
+        (422, r#"Pod "web-1" is invalid: spec.containers[0].resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1"#, "Refused"),
+        (409, "Operation cannot be fulfilled on pods \"web-1\": the object has been modified; please apply your changes to the latest version and try again", "Conflict"),
+        (409, "Operation cannot be fulfilled: uid mismatch: the provided object specified uid a, and no existing object was found", "Gone"),
+        (404, r#"pods "web-1" not found"#, "Gone"),
+        (429, "too many requests, please try again later", "Throttled"),
+        (500, "etcdserver: leader changed", "Unavailable"),
+        (500, r#"Internal error occurred: failed calling webhook "gate.example.com": context deadline exceeded"#, "Unavailable"),
+        (500, "etcdserver: request is too large", "Refused"),
+        (500, "failed to create typed patch object: .status.new: field not declared in schema", "Refused"),
+        (503, "", "Unavailable"),
+        (504, "Timeout: request did not complete within the allotted timeout", "Unavailable"),
+    ];
+
     #[test]
-    fn a_missing_right_is_told_apart_from_quota_limits_and_capacity() {
-        let rbac = r#"pods "web-1" is forbidden: User "x" cannot patch resource "pods/resize" in API group "" in the namespace "shop""#;
-        assert_eq!(sort(403, rbac), "Forbidden");
-        for refused in [
-            r#"pods "web-1" is forbidden: exceeded quota: q, requested: requests.cpu=100m, used: requests.cpu=1, limited: requests.cpu=1"#,
-            r#"pods "web-1" is forbidden: maximum cpu usage per Container is 1, but request is 2"#,
-            r#"pods "web-1" is forbidden: node didn't have enough allocatable resources: cpu, requested: 2000, capacity: 1000"#,
-        ] {
-            assert_eq!(sort(403, refused), "Refused", "{refused}");
+    fn each_answer_of_the_api_server_has_its_meaning() {
+        for (code, message, meaning) in ANSWERS {
+            assert_eq!(sort(code, message), meaning, "{code} {message}");
         }
     }
 
     #[test]
-    fn a_conflict_is_stale_or_anothers_field_or_anothers_object() {
-        assert_eq!(
-            sort(409, "the object has been modified; please apply your changes to the latest version"),
-            "Conflict"
-        );
-        assert_eq!(
-            sort(
-                409,
-                "Operation cannot be fulfilled: uid mismatch: the provided object specified uid a, and no existing object was found"
-            ),
-            "Gone"
-        );
-        let cause = StatusCause { reason: "FieldManagerConflict".into(), message: String::new(), field: String::new() };
-        let details: StatusDetails = serde_json::from_value(serde_json::json!({ "causes": [cause] })).unwrap();
+    fn a_field_of_another_manager_is_not_a_stale_version() {
+        let cause = json!({"reason": "FieldManagerConflict", "message": "conflict with \"helm\"", "field": ".spec"});
+        let details = serde_json::from_value(json!({ "causes": [cause] })).unwrap();
         let status = Status { code: 409, details: Some(details), ..Status::default() };
-        assert_eq!(of_status(&status).code(), "Refused");
+        assert_eq!(of_status(&status).code(), "FieldOwnedByOther");
     }
 
     #[test]
-    fn a_failure_of_the_server_is_tried_again_unless_it_is_for_ever() {
-        assert_eq!(sort(500, "etcdserver: leader changed"), "Unavailable");
-        assert_eq!(sort(503, ""), "Unavailable");
-        assert_eq!(sort(500, "etcdserver: request is too large"), "Refused");
-        assert_eq!(sort(429, "too many requests"), "Throttled");
-        assert_eq!(sort(422, "admission webhook denied the request"), "Refused");
-        assert_eq!(sort(404, ""), "Gone");
+    fn the_time_that_the_server_asks_for_is_kept() {
+        let details = serde_json::from_value(json!({"retryAfterSeconds": 7})).unwrap();
+        let status = Status { code: 429, details: Some(details), ..Status::default() };
+        let WriteError::Throttled { wait, .. } = of_status(&status) else { panic!("not throttled") };
+        assert_eq!(wait, Duration::from_secs(7));
     }
 }

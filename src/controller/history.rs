@@ -13,6 +13,7 @@ use crate::workload::{Resources, WorkloadId};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// How a workload is changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,6 +73,8 @@ pub(super) struct History(BTreeMap<WorkloadId, Memory>);
 const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(30);
 /// No wait is longer.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(1);
+/// Nor is one for room in a quota, a LimitRange or a node, which may be made any time.
+const LONGEST_WAIT_FOR_ROOM: SignedDuration = SignedDuration::from_mins(10);
 
 impl History {
     pub(super) fn get(&self, workload: &WorkloadId) -> Option<&Memory> {
@@ -176,10 +179,12 @@ impl Memory {
         self.raised = noted;
     }
 
-    /// A write failed: when it may be tried again.
-    pub(super) fn fail(&mut self, target: &[Size], reason: Reason, now: Timestamp) {
+    /// A write failed: when it may be tried again, not before the server's own `wait` is over.
+    pub(super) fn fail(&mut self, target: &[Size], reason: Reason, wait: Duration, now: Timestamp) {
+        let longest = if reason.waits_for_room() { LONGEST_WAIT_FOR_ROOM } else { LONGEST_WAIT };
+        let asked = SignedDuration::try_from(wait).unwrap_or(longest);
         let attempts = self.failure.as_ref().filter(|f| f.target == target).map_or(0, |f| f.attempts) + 1;
-        let wait = FIRST_WAIT.checked_mul(1 << (attempts - 1).min(10)).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
+        let wait = FIRST_WAIT.checked_mul(1 << (attempts - 1).min(10)).unwrap_or(longest).max(asked).min(longest);
         let not_before = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
         self.failure = Some(Failure { reason, target: target.to_vec(), attempts, not_before });
     }
@@ -190,9 +195,21 @@ pub(super) fn reason_of(error: &WriteError, method: Method) -> Reason {
     match (error, method) {
         (WriteError::Forbidden(_), Method::Resize) => Reason::ResizeForbidden,
         (WriteError::Forbidden(_), Method::Rollout) => Reason::RolloutForbidden,
+        (WriteError::Quota(message), _) => Reason::QuotaExceeded { quota: quota_in(message), detail: message.clone() },
+        (WriteError::LimitRange(message), _) => Reason::LimitRangeForbids { detail: message.clone() },
+        (WriteError::NodeCapacity(message), _) => Reason::NodeTooSmall { detail: message.clone() },
+        (WriteError::Denied(detail), _) => Reason::AdmissionDenied { detail: detail.clone() },
+        (WriteError::OwnedByOther(detail), _) => Reason::FieldOwnedByOther { detail: detail.clone() },
+        (WriteError::Throttled { detail, .. }, _) => Reason::Throttled { detail: detail.clone() },
         (WriteError::Refused(detail), _) => Reason::WriteRefused { detail: detail.clone() },
         (other, _) => Reason::WriteFailed { detail: other.to_string() },
     }
+}
+
+/// The quota that a refusal names: `exceeded quota: NAME, requested: …`, `failed quota: NAME: must specify …`.
+fn quota_in(message: &str) -> String {
+    let name = message.split_once("quota: ").map_or("", |(_, rest)| rest);
+    name.split([',', ':']).next().unwrap_or_default().to_owned()
 }
 
 /// Sizes as a status holds them.
@@ -276,12 +293,28 @@ mod tests {
         let mut memory = Memory::default();
         let waits: Vec<_> = (0..9)
             .map(|_| {
-                memory.fail(&size(1), Reason::ResizeForbidden, Timestamp::UNIX_EPOCH);
+                memory.fail(&size(1), Reason::ResizeForbidden, Duration::ZERO, Timestamp::UNIX_EPOCH);
                 memory.failure.as_ref().map(|f| f.not_before.as_second()).unwrap()
             })
             .collect();
         assert_eq!(waits, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
-        memory.fail(&size(2), Reason::ResizeForbidden, Timestamp::UNIX_EPOCH);
+        memory.fail(&size(2), Reason::ResizeForbidden, Duration::ZERO, Timestamp::UNIX_EPOCH);
         assert_eq!(memory.failure.unwrap().attempts, 1);
+    }
+
+    #[test]
+    fn room_is_looked_for_more_often_and_a_server_is_given_the_time_that_it_asks_for() {
+        let wait = |reason: &Reason, asked: u64, attempts: u32| {
+            let mut memory = Memory::default();
+            for _ in 0..attempts {
+                memory.fail(&size(1), reason.clone(), Duration::from_secs(asked), Timestamp::UNIX_EPOCH);
+            }
+            memory.failure.unwrap().not_before.as_second()
+        };
+        let full = reason_of(&WriteError::Quota("exceeded quota: q, requested: cpu=1".into()), Method::Resize);
+        assert!(matches!(&full, Reason::QuotaExceeded { quota, .. } if quota == "q"), "{full:?}");
+        assert_eq!((wait(&full, 0, 1), wait(&full, 0, 9)), (30, 600));
+        let throttled = Reason::Throttled { detail: String::new() };
+        assert_eq!((wait(&throttled, 90, 1), wait(&throttled, 90, 3), wait(&throttled, 10_000, 1)), (90, 120, 3600));
     }
 }

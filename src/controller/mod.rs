@@ -1,6 +1,6 @@
 //! The controller: for every policy that is due, observe → plan → apply → report.
 //!
-//! - [`watch`]: what is known of the cluster ([`cluster`], trimmed by [`ingest`]). [`select`]: which policy acts on what.
+//! - [`watch`]: what is known of the cluster ([`cluster`], [`bounds`], trimmed by [`ingest`]). [`select`]: which policy acts on what.
 //! - [`observe`], [`plan`], [`apply`], [`report`]: the four steps. Only [`writer`] writes.
 //! - [`schedule`]: when. [`history`]: what happened before. [`aftermath`]: what became of it. [`leader`]: who. [`rate`], [`rights`]: how much, and whether.
 //!
@@ -9,6 +9,7 @@
 
 mod aftermath;
 mod apply;
+mod bounds;
 mod cluster;
 mod errors;
 mod history;
@@ -26,10 +27,12 @@ mod rights;
 mod schedule;
 mod select;
 mod table;
+mod undo;
 mod watch;
 mod writer;
 
 pub use providers::Providers;
+pub use undo::{Restored, Undo, UndoError, Undone};
 pub use watch::Readiness;
 
 use crate::clock::Clock;
@@ -47,6 +50,9 @@ use tokio_util::sync::CancellationToken;
 
 /// The field manager of everything that we apply.
 pub const FIELD_MANAGER: &str = "optipod";
+
+/// The field manager of what is put back.
+pub const RESTORE_MANAGER: &str = "optipod-restore";
 
 /// How the controller behaves.
 #[derive(Clone, Debug)]
@@ -131,8 +137,11 @@ struct Beside {
 
 /// A policy whose state could not be read is tried again after this.
 const RETRY: Duration = Duration::from_secs(10);
-/// Autoscalers that cannot be seen hold every change; recommendations go on without them after this time.
+/// What may forbid a change and cannot be seen holds every change; recommendations go on without it after this time.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// What no recommendation depends on.
+const MAY_STAY_UNSEEN: [&str; 5] =
+    ["horizontalpodautoscalers", bounds::LIMIT_RANGES, bounds::QUOTAS, bounds::NODES, bounds::VPAS];
 /// A cycle that runs at the end may take this long; the lease and the last events need the rest of 10 seconds.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -237,12 +246,12 @@ impl Controller {
         }
     }
 
-    /// Nothing is planned on half a picture. Only autoscalers may stay unseen: then nothing is changed.
+    /// Nothing is planned on half a picture. Only what may forbid a change may stay unseen: then nothing is changed.
     async fn wait_for_watches(&self, shutdown: &CancellationToken) {
         let started = Instant::now();
         loop {
             let missing = self.shared.with(|cluster| cluster.missing());
-            let tolerable = started.elapsed() >= PATIENCE && missing == ["horizontalpodautoscalers"];
+            let tolerable = started.elapsed() >= PATIENCE && missing.iter().all(|name| MAY_STAY_UNSEEN.contains(name));
             if missing.is_empty() || tolerable || shutdown.is_cancelled() {
                 return;
             }

@@ -14,6 +14,8 @@ pub const HOLD: &str = "optipod.io/hold";
 pub const REQUESTS: &str = "optipod.io/requests";
 /// On a workload: the requests before that, JSON.
 pub const PREVIOUS_REQUESTS: &str = "optipod.io/previous-requests";
+/// On a workload: the requests before the first change of ours, JSON. A template that somebody has set since begins anew.
+pub const ORIGINAL_REQUESTS: &str = "optipod.io/original-requests";
 /// On a workload: why we wrote, `Recommend`, `Rollback` or `Undo`.
 pub const CAUSE: &str = "optipod.io/cause";
 /// On a workload: when we wrote, RFC 3339.

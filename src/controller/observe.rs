@@ -8,7 +8,7 @@ use super::cluster::{Cluster, Workload};
 use super::providers;
 use super::schedule::Focus;
 use super::select::Covered;
-use crate::decide::{HpaFacts, PodFacts, Reason, Rights};
+use crate::decide::{Guards, HpaFacts, PodFacts, Reason, Rights, fit};
 use crate::policy::{Mode, Policy, PolicyId};
 use crate::provider::UsageQuery;
 use crate::recommend::{Insufficient, Recommendation, recommend};
@@ -47,6 +47,7 @@ pub(super) struct Observed {
     pub(super) unreadable: Option<String>,
     pub(super) held_by: Option<String>,
     pub(super) hpa: HpaFacts,
+    pub(super) guards: Guards,
     pub(super) rights: Rights,
     /// Every container that is not excluded, in the template's order, injected ones last.
     pub(super) outcomes: Vec<Outcome>,
@@ -110,15 +111,27 @@ impl Controller {
         for observed in workloads {
             for container in containers(policy, observed) {
                 let usage = answers.next().and_then(|(_, usage)| usage);
-                observed.outcomes.push((container.clone(), outcome(policy, &container, usage.as_ref())));
+                let outcome = outcome(policy, &container, usage.as_ref(), observed);
+                observed.outcomes.push((container, outcome));
             }
         }
         Ok(())
     }
 }
 
-fn outcome(policy: &Policy, container: &str, usage: Option<&WindowUsage>) -> Result<Recommendation, Insufficient> {
-    recommend(usage.ok_or(Insufficient::NoUsage)?, &policy.metrics, policy.container(container))
+/// The recommendation within what the namespace's LimitRanges allow.
+fn outcome(
+    policy: &Policy,
+    container: &str,
+    usage: Option<&WindowUsage>,
+    observed: &Observed,
+) -> Result<Recommendation, Insufficient> {
+    let plan = policy.container(container);
+    let recommendation = recommend(usage.ok_or(Insufficient::NoUsage)?, &policy.metrics, plan)?;
+    let of_pods = observed.pods.iter().flat_map(|pod| &pod.containers).map(|container| &container.resources);
+    let of_template = observed.workload.template.iter().flatten();
+    let now = of_pods.chain(of_template).find(|now| now.name == container);
+    Ok(fit(recommendation, now, policy.update.requests_only, plan, &observed.guards))
 }
 
 fn queries(policy: &Policy, observed: &Observed) -> Vec<UsageQuery> {
@@ -164,7 +177,7 @@ fn look(cluster: &Cluster, policy: &Policy, focus: &Focus, covered: &[Covered]) 
 fn look_at(cluster: &Cluster, workload: Arc<Workload>) -> Observed {
     let running: Vec<_> = cluster.pods_of(&workload).into_iter().filter(|pod| pod.running).collect();
     let (mut pods, mut unreadable, mut held_pod) = (Vec::new(), None, None);
-    for pod in running {
+    for pod in &running {
         match &pod.facts {
             Ok(facts) => {
                 if pod.held {
@@ -177,8 +190,9 @@ fn look_at(cluster: &Cluster, workload: Arc<Workload>) -> Observed {
     }
     let held_by = held(cluster, &workload).or(held_pod);
     let hpa = cluster.autoscalers_of(&workload.id);
+    let guards = cluster.bounds.of(&workload, &running);
     let rights = Rights { resize: true, rollout: true };
-    Observed { workload, pods, unreadable, held_by, hpa, rights, outcomes: Vec::new() }
+    Observed { workload, pods, unreadable, held_by, hpa, guards, rights, outcomes: Vec::new() }
 }
 
 /// Whether the namespace or the workload is held now.

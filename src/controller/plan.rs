@@ -171,6 +171,7 @@ fn facts<'a>(
         raised: memory.raised.clone(),
         last_change: memory.last_change,
         hpa: observed.hpa.clone(),
+        guards: observed.guards.clone(),
         resize_served: observation.resize_served,
         rights: observed.rights,
         budget_spent: budget.cycle == 0,
@@ -262,7 +263,9 @@ fn apply(
     now: Timestamp,
 ) -> Write {
     let workload = &observed.workload;
+    let original = workload.original.clone().filter(|_| workload.reverted_by.is_none());
     let annotations = BTreeMap::from([
+        (notes::ORIGINAL_REQUESTS, original.unwrap_or_else(|| notes::requests_json(&facts.template))),
         (notes::PREVIOUS_REQUESTS, notes::requests_json(&facts.template)),
         (notes::REQUESTS, notes::requests_json(&sized(&change.containers, target))),
         (notes::CAUSE, cause.to_string()),

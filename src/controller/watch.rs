@@ -2,6 +2,9 @@
 //!
 //! A watch never ends by itself: an error is logged, waited out and tried again; what is known stays until the next list.
 
+mod vpa;
+
+use super::bounds::{LIMIT_RANGES, NODES, QUOTAS, VPAS};
 use super::cluster::Cluster;
 use super::ingest;
 use crate::policy::OptimizationPolicy;
@@ -9,7 +12,7 @@ use crate::workload::{WorkloadId, WorkloadKind};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{LimitRange, Namespace, Node, Pod, ResourceQuota};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::watcher;
@@ -79,7 +82,7 @@ pub(super) fn start(client: &Client, shared: &Shared) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let config = Config::default;
     macro_rules! follow {
-        ($name:literal, $stream:expr, $take:expr) => {
+        ($name:expr, $stream:expr, $take:expr) => {
             tasks.spawn(follow($name, $stream, shared.clone(), $take))
         };
     }
@@ -127,6 +130,17 @@ pub(super) fn start(client: &Client, shared: &Shared) -> JoinSet<()> {
     follow!("horizontalpodautoscalers", autoscalers, |cluster, event| {
         cluster.autoscalers.take(event, |o| ingest::object_key(&o.metadata), ingest::autoscaler);
     });
+    follow!(LIMIT_RANGES, watcher(Api::<LimitRange>::all(client.clone()), config()), |cluster, event| {
+        cluster.bounds.limit_ranges.take(event, |o| ingest::object_key(&o.metadata), ingest::limit_range);
+    });
+    follow!(QUOTAS, watcher(Api::<ResourceQuota>::all(client.clone()), config()), |cluster, event| {
+        cluster.bounds.quotas.take(event, |o| ingest::object_key(&o.metadata), ingest::quota);
+    });
+    follow!(NODES, watcher(Api::<Node>::all(client.clone()), config()), |cluster, event| {
+        let diffs = cluster.bounds.nodes.take(event, ResourceExt::name_any, ingest::node);
+        cluster.bounds.note_nodes(&diffs);
+    });
+    tasks.spawn(vpa::run(client.clone(), shared.clone()));
     tasks
 }
 
@@ -137,9 +151,12 @@ fn workload_id(kind: WorkloadKind, metadata: &ObjectMeta) -> WorkloadId {
 
 /// The first wait after an error; each further one doubles it.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
-/// No wait is longer.
+/// No wait is longer, but for what may stay away.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Nodes that RBAC keeps from us, as in an installation for one namespace, are asked for this often.
+const REFUSED_WAIT: Duration = Duration::from_mins(2);
 
+/// Feeds the table from the watch; ends only where VerticalPodAutoscalers are no longer served.
 async fn follow<K>(
     name: &'static str,
     events: impl Stream<Item = Result<Event<K>, Error>> + Send,
@@ -157,11 +174,28 @@ async fn follow<K>(
                 }
                 shared.take(|cluster| take(cluster, event));
             }
+            Err(error) if name == VPAS && code(&error) == Some(404) => return,
+            Err(error) if name == NODES && code(&error) == Some(403) => {
+                shared.take(|cluster| cluster.bounds.note_nodes_refused());
+                tracing::warn!(watch = name, %error, retry_in = ?REFUSED_WAIT, "nodes may not be watched, so that their size is not asked for before a change; grant list and watch on them");
+                tokio::time::sleep(REFUSED_WAIT).await;
+            }
             Err(error) => {
                 tracing::warn!(watch = name, %error, retry_in = ?wait, "a watch failed; what is known stays until it works again");
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(LONGEST_WAIT);
             }
         }
+    }
+}
+
+/// The HTTP code of the API server's answer, if it was one.
+fn code(error: &Error) -> Option<u16> {
+    match error {
+        Error::InitialListFailed(kube::Error::Api(status))
+        | Error::WatchStartFailed(kube::Error::Api(status))
+        | Error::WatchFailed(kube::Error::Api(status))
+        | Error::WatchError(status) => Some(status.code),
+        _ => None,
     }
 }

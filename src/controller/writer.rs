@@ -3,13 +3,13 @@
 //! Invariants: every call has a deadline; nothing is sent when we do not lead until 2 seconds after that deadline, or are
 //! shutting down; every patch names uid and resourceVersion of the object that was decided upon (a status only the uid).
 
-use super::FIELD_MANAGER;
 use super::errors::{WriteError, classify};
 use super::leader::Leadership;
+use super::{FIELD_MANAGER, RESTORE_MANAGER, notes};
 use crate::decide::PodResize;
 use crate::policy::{OptimizationPolicy, PolicyId};
 use crate::telemetry::events::EventWriter;
-use crate::workload::{ContainerResources, WorkloadId, WorkloadKind};
+use crate::workload::{ContainerResources, Resources, WorkloadId, WorkloadKind};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
@@ -48,6 +48,14 @@ pub(super) struct TemplateWrite {
     pub(super) annotations: BTreeMap<&'static str, String>,
 }
 
+/// A template's container and the requests that it gets back.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct RequestsBefore {
+    pub(super) container: String,
+    pub(super) from: Resources,
+    pub(super) to: Resources,
+}
+
 impl Writer {
     pub(super) fn new(client: Client, deadline: Duration, leadership: Leadership, stopping: CancellationToken) -> Self {
         Self { client, deadline, leadership, stopping }
@@ -76,6 +84,51 @@ impl Writer {
                 "annotations": write.annotations,
             },
             "spec": {"template": {"spec": {"containers": containers(&write.containers, write.with_limits)}}},
+        });
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &id.namespace, &resource);
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        self.bounded(api.patch(&id.name, &params, &Patch::Apply(patch))).await.map(drop)
+    }
+
+    /// Sets requests of a template back as [`RESTORE_MANAGER`], and with `hold` marks the workload to be left alone.
+    pub(super) async fn restore_template(
+        &self,
+        id: &WorkloadId,
+        (uid, resource_version): (&str, &str),
+        hold: bool,
+        before: &[RequestsBefore],
+    ) -> Result<(), WriteError> {
+        let mut patch = json!({"metadata": {"uid": uid, "resourceVersion": resource_version}});
+        if hold {
+            patch["metadata"]["annotations"] = json!({notes::HOLD: "restored"});
+        }
+        if !before.is_empty() {
+            let one = |back: &RequestsBefore| {
+                let mut requests = Map::new();
+                // What was not there before is removed by a null.
+                if back.to.cpu != back.from.cpu {
+                    requests.insert("cpu".into(), back.to.cpu.map(|cpu| cpu.to_string()).into());
+                }
+                if back.to.memory != back.from.memory {
+                    requests.insert("memory".into(), back.to.memory.map(|memory| memory.to_string()).into());
+                }
+                json!({"name": back.container, "resources": {"requests": requests}})
+            };
+            let containers: Vec<Value> = before.iter().map(one).collect();
+            patch["spec"] = json!({"template": {"spec": {"containers": containers}}});
+        }
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &id.namespace, &resource(id.kind));
+        let params = PatchParams { field_manager: Some(RESTORE_MANAGER.to_owned()), ..PatchParams::default() };
+        self.bounded(api.patch(&id.name, &params, &Patch::Strategic(patch))).await.map(drop)
+    }
+
+    /// Gives up every field that we own by an apply. What nobody else owns goes with it: our notes.
+    pub(super) async fn release(&self, id: &WorkloadId, uid: &str) -> Result<(), WriteError> {
+        let resource = resource(id.kind);
+        let patch = json!({
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": {"name": id.name, "namespace": id.namespace, "uid": uid},
         });
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &id.namespace, &resource);
         let params = PatchParams::apply(FIELD_MANAGER).force();

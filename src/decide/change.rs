@@ -1,6 +1,7 @@
 //! Which requests should change, resource by resource, and to what.
 
 use super::facts::{Facts, Size, Wanted};
+use super::guards::{Resource, ceiling};
 use super::reason::Reason;
 use super::{RAISED_STAYS, still_allowed};
 use crate::policy::{Bounds, Direction};
@@ -48,12 +49,15 @@ fn resources(facts: &Facts<'_>, wanted: &Wanted<'_>) -> Option<(Change<Millicore
     let recommendation = wanted.outcome.as_ref().ok()?;
     let current = facts.current(&wanted.container)?;
     let raised = facts.raised.iter().find(|raised| raised.container == wanted.container);
+    let most =
+        |resource, has_limit| ceiling(&facts.guards.limit_ranges, resource, has_limit).map_or(u64::MAX, |most| most.0);
     let cpu = Candidate {
         container: &wanted.container,
         current: current.requests.cpu.map(|m| m.0),
         limit: current.limits.cpu.map(|m| m.0),
         wanted: recommendation.cpu.request.0,
         bounds: Bounds { min: wanted.plan.cpu.bounds.min.0, max: wanted.plan.cpu.bounds.max.0 },
+        ceiling: most(Resource::Cpu, current.limits.cpu.is_some()),
         covered: recommendation.window_covered,
         autoscaler: facts.hpa.cpu.as_ref(),
         raised: raised.and_then(|raised| raised.cpu),
@@ -64,6 +68,7 @@ fn resources(facts: &Facts<'_>, wanted: &Wanted<'_>) -> Option<(Change<Millicore
         limit: current.limits.memory.map(|b| b.0),
         wanted: recommendation.memory.request.0,
         bounds: Bounds { min: wanted.plan.memory.bounds.min.0, max: wanted.plan.memory.bounds.max.0 },
+        ceiling: most(Resource::Memory, current.limits.memory.is_some()),
         covered: recommendation.window_covered,
         autoscaler: facts.hpa.memory.as_ref(),
         raised: raised.and_then(|raised| raised.memory),
@@ -79,6 +84,8 @@ struct Candidate<'a> {
     limit: Option<u64>,
     wanted: u64,
     bounds: Bounds<u64>,
+    /// What the namespace's LimitRanges allow at most.
+    ceiling: u64,
     covered: bool,
     autoscaler: Option<&'a String>,
     raised: Option<Timestamp>,
@@ -121,11 +128,11 @@ impl Candidate<'_> {
         }
     }
 
-    /// At most `maxDecreasePercent` lower than now; the policy's greatest value wins over that.
+    /// At most `maxDecreasePercent` lower than now; the greatest value of policy and LimitRanges wins over that.
     fn one_step_down(&self, facts: &Facts<'_>, current: u64, wanted: u64, round: impl Fn(u64) -> u64) -> u64 {
         let kept = u64::from(100 - facts.update.max_decrease_percent.min(100));
         let floor = round(u64::try_from(u128::from(current) * u128::from(kept) / 100).unwrap_or(u64::MAX));
-        wanted.max(floor.min(current)).min(self.bounds.max)
+        wanted.max(floor.min(current)).min(self.bounds.max).min(self.ceiling)
     }
 
     /// A change of less than `minChangePercent` is not worth its risk, unless the present request is out of bounds.

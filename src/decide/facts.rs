@@ -1,5 +1,6 @@
 //! What a decision reads: everything observed of one workload, fetched before.
 
+use super::guards::Guards;
 use super::outcome::{Aftermath, ContainerLife, PodLife};
 use crate::policy::{ContainerPlan, Mode, UpdatePlan};
 use crate::quantity::{Bytes, Millicores};
@@ -44,6 +45,8 @@ pub struct Facts<'a> {
     pub last_change: Option<Timestamp>,
     /// Autoscalers that read this workload's requests.
     pub hpa: HpaFacts,
+    /// What the cluster bounds the workload's pods by.
+    pub guards: Guards,
     /// The API server serves `pods/resize`.
     pub resize_served: bool,
     /// What we may do in the workload's namespace.
@@ -97,7 +100,7 @@ pub struct Raised {
 }
 
 /// One running pod.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PodFacts {
     /// The pod's name.
     pub name: String,
@@ -105,6 +108,8 @@ pub struct PodFacts {
     pub uid: String,
     /// The version that the patch builds upon.
     pub resource_version: String,
+    /// The node that it runs on.
+    pub node: Option<String>,
     /// The pod's Ready condition.
     pub ready: bool,
     /// How far the kubelet is with the last resize.
@@ -117,6 +122,8 @@ pub struct PodFacts {
     pub init_containers: Vec<ContainerResources>,
     /// When it began.
     pub life: PodLife,
+    /// What the pod requests beside its containers: native sidecars and the runtime's overhead.
+    pub beside: Resources,
 }
 
 /// One container of a running pod.
@@ -133,9 +140,10 @@ pub struct PodContainer {
 }
 
 /// How far the kubelet is with a pod's last resize.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum ResizeState {
     /// `status.containerStatuses[].resources` says what `spec` says.
+    #[default]
     Actuated,
     /// The kubelet works on it.
     InProgress,

@@ -3,7 +3,7 @@
 //! Order of the questions, first answer wins: brakes → mode → dry-run → deletion, paused rollouts → harm that the last
 //! change did (a rollback) → the policy's circuit → rollouts under way → somebody else's change → enough and fresh data → a
 //! change worth making (coverage, direction, HPA, limits, minimum), which is not the one that was rolled back → cooldown →
-//! budget → method (resize, else rollout) with the rules of each.
+//! VPA → method (resize, else rollout) with rights and the rules of each → LimitRanges → quotas → nodes → budget.
 //!
 //! Invariants: the same [`Facts`] give the same [`Decision`]; every way of not acting has a [`Reason`]; a size once
 //! decided ([`Facts::target`]) is carried on to the pods that lack it, whatever keeps a new size from being decided, but
@@ -13,6 +13,7 @@ mod cause;
 mod change;
 mod circuit;
 mod facts;
+mod guards;
 mod outcome;
 mod reason;
 mod resize;
@@ -26,6 +27,7 @@ mod tests;
 pub use cause::{Cause, UnknownCause};
 pub use circuit::{Circuit, opens};
 pub use facts::{Facts, HpaFacts, PodContainer, PodFacts, Raised, ResizeState, Rights, Rollout, Size, Wanted};
+pub use guards::{Counted, Guards, LimitRange, Nodes, Quota, QuotaRow, Ratio, Replicas, Resource, Scope, fit};
 pub use outcome::{
     Aftermath, ContainerLife, Ended, Harm, HarmKind, Judgement, KILLED_AFTER, PodLife, Progress, SETTLE, Trouble,
     Watch, judge,
@@ -81,12 +83,17 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
     if let Some(reason) = before_a_new_size(facts) {
         return Decision::Hold(reason);
     }
-    match new_target(facts) {
-        Ok(target) => carry_out(facts, target),
-        Err(reason) => match unfinished(facts) {
-            Some(target) => carry_out(facts, target),
-            None => Decision::Hold(reason),
-        },
+    let reason = match new_target(facts).map(|target| carry_out(facts, target)) {
+        Ok(Decision::Hold(reason)) if reason.is_of_guard() => reason,
+        Ok(Decision::Resize { .. } | Decision::Rollout { .. }) if facts.budget_spent => {
+            Reason::BudgetSpent { per_cycle: facts.update.max_updates_per_cycle }
+        }
+        Ok(decision) => return decision,
+        Err(reason) => reason,
+    };
+    match unfinished(facts) {
+        Some(target) => carry_out(facts, target),
+        None => Decision::Hold(reason),
     }
 }
 
@@ -136,9 +143,6 @@ fn new_target(facts: &Facts<'_>) -> Result<Vec<Size>, Reason> {
         if facts.now < until {
             return Err(Reason::Cooldown { until });
         }
-    }
-    if facts.budget_spent {
-        return Err(Reason::BudgetSpent { per_cycle: facts.update.max_updates_per_cycle });
     }
     Ok(target)
 }
@@ -194,7 +198,11 @@ fn still_allowed(facts: &Facts<'_>) -> Vec<Size> {
 
 /// By resize where that is allowed and possible, else by rollout where that is allowed, else not, with the first reason.
 fn carry_out(facts: &Facts<'_>, target: Vec<Size>) -> Decision {
-    let held = match resize::plan(facts, &target) {
+    if let Some(autoscaler) = facts.guards.vpa.clone() {
+        return Decision::Hold(Reason::VpaOnWorkload { autoscaler });
+    }
+    let resize = resize::plan(facts, &target);
+    let held = match resize.and_then(|(pods, rest)| guards::resize(facts, &pods).map(|()| (pods, rest))) {
         Ok((pods, remaining)) => return Decision::Resize { target, pods, remaining },
         Err(reason) => reason,
     };
@@ -208,7 +216,8 @@ fn carry_out(facts: &Facts<'_>, target: Vec<Size>) -> Decision {
     if waiting || !facts.update.recreate {
         return Decision::Hold(held);
     }
-    match rollout::plan(facts, &target) {
+    let rollout = rollout::plan(facts, &target);
+    match rollout.and_then(|template| guards::rollout(facts, &template).map(|()| template)) {
         Ok(template) => Decision::Rollout { target, template },
         Err(reason) => Decision::Hold(reason),
     }

@@ -25,8 +25,13 @@ pub enum Reason {
     DirectionForbids,
     RaisedRecently { until: Timestamp },
     HpaOnResource { autoscaler: String },
+    VpaOnWorkload { autoscaler: String },
     LimitReached { container: String },
     RolledBack { harm: Harm, kept: bool },
+    LimitRangeForbids { detail: String },
+    LimitRangeWouldSetLimits { limit_range: String, container: String, detail: String },
+    QuotaExceeded { quota: String, detail: String },
+    NodeTooSmall { detail: String },
     Cooldown { until: Timestamp },
     BudgetSpent { per_cycle: usize },
     RateLimited { per_minute: u32 },
@@ -45,7 +50,10 @@ pub enum Reason {
     UnsupportedPodResources { pod: String },
     RolloutForbidden,
     InvalidResources { detail: String },
+    AdmissionDenied { detail: String },
+    FieldOwnedByOther { detail: String },
     WriteRefused { detail: String },
+    Throttled { detail: String },
     WriteFailed { detail: String },
 }
 
@@ -70,8 +78,13 @@ impl Reason {
             Self::DirectionForbids => "DirectionForbids",
             Self::RaisedRecently { .. } => "RaisedRecently",
             Self::HpaOnResource { .. } => "HpaOnResource",
+            Self::VpaOnWorkload { .. } => "VpaOnWorkload",
             Self::LimitReached { .. } => "LimitReached",
             Self::RolledBack { .. } => "RolledBack",
+            Self::LimitRangeForbids { .. } => "LimitRangeForbids",
+            Self::LimitRangeWouldSetLimits { .. } => "LimitRangeWouldSetLimits",
+            Self::QuotaExceeded { .. } => "QuotaExceeded",
+            Self::NodeTooSmall { .. } => "NodeTooSmall",
             Self::Cooldown { .. } => "Cooldown",
             Self::BudgetSpent { .. } => "BudgetSpent",
             Self::RateLimited { .. } => "RateLimited",
@@ -90,9 +103,22 @@ impl Reason {
             Self::UnsupportedPodResources { .. } => "UnsupportedPodResources",
             Self::RolloutForbidden => "RolloutForbidden",
             Self::InvalidResources { .. } => "InvalidResources",
+            Self::AdmissionDenied { .. } => "AdmissionDenied",
+            Self::FieldOwnedByOther { .. } => "FieldOwnedByOther",
             Self::WriteRefused { .. } => "WriteRefused",
+            Self::Throttled { .. } => "Throttled",
             Self::WriteFailed { .. } => "WriteFailed",
         }
+    }
+
+    /// What the cluster bounds pods by forbids it. A size decided earlier may still be possible.
+    pub(super) fn is_of_guard(&self) -> bool {
+        self.waits_for_room() || matches!(self, Self::VpaOnWorkload { .. } | Self::LimitRangeWouldSetLimits { .. })
+    }
+
+    /// It ends when somebody makes room or allows more, which may be any time.
+    pub fn waits_for_room(&self) -> bool {
+        matches!(self, Self::LimitRangeForbids { .. } | Self::QuotaExceeded { .. } | Self::NodeTooSmall { .. })
     }
 
     /// Somebody should look: the change is wanted and will not come about by waiting.
@@ -106,7 +132,12 @@ impl Reason {
                 | Self::StaleData { .. }
                 | Self::HpaOnResource { .. }
                 | Self::WatchMissing { .. }
+                | Self::VpaOnWorkload { .. }
                 | Self::LimitReached { .. }
+                | Self::LimitRangeForbids { .. }
+                | Self::LimitRangeWouldSetLimits { .. }
+                | Self::QuotaExceeded { .. }
+                | Self::NodeTooSmall { .. }
                 | Self::ResizeNotAllowed
                 | Self::ResizeNotServed
                 | Self::ResizeForbidden
@@ -117,6 +148,8 @@ impl Reason {
                 | Self::UnsupportedPodResources { .. }
                 | Self::RolloutForbidden
                 | Self::InvalidResources { .. }
+                | Self::AdmissionDenied { .. }
+                | Self::FieldOwnedByOther { .. }
                 | Self::WriteRefused { .. }
                 | Self::WriteFailed { .. }
         )
@@ -144,11 +177,16 @@ impl fmt::Display for Reason {
             Self::DirectionForbids => write!(f, "updateStrategy.direction forbids this change"),
             Self::RaisedRecently { until } => write!(f, "this request was raised within the last day and is not lowered again before {until}, so that OptiPod does not follow every swing"),
             Self::HpaOnResource { autoscaler } => write!(f, "HorizontalPodAutoscaler {autoscaler} scales on the utilization of this resource, which depends on the request; give it an AverageValue target, or another resource, to let OptiPod act"),
+            Self::VpaOnWorkload { autoscaler } => write!(f, "VerticalPodAutoscaler {autoscaler} sets this workload's requests; set its updateMode to Off, or delete it, to let OptiPod act"),
             Self::LimitReached { container } => write!(f, "container {container}: the recommendation is above the container's limit, and updateRequestsOnly keeps limits; raise the limit or set updateRequestsOnly: false"),
             Self::RolledBack { harm, kept } => {
                 let left = if *kept { ", but for first requests, which cannot be removed in place" } else { "" };
                 write!(f, "{harm} after the last change; the requests of before were put back{left}, and OptiPod waits until its recommendation differs from the size that failed by minChangePercent")
             }
+            Self::LimitRangeForbids { detail } => write!(f, "{detail}; change the LimitRange, or the policy's resourceBounds"),
+            Self::LimitRangeWouldSetLimits { limit_range, container, detail } => write!(f, "LimitRange {limit_range} would give container {container}, which has none, {detail} with any resize of its pod; set it in the workload's template, or set allowRecreate: true"),
+            Self::QuotaExceeded { quota, detail } => write!(f, "ResourceQuota {quota}: {detail}; raise the quota or free some of it, and OptiPod goes on by itself"),
+            Self::NodeTooSmall { detail } => write!(f, "{detail}; lower the policy's resourceBounds, or give the cluster larger nodes"),
             Self::Cooldown { until } => write!(f, "changed recently; the next change is possible from {until} (updateStrategy.cooldown)"),
             Self::BudgetSpent { per_cycle } => write!(f, "the policy has changed {per_cycle} workloads in this cycle (maxUpdatesPerCycle); this one follows in a later cycle"),
             Self::RateLimited { per_minute } => write!(f, "{per_minute} workloads have been changed in the last minute, over all policies (--max-updates-per-minute); this one follows"),
@@ -167,7 +205,10 @@ impl fmt::Display for Reason {
             Self::UnsupportedPodResources { pod } => write!(f, "pod {pod} sets pod-level resources, which OptiPod does not change yet"),
             Self::RolloutForbidden => write!(f, "OptiPod may not patch this workload; grant patch on its kind in this namespace"),
             Self::InvalidResources { detail } => write!(f, "the workload's resources cannot be read: {detail}"),
+            Self::AdmissionDenied { detail } => write!(f, "a policy or webhook of this cluster denies the change: {detail}"),
+            Self::FieldOwnedByOther { detail } => write!(f, "another field manager owns what OptiPod would change, and OptiPod does not fight it: {detail}"),
             Self::WriteRefused { detail } => write!(f, "the API server refused the change: {detail}"),
+            Self::Throttled { detail } => write!(f, "the API server asks for patience: {detail}; OptiPod tries again"),
             Self::WriteFailed { detail } => write!(f, "the change could not be made: {detail}; OptiPod tries again"),
         }
     }

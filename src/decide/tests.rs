@@ -1,5 +1,7 @@
 //! The whole order of decisions as a table, and what holds for any facts.
 
+mod guards;
+
 use super::*;
 use crate::policy::{Bounds, ContainerPlan, Direction, Percentile, ResourcePlan, UpdatePlan};
 use crate::quantity::{Bytes, Millicores};
@@ -73,7 +75,7 @@ pub(super) fn pod(name: &str, containers: &[ContainerResources]) -> PodFacts {
         pod_level_resources: false,
         containers: containers.iter().map(of).collect(),
         init_containers: Vec::new(),
-        life: PodLife::default(),
+        ..PodFacts::default()
     }
 }
 
@@ -97,6 +99,7 @@ pub(super) fn facts<'a>(update: &'a UpdatePlan, plan: &'a ContainerPlan) -> Fact
         raised: Vec::new(),
         last_change: None,
         hpa: HpaFacts::default(),
+        guards: Guards::default(),
         resize_served: true,
         rights: Rights { resize: true, rollout: true },
         budget_spent: false,
@@ -117,7 +120,7 @@ fn code(decision: &Decision) -> &'static str {
 type Step = (&'static str, fn(&mut Facts<'_>));
 
 /// Every question that holds a workload, in the order in which they are asked. Each step makes the one answer true.
-const ORDER: [Step; 20] = [
+const ORDER: [Step; 25] = [
     ("HeldByAnnotation", |f| f.held_by = Some("namespace shop".to_owned())),
     ("PolicyDisabled", |f| f.mode = Mode::Disabled),
     ("DryRun", |f| f.dry_run = true),
@@ -155,7 +158,7 @@ const ORDER: [Step; 20] = [
     }),
     ("HpaOnResource", |f| f.hpa = HpaFacts { cpu: Some("hpa".to_owned()), memory: Some("hpa".to_owned()) }),
     ("Cooldown", |f| f.last_change = Some(f.now)),
-    ("BudgetSpent", |f| f.budget_spent = true),
+    ("VpaOnWorkload", |f| f.guards.vpa = Some("vpa".to_owned())),
     ("ResizeNotServed", |f| f.resize_served = false),
     ("ResizeForbidden", |f| f.rights.resize = false),
     ("NoRunningPods", |f| f.pods.clear()),
@@ -168,6 +171,22 @@ const ORDER: [Step; 20] = [
         let all = f.pods.iter_mut().flat_map(|pod| &mut pod.containers);
         all.for_each(|c| (c.cpu_restarts, c.memory_restarts) = (true, true));
     }),
+    ("LimitRangeWouldSetLimits", |f| {
+        let default = LimitRange { default: resources(Some(4000), None), ..guards::range("defaults") };
+        f.guards.limit_ranges.push(default.into());
+    }),
+    ("LimitRangeForbids", |f| {
+        f.guards.limit_ranges.push(LimitRange { min: resources(Some(300), None), ..guards::range("range") }.into());
+    }),
+    ("QuotaExceeded", |f| {
+        let row = guards::row("limits.cpu", Counted::Limits, Resource::Cpu, 4000, 0);
+        f.guards.quotas.push(Quota { name: "quota".to_owned(), rows: vec![row] }.into());
+    }),
+    ("NodeTooSmall", |f| {
+        f.pods.iter_mut().for_each(|pod| pod.node = Some("node".to_owned()));
+        f.guards.nodes = Some(guards::nodes(&[("node", 200, 4096)]));
+    }),
+    ("BudgetSpent", |f| f.budget_spent = true),
 ];
 
 #[test]

@@ -31,7 +31,7 @@ fn main() {
     let mut out = HEAD.to_owned();
     let shapes: Vec<Row> = SHAPES.iter().map(|name| measure_shape(name)).collect();
     table(&mut out, &format!("Distributions, {WINDOWS} windows each"), &shapes);
-    let recorded: Vec<Row> = traces::files(u64::MAX).iter().flat_map(|path| measure_trace(path)).collect();
+    let recorded: Vec<Row> = traces::files().iter().flat_map(|path| measure_trace(path)).collect();
     if recorded.is_empty() {
         println!("no traces in {} (set OPTIPOD_TRACES): their table is left out", traces::folder().display());
     } else {
@@ -64,7 +64,7 @@ fn measure_trace(path: &std::path::Path) -> Vec<Row> {
     let name = path.file_name().unwrap().to_string_lossy().replace(".csv.gz", "");
     let columns = traces::columns(path).unwrap_or_default();
     let of = |(resource, column)| {
-        let windows = traces::windows(column, TRACE_WINDOWS);
+        let (windows, _) = traces::windows(column, TRACE_WINDOWS);
         (!windows.is_empty()).then(|| measure(format!("{name}, {resource}"), &windows))
     };
     ["CPU", "memory"].into_iter().zip(&columns).filter_map(of).collect()

@@ -53,7 +53,7 @@ pub enum OpenError {
 fn advice(refusal: &io::Error) -> &'static str {
     match refusal.kind() {
         io::ErrorKind::PermissionDenied => {
-            "the folder and all in it must belong to the user or group that this process runs as (in a pod: runAsUser and fsGroup)"
+            "the folder and all in it must belong to the user or group that this process runs as: chown it, or in a pod set runAsUser and fsGroup"
         }
         io::ErrorKind::ReadOnlyFilesystem => "the volume is mounted read-only; mount it writable",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -220,7 +220,7 @@ pub enum RestoreError {
     },
     /// The backup is damaged.
     #[error(
-        "the backup {} is damaged: {}; take another one, or copy its folder, which a recommender opens and serves as far as it is intact",
+        "the backup {} is damaged: {}; take another one, or restore what is intact of it with --allow-damaged",
         .backup.display(), .problems.join("; ")
     )]
     Damaged {

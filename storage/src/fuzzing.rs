@@ -16,6 +16,7 @@ use crate::slot_file::{HEADER, SlotFile, file_name, index_checksum, kind_from_co
 use crate::slot_writer::SlotFileWriter;
 use crate::store::keys::{self, Head};
 use crate::table::{decode_records, encode_records};
+use crate::witness::Witness;
 use crate::{AnySketch, LogLinear, Sketch, TDigest, Timestamp};
 use crate::{record, snapshot};
 use record::Version;
@@ -33,12 +34,14 @@ pub type Encode = Box<dyn FnOnce(&Path) -> Option<Vec<u8>>>;
 /// Reads bytes, with an empty folder to work in; `None` when it refuses them.
 pub type Decode = fn(&[u8], &Path) -> Option<Encode>;
 
-/// All decoders by name.
-pub const DECODERS: [(&str, Decode); 13] = [
+/// All decoders by name. What one named `…_v0` accepts is written in the current version, for the
+/// decoder without that suffix.
+pub const DECODERS: [(&str, Decode); 16] = [
     ("digest", sketch::<TDigest>),
     ("histogram", sketch::<LogLinear>),
     ("any_sketch", sketch::<AnySketch>),
     ("block", |bytes, _| decoded(decode_block(Version::CURRENT, SLOT, bytes), |entries| encode_block(SLOT, &entries))),
+    ("block_v0", |bytes, _| decoded(decode_block(Version::Zero, SLOT, bytes), |entries| encode_block(SLOT, &entries))),
     ("slot_file", slot_file),
     ("snapshot", series_snapshot),
     ("record", |bytes, _| {
@@ -51,6 +54,8 @@ pub const DECODERS: [(&str, Decode); 13] = [
     ("streams", |bytes, _| decoded(StreamFrame::decode(bytes), |frame| frame.encode())),
     ("series", |bytes, _| decoded(decode_records(bytes), |records| encode_records(&records))),
     ("head", |bytes, _| decoded(Head::decode(Version::CURRENT, bytes), |head| head.encode())),
+    ("head_v0", |bytes, _| decoded(Head::decode(Version::Zero, bytes), |head| head.encode())),
+    ("last_tick", last_tick),
     ("manifest", |bytes, _| decoded(keys::decode_manifest_entry(bytes), keys::encode_manifest_entry)),
 ];
 
@@ -119,6 +124,18 @@ fn series_snapshot(bytes: &[u8], dir: &Path) -> Option<Encode> {
     Some(Box::new(move |dir| {
         snapshot::write(dir, 0, &records).ok()?;
         fs::read(dir.join("0000000000.table")).ok()
+    }))
+}
+
+/// The file beside sled that names the last durable tick.
+fn last_tick(bytes: &[u8], dir: &Path) -> Option<Encode> {
+    let path = dir.join("last-tick");
+    fs::write(&path, bytes).ok()?;
+    let tick = Witness::open(&path).ok()?.last_tick()?;
+    Some(Box::new(move |dir| {
+        let path = dir.join("last-tick");
+        Witness::open(&path).ok()?.note(tick);
+        fs::read(path).ok()
     }))
 }
 

@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -68,9 +68,9 @@ impl PartError {
     }
 }
 
-impl From<std::io::Error> for PartError {
+impl From<io::Error> for PartError {
     /// What sled itself finds wanting has no error number of the system.
-    fn from(error: std::io::Error) -> Self {
+    fn from(error: io::Error) -> Self {
         let kind = match error.raw_os_error() {
             Some(EIO) => Kind::Device,
             Some(_) => Kind::Refused,
@@ -192,7 +192,7 @@ impl Drop for SledPart {
 
 /// Removes what sled was writing when it was killed: it would take half a snapshot for the newest
 /// one, and the database for damaged. The snapshot before it is there until a new one is complete.
-fn remove_unfinished(dir: &Path) -> std::io::Result<()> {
+fn remove_unfinished(dir: &Path) -> io::Result<()> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     entries.filter(|path| path.extension().is_some_and(|e| e == "generating")).try_for_each(fs::remove_file)
 }
@@ -221,7 +221,7 @@ fn is_locked(error: &sled::Error) -> bool {
 }
 
 /// Swaps the database in `dir` for one that holds `pairs`. The old one is removed, or kept as
-/// `keep_old_as`.
+/// `keep_old_as`, where it goes at once: what is removed later is never one to keep.
 ///
 /// A crash at any point leaves the old or the new one to [`finish_swap`].
 pub(crate) fn rewrite(dir: &Path, pairs: Vec<Pair>, keep_old_as: Option<&Path>) -> Result<SledPart, PartError> {
@@ -230,14 +230,11 @@ pub(crate) fn rewrite(dir: &Path, pairs: Vec<Pair>, keep_old_as: Option<&Path>) 
     remove_dir(&old)?;
     create(&new, pairs)?;
     if dir.exists() {
-        fs::rename(dir, &old)?;
+        fs::rename(dir, keep_old_as.unwrap_or(&old))?;
     }
     fs::rename(&new, dir)?;
     sync_parent(dir)?;
-    match keep_old_as {
-        Some(kept) if old.exists() => fs::rename(&old, kept)?,
-        _ => remove_dir(&old)?,
-    }
+    remove_dir(&old)?;
     SledPart::open(dir).map(|(part, _)| part)
 }
 
@@ -252,29 +249,23 @@ pub(crate) fn create(dir: &Path, pairs: Vec<Pair>) -> Result<(), PartError> {
 /// Completes or undoes a swap that a crash interrupted: the new database counts once the old one
 /// has made room for it.
 pub(crate) fn finish_swap(dir: &Path) -> Result<(), PartError> {
-    let (new, old) = (beside(dir, "new"), beside(dir, "old"));
-    if !dir.exists() && old.exists() {
-        let complete = if new.exists() { &new } else { &old };
+    let complete = complete(dir);
+    if complete != dir {
         fs::rename(complete, dir)?;
         sync_parent(dir)?;
     }
-    remove_dir(&new)?;
-    remove_dir(&old)
+    remove_dir(&beside(dir, "new"))?;
+    remove_dir(&beside(dir, "old"))
 }
 
-/// Where the database that counts is when a swap was interrupted; as [`finish_swap`], changing
-/// nothing.
+/// Where the database that counts is when a swap was interrupted.
 pub(crate) fn complete(dir: &Path) -> PathBuf {
-    let (new, old) = (beside(dir, "new"), beside(dir, "old"));
-    match (dir.exists(), old.exists(), new.exists()) {
-        (false, true, true) => new,
-        (false, true, false) => old,
-        _ => dir.to_owned(),
-    }
+    let places = [dir.to_owned(), beside(dir, "new"), beside(dir, "old")];
+    places.into_iter().find(|place| place.exists()).unwrap_or_else(|| dir.to_owned())
 }
 
-/// Copies a closed database's files.
-pub(crate) fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+/// Copies a closed database's files, which belong to this process then and can be written.
+pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
@@ -282,7 +273,7 @@ pub(crate) fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
         if entry.file_type()?.is_dir() {
             copy(&entry.path(), &target)?;
         } else {
-            fs::copy(entry.path(), target)?;
+            io::copy(&mut File::open(entry.path())?, &mut File::create(target)?)?;
         }
     }
     Ok(())
@@ -335,4 +326,36 @@ fn panicked(panic: &(dyn Any + Send)) -> PartError {
 #[allow(clippy::needless_pass_by_value)] // so that it fits `map_err`
 fn text(error: impl ToString) -> PartError {
     PartError { text: error.to_string(), kind: Kind::Other }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn pairs(value: &[u8]) -> Vec<Pair> {
+        vec![(b"k".to_vec(), value.to_vec())]
+    }
+
+    fn value_in(dir: &Path) -> Vec<u8> {
+        SledPart::open(dir).unwrap().1.remove(0).1
+    }
+
+    #[test]
+    fn a_database_to_keep_survives_a_swap_that_fails_or_is_cut_short_at_any_step() {
+        let root = tempfile::tempdir().unwrap();
+        let (dir, kept) = (root.path().join("sled"), root.path().join("sled.damaged-1"));
+        create(&dir, pairs(b"damaged")).unwrap();
+        // Its name cannot be given.
+        rewrite(&dir, pairs(b"new"), Some(&root.path().join("none/there"))).unwrap_err();
+        finish_swap(&dir).unwrap();
+        assert_eq!(value_in(&dir), b"damaged");
+        // Cut short when it has its name, and the new one has not.
+        create(&dir.with_extension("new"), pairs(b"new")).unwrap();
+        fs::rename(&dir, &kept).unwrap();
+        assert_eq!(complete(&dir), dir.with_extension("new"));
+        finish_swap(&dir).unwrap();
+        assert_eq!((value_in(&dir), value_in(&kept)), (b"new".to_vec(), b"damaged".to_vec()));
+        assert!(!dir.with_extension("new").exists());
+    }
 }

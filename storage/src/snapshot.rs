@@ -42,21 +42,24 @@ pub(crate) fn write(dir: &Path, next_id: u32, records: &[SeriesRecord]) -> io::R
     Ok(())
 }
 
-/// Snapshots by the `next_id` they were written at; leftovers of unfinished ones are removed.
+/// Snapshots by the `next_id` they were written at.
 pub(crate) fn list(dir: &Path) -> io::Result<BTreeMap<u32, PathBuf>> {
     let mut found = BTreeMap::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        match path.extension().and_then(|e| e.to_str()) {
-            Some("tmp") => fs::remove_file(path)?,
-            Some("table") => {
-                let stem = path.file_stem().and_then(|s| s.to_str());
-                found.extend(stem.and_then(|s| s.parse().ok()).map(|id: u32| (id, path.clone())));
-            }
-            _ => {}
-        }
+    for path in with_extension(dir, "table")? {
+        let stem = path.file_stem().and_then(|s| s.to_str());
+        found.extend(stem.and_then(|s| s.parse().ok()).map(|id: u32| (id, path.clone())));
     }
     Ok(found)
+}
+
+/// Removes what a crash left of snapshots that were being written.
+pub(crate) fn remove_unfinished(dir: &Path) -> io::Result<()> {
+    with_extension(dir, "tmp")?.into_iter().try_for_each(fs::remove_file)
+}
+
+fn with_extension(dir: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
+    let paths: io::Result<Vec<PathBuf>> = fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect();
+    Ok(paths?.into_iter().filter(|path| path.extension().is_some_and(|e| e == extension)).collect())
 }
 
 /// The series of a snapshot up to the first damage, and that damage.

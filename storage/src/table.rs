@@ -75,7 +75,7 @@ impl SeriesTable {
         Some(id)
     }
 
-    /// Gives out the next number; the table holds at most 2^32 - 1 series over its life.
+    /// Gives out the next number; what is written can be read up to [`MAX_ID`].
     pub(crate) fn intern(&mut self, key: &SeriesKey) -> SeriesId {
         if let Some(id) = self.want(key) {
             return id;

@@ -28,6 +28,11 @@ impl Witness {
         Ok(Self { file, path: path.to_owned(), is_durable: false })
     }
 
+    /// Opens a file that is there, for reading only.
+    pub(crate) fn look(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: File::open(path)?, path: path.to_owned(), is_durable: false })
+    }
+
     /// Whether a number was once there, after `ticks` of them, and cannot be read.
     pub(crate) fn is_damaged(&self, ticks: u64) -> bool {
         let is_empty = self.file.metadata().is_ok_and(|file| file.len() == 0);

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use optipod_storage::{BackupError, OpenError, RestoreError, SlotKind, Store, StoreOptions, Timestamp};
+use optipod_storage::{BackupError, OpenError, RestoreError, RestoreOptions, SlotKind, Store, StoreOptions, Timestamp};
 use support::*;
 
 fn minute(n: u64) -> Timestamp {
@@ -221,7 +221,7 @@ fn with_backup(root: &Path, n: u64) -> (PathBuf, PathBuf) {
 
 fn restore(backup: &Path, dir: &Path, replace: bool) -> Result<optipod_storage::Restored, RestoreError> {
     let scratch = tempfile::tempdir().unwrap();
-    Store::restore(backup, dir, replace, scratch.path())
+    Store::restore(backup, dir, RestoreOptions { replace, ..Default::default() }, scratch.path())
 }
 
 #[test]
@@ -262,6 +262,36 @@ fn a_store_in_use_nothing_and_a_damaged_backup_are_not_restored() {
     assert!(matches!(&error, RestoreError::Damaged { problems, .. } if problems.len() == 1), "{error}");
     assert_eq!(minutes_in(&dir, minute(60)), 60);
     assert!(names(&dir).iter().all(|name| !name.starts_with("restore")));
+}
+
+#[test]
+fn what_is_intact_of_a_damaged_backup_is_restored_when_told_to() {
+    let root = tempfile::tempdir().unwrap();
+    let (old, backup) = with_backup(root.path(), 60);
+    let slots = ["slots/5m-1699833600.slot", "slots/5m-1699833900.slot"].map(|name| backup.join(name));
+    fs::remove_file(&slots[0]).unwrap(); // they are links
+    fs::remove_file(&slots[1]).unwrap();
+    fs::write(&slots[1], b"cut").unwrap();
+    let allow = RestoreOptions { allow_damaged: true, replace: true };
+    let restore_all = |dir: &Path| Store::restore(&backup, dir, allow, &root.path().join("scratch"));
+    let dir = root.path().join("new");
+    assert!(matches!(restore(&backup, &dir, false), Err(RestoreError::Damaged { .. })));
+    let found = restore_all(&dir).unwrap().found;
+    assert_eq!(found.problems.len(), 2, "{:?}", found.problems);
+    let store = open(&dir, minute(30));
+    assert_eq!(count(&store, 0, hours(24), minute(30)), 20, "ten of thirty minutes are lost");
+    assert_eq!(store.status(minute(30)).problems.len(), 2, "and the store tells them");
+    assert_eq!(fs::read(dir.join("quarantine/5m-1699833900.slot")).unwrap(), b"cut");
+    drop(store);
+
+    // Without its database; its open slots are lost.
+    fs::remove_dir_all(backup.join("sled")).unwrap();
+    assert!(!restore_all(&old).unwrap().found.problems.is_empty());
+    let usage = open(&old, minute(60)).usage(&key(0), hours(24), minute(60)).unwrap().unwrap();
+    assert!(usage.cpu.count() >= 10 && usage.to < minute(30), "nothing of the old store: {usage:?}");
+    // What is of two stores is never restored.
+    fs::create_dir_all(backup.join("restore.ready")).unwrap();
+    assert!(matches!(restore_all(&root.path().join("other")), Err(RestoreError::Damaged { .. })));
 }
 
 #[test]

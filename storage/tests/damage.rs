@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use optipod_storage::{OpenError, Store, StoreOptions, Timestamp};
+use optipod_storage::{OpenError, Store, StoreError, StoreOptions, Timestamp};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use support::*;
@@ -179,6 +179,71 @@ fn a_truncated_slot_file_is_moved_aside_and_reported() {
         assert!(files(&dir.join("quarantine")).is_empty());
     });
     assert_eq!((reported, lossy), (3, 3));
+}
+
+#[test]
+fn a_file_set_aside_earlier_stays_and_hides_no_later_loss_of_its_name() {
+    for is_cut in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let now = build(dir.path());
+        let path = files(&dir.path().join("slots")).remove(2);
+        let aside = dir.path().join("quarantine").join(path.file_name().unwrap());
+        fs::write(&aside, b"earlier").unwrap();
+        if is_cut {
+            fs::write(&path, b"cut").unwrap();
+        } else {
+            fs::remove_file(&path).unwrap();
+        }
+        let problems = open(dir.path(), now).status(now).problems;
+        assert_eq!(problems.len(), 1, "told once: {problems:?}");
+        assert_eq!(problems[0].contains("is missing"), !is_cut, "{problems:?}");
+        assert_eq!(fs::read(&aside).unwrap(), b"earlier");
+        assert_eq!(aside.with_extension("slot-1").exists(), is_cut);
+    }
+}
+
+#[test]
+fn what_the_system_does_not_let_us_read_is_an_error_and_not_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = build(dir.path());
+    let examine = || Store::examine(dir.path(), &dir.path().join("scratch"));
+    // A folder in a file's place: reading it fails without a word about what is in the file.
+    for (folder, name) in [("slots", "5m-0.slot"), ("series", "0000000001.table")] {
+        let obstacle = dir.path().join(folder).join(name);
+        fs::create_dir(&obstacle).unwrap();
+        let error = examine().unwrap_err();
+        assert!(matches!(&error, OpenError::Io { path, .. } if *path == obstacle), "{error}");
+        fs::remove_dir(&obstacle).unwrap();
+    }
+    let store = open(dir.path(), now);
+    let obstacle = dir.path().join("series/0000000001.table");
+    fs::create_dir(&obstacle).unwrap();
+    let error = store.examine_open().unwrap_err();
+    assert!(matches!(&error, StoreError::Io { path, .. } if *path == obstacle), "{error}");
+    fs::remove_dir(&obstacle).unwrap();
+    assert_eq!(store.examine_open().unwrap().problems, Vec::<String>::new());
+    let gone = files(&dir.path().join("slots")).remove(0);
+    fs::remove_file(&gone).unwrap();
+    let problems = store.examine_open().unwrap().problems;
+    let name = gone.file_name().unwrap().to_str().unwrap();
+    assert!(problems.len() == 1 && problems[0].contains(&format!("slots/{name} is missing")), "{problems:?}");
+}
+
+#[test]
+fn looking_leaves_unfinished_files_where_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = build(dir.path());
+    // Names are read beside sled when that is lost.
+    fs::remove_dir_all(dir.path().join("sled")).unwrap();
+    let unfinished = ["slots/5m-1699833600.tmp", "series/0000000001.tmp"].map(|name| dir.path().join(name));
+    for path in &unfinished {
+        fs::write(path, b"half").unwrap();
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let found = Store::examine(dir.path(), scratch.path()).unwrap();
+    assert!(!found.problems.is_empty() && unfinished.iter().all(|path| path.exists()));
+    drop(open(dir.path(), now));
+    assert!(unfinished.iter().all(|path| !path.exists()), "opening removes them");
 }
 
 #[test]

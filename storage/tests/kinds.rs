@@ -46,7 +46,7 @@ fn one_kind_stays_and_both_become_a_t_digest_of_all_values() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_invented_where_kinds_mix(

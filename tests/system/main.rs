@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 
 mod changes;
+mod guards;
 mod harness;
 mod order;
 mod outcome;
 mod restraint;
 mod trouble;
+mod undo;

@@ -83,6 +83,7 @@ fn allowed() -> BTreeSet<(String, String)> {
 #[tokio::test(start_paused = true)]
 async fn every_request_is_one_that_the_installed_roles_allow() {
     let mut harness = Harness::new().await;
+    harness.api.install_crd(crate::guards::vpa_crd()).unwrap();
     harness.deployment("web", 3).await;
     harness.deployment("api", 1).await;
     harness.policy("p", json!({"selector": {"workloadSelector": {"matchLabels": {"app": "web"}}}}));

@@ -17,7 +17,7 @@ pub use socket::serve_admin;
 use super::{Api, errors};
 use crate::proto::admin as wire;
 use crate::proto::admin::store_admin_service_server::StoreAdminService;
-use optipod_storage::{Export, Store};
+use optipod_storage::{SlotRow, Store, StoreError};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,17 +56,14 @@ impl StoreAdminService for Admin {
         let (sender, receiver) = mpsc::channel(AHEAD);
         let (store, now, runtime) = (self.api.store.clone(), self.api.now(), Handle::current());
         spawn("store-export", move || {
-            let send = |message| {
-                let sending = async { tokio::time::timeout(STALL, sender.send(message)).await };
-                matches!(runtime.block_on(sending), Ok(Ok(())))
-            };
+            let caller = Caller { sender, runtime };
             match store.export() {
                 Ok(rows) => {
                     let problems = || store.status(now).problems;
-                    send_rows(rows, &namespace, problems, send);
+                    send_rows(rows, &namespace, problems, &caller);
                 }
                 Err(error) => {
-                    send(Err(errors::store(&error)));
+                    caller.send(Err(errors::store(&error)));
                 }
             }
             drop(turn); // before the stream ends: whoever sees that may call again
@@ -114,23 +111,49 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Status>
     spawned.map(drop).map_err(|error| Status::unavailable(format!("cannot start a thread: {error}; try again later")))
 }
 
-/// Sends all rows, then what is damaged, until `send` says that nobody takes them.
-fn send_rows(export: Export<'_>, namespace: &str, problems: impl Fn() -> Vec<String>, send: impl Fn(Sent) -> bool) {
+/// Whoever takes an export.
+struct Caller {
+    sender: mpsc::Sender<Sent>,
+    runtime: Handle,
+}
+
+impl Caller {
+    /// Waits until there is room for a message; whether it was taken.
+    fn send(&self, message: Sent) -> bool {
+        let sending = async { tokio::time::timeout(STALL, self.sender.send(message)).await };
+        matches!(self.runtime.block_on(sending), Ok(Ok(())))
+    }
+
+    fn is_gone(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
+
+/// Sends all rows, then what is damaged, until nobody takes them: also where no row is wanted for long.
+fn send_rows(
+    export: impl Iterator<Item = Result<Vec<SlotRow>, StoreError>>,
+    namespace: &str,
+    problems: impl Fn() -> Vec<String>,
+    caller: &Caller,
+) {
     for part in export {
+        if caller.is_gone() {
+            return;
+        }
         let rows = match part {
             Ok(rows) => rows,
             Err(error) => {
-                send(Err(errors::store(&error)));
+                caller.send(Err(errors::store(&error)));
                 return;
             }
         };
         let wanted = rows.into_iter().filter(|row| namespace.is_empty() || row.key.namespace == namespace);
         let rows: Vec<wire::SlotRow> = wanted.map(convert::row).collect();
         for rows in rows.chunks(ROWS) {
-            if !send(Ok(wire::ExportResponse { rows: rows.to_vec(), ..Default::default() })) {
+            if !caller.send(Ok(wire::ExportResponse { rows: rows.to_vec(), ..Default::default() })) {
                 return;
             }
         }
     }
-    send(Ok(wire::ExportResponse { rows: Vec::new(), complete: true, problems: problems() }));
+    caller.send(Ok(wire::ExportResponse { rows: Vec::new(), complete: true, problems: problems() }));
 }

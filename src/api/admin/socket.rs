@@ -6,9 +6,9 @@ use super::Admin;
 use crate::api::limits::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES};
 use crate::api::{Api, ServeError};
 use crate::proto::admin::store_admin_service_server::StoreAdminServiceServer;
-use std::fs::{self, Permissions};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -29,7 +29,8 @@ pub(super) fn path(dir: &Path) -> Result<PathBuf, ServeError> {
 /// Serves `StoreAdminService` on `admin.sock` in the store's folder until `shutdown`; calls under way break off then.
 pub async fn serve_admin(api: Api, shutdown: CancellationToken) -> Result<(), ServeError> {
     let path = path(api.store.dir())?;
-    let listener = listen(&path).map_err(|source| ServeError::Socket { path: path.clone(), source })?;
+    let listener = listen(&path, |new| UnixListener::bind(new))
+        .map_err(|source| ServeError::Socket { path: path.clone(), source })?;
     let service = StoreAdminServiceServer::new(Admin::new(api))
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
@@ -46,16 +47,20 @@ pub async fn serve_admin(api: Api, shutdown: CancellationToken) -> Result<(), Se
     ended
 }
 
-/// Whoever calls this has the store open: a socket that is there already was left behind by a killed process. It gets
-/// its mode before its name, so that nobody connects in between.
-fn listen(path: &Path) -> io::Result<UnixListener> {
-    let new = path.with_extension("tmp");
-    match fs::remove_file(&new) {
+/// Whoever calls this has the store open: a socket that is there already was left behind by a killed process. It is
+/// made by `bind` in a folder that nobody else may enter and gets its mode before its name, so that nobody connects in
+/// between. The path in that folder is no longer than the last one.
+pub(super) fn listen(path: &Path, bind: impl Fn(&Path) -> io::Result<UnixListener>) -> io::Result<UnixListener> {
+    let folder = path.with_file_name("sock.tmp");
+    let new = folder.join("s");
+    match fs::remove_dir_all(&folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(&new)?;
+    DirBuilder::new().mode(0o700).create(&folder)?;
+    let listener = bind(&new)?;
     fs::set_permissions(&new, Permissions::from_mode(0o600))?;
     fs::rename(&new, path)?;
+    fs::remove_dir(&folder)?;
     Ok(listener)
 }

@@ -46,6 +46,29 @@ async fn one_piece_of_work_goes_on_at_a_time_and_ends_with_its_caller() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_reads_no_further_when_its_caller_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let admin = admin(dir.path());
+    for namespace in ["", "ns-2"] {
+        let store = admin.api.store.clone();
+        let (sender, mut receiver) = mpsc::channel(100); // room for all of it
+        let caller = Caller { sender, runtime: Handle::current() };
+        let exporting = tokio::task::spawn_blocking(move || {
+            let mut read = 0;
+            let parts = store.export().unwrap().inspect(|_| {
+                read += 1;
+                if read == 2 {
+                    receiver.close();
+                }
+            });
+            send_rows(parts, namespace, Vec::new, &caller);
+            read
+        });
+        assert_eq!(exporting.await.unwrap(), 2, "of twelve parts, for {namespace:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_export_comes_in_small_messages_and_holds_its_namespace_only() {
     let dir = tempfile::tempdir().unwrap();
     let admin = admin(dir.path());
@@ -58,6 +81,27 @@ async fn an_export_comes_in_small_messages_and_holds_its_namespace_only() {
         let rows: Vec<_> = messages.into_iter().flat_map(|message| message.rows).collect();
         assert_eq!(rows.len(), expected);
         assert!(rows.iter().all(|row| namespace.is_empty() || row.namespace == namespace));
+    }
+}
+
+#[tokio::test]
+async fn a_socket_can_be_reached_by_its_owner_alone_from_the_first_moment() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let path = dir.path().join("admin.sock");
+    for _ in 0..2 {
+        let listener = socket::listen(&path, |new| {
+            let listener = tokio::net::UnixListener::bind(new)?;
+            std::fs::set_permissions(new, std::fs::Permissions::from_mode(0o777))?; // as by any umask
+            assert_eq!(mode(new.parent().unwrap()), 0o700);
+            Ok(listener)
+        });
+        drop(listener.unwrap());
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
+        std::fs::create_dir(dir.path().join("sock.tmp")).unwrap(); // by a killed recommender
     }
 }
 

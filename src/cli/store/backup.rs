@@ -2,7 +2,7 @@
 
 use super::{Scratch, exit, iso, open};
 use anyhow::Context as _;
-use optipod_storage::{RestoreError, Store};
+use optipod_storage::{RestoreError, RestoreOptions, Store};
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -36,14 +36,22 @@ pub(super) async fn backup(
     Ok(exit(made.problems.is_empty()))
 }
 
-pub(super) fn restore(backup: &Path, dir: &Path, replace: bool, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    match Store::restore(backup, dir, replace, &Scratch::new()?.0) {
+pub(super) fn restore(
+    backup: &Path,
+    dir: &Path,
+    options: RestoreOptions,
+    out: &mut impl Write,
+) -> anyhow::Result<ExitCode> {
+    match Store::restore(backup, dir, options, &Scratch::new()?.0) {
         Ok(restored) => {
+            for problem in &restored.found.problems {
+                writeln!(out, "damaged, and so left out: {problem}")?;
+            }
             super::examine::summary(&restored.found, out)?;
             if let Some(replaced) = restored.replaced {
                 writeln!(out, "the store from before is in {}; remove it when it is not needed", replaced.display())?;
             }
-            Ok(ExitCode::SUCCESS)
+            Ok(exit(restored.found.problems.is_empty()))
         }
         Err(error @ RestoreError::Damaged { .. }) => {
             writeln!(out, "{error}")?;

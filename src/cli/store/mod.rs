@@ -17,7 +17,7 @@ use crate::config::{Flags, Settings};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use export::Format;
-use optipod_storage::{OpenError, Store, StoreOptions, Timestamp};
+use optipod_storage::{OpenError, RestoreOptions, Store, StoreOptions, Timestamp};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -75,7 +75,8 @@ enum StoreCommand {
         /// The new folder; it must be empty or not there
         target: PathBuf,
     },
-    /// Verify a backup and put it in a store's place. Exits 2 when the backup is damaged, which changes nothing
+    /// Verify a backup and put it in a store's place. Exits 2 when the backup is damaged, which changes nothing unless
+    /// --allow-damaged is given
     Restore {
         /// The backup's folder
         backup: PathBuf,
@@ -84,6 +85,9 @@ enum StoreCommand {
         /// Move a store that is there into a folder within it, instead of refusing
         #[arg(long)]
         replace: bool,
+        /// Restore what is intact of a damaged backup; what is damaged is named and left out
+        #[arg(long)]
+        allow_damaged: bool,
     },
 }
 
@@ -113,7 +117,10 @@ async fn run(
         }
         StoreCommand::Import { dir, file } => import::import(dir, file, &options(flags)?, now(), out),
         StoreCommand::Backup { dir, target } => backup::backup(dir, target, out, notes).await,
-        StoreCommand::Restore { backup, dir, replace } => backup::restore(backup, dir, *replace, out),
+        StoreCommand::Restore { backup, dir, replace, allow_damaged } => {
+            let options = RestoreOptions { replace: *replace, allow_damaged: *allow_damaged };
+            backup::restore(backup, dir, options, out)
+        }
     }
 }
 
@@ -138,8 +145,14 @@ fn exit(is_whole: bool) -> ExitCode {
 
 /// Opening makes a store of any folder; what is only to be looked at must be one.
 fn check_is_store(dir: &Path) -> anyhow::Result<()> {
-    let is_store = ["slots", "sled", "restore.ready"].iter().any(|piece| dir.join(piece).is_dir());
-    anyhow::ensure!(is_store, "there is no store in {}; name the folder given as --data-dir", dir.display());
+    let found: std::io::Result<Vec<bool>> =
+        ["slots", "sled", "restore.ready"].iter().map(|piece| dir.join(piece).try_exists()).collect();
+    let found = found.with_context(|| format!("looking into {}; run this as the user that owns it", dir.display()))?;
+    anyhow::ensure!(
+        found.contains(&true),
+        "there is no store in {}; name the folder given as --data-dir",
+        dir.display()
+    );
     Ok(())
 }
 

@@ -271,7 +271,15 @@ async fn a_live_store_is_backed_up_and_the_backup_restored() {
     std::fs::remove_file(backup.join("slots/5m-1699833600.slot")).unwrap();
     let (exit, out, _) = said(&["restore", text(&backup), text(&root.path().join("other"))]).await;
     assert_eq!(exit.unwrap(), ExitCode::from(DAMAGED));
-    assert!(out.contains("is missing"), "{out}");
+    assert!(out.contains("is missing") && out.contains("--allow-damaged"), "{out}");
+    let other = root.path().join("other");
+    assert!(!other.exists());
+    let (exit, out, _) = said(&["restore", "--allow-damaged", text(&backup), text(&other)]).await;
+    assert_eq!(exit.unwrap(), ExitCode::from(DAMAGED));
+    assert!(out.starts_with("damaged, and so left out: slots/5m-1699833600.slot is missing"), "{out}");
+    let store = Store::open(&other, StoreOptions::default(), START).unwrap();
+    let usage = store.usage(&key("cart"), DAY, START + Duration::from_mins(20)).unwrap().unwrap();
+    assert_eq!(usage.cpu.count(), 60);
 }
 
 #[tokio::test]

@@ -205,7 +205,7 @@ fn pods() -> impl Strategy<Value = Vec<Pod>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn both_forms_of_a_list_give_the_same_points_and_those_are_the_lists(pods in pods()) {

@@ -2,12 +2,15 @@
 //!
 //! Invariant: nothing that is cached holds managed fields, a whole spec or a whole status.
 
+mod bounds;
 mod life;
 mod pod;
 mod progress;
+mod replicas;
 mod rollout;
 mod workload;
 
+pub(super) use bounds::{limit_range, node, quota, vpa};
 pub(super) use pod::pod;
 pub(super) use workload::{daemon_set, deployment, stateful_set};
 

@@ -4,7 +4,7 @@ use super::{controller, life};
 use crate::controller::cluster::Pod;
 use crate::controller::notes;
 use crate::decide::{PodContainer, PodFacts, ResizeState};
-use crate::quantity::QuantityError;
+use crate::quantity::{Bytes, Millicores, QuantityError};
 use crate::workload::{ContainerResources, Resources};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod as ApiPod, PodSpec, PodStatus};
 
@@ -38,12 +38,27 @@ fn facts(object: &ApiPod) -> Result<PodFacts, QuantityError> {
         uid: object.metadata.uid.clone().unwrap_or_default(),
         resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
         ready: condition(status, "Ready").is_some_and(|(ready, _, _)| ready),
+        node: spec.and_then(|spec| spec.node_name.clone()),
         resize: resize_state(status, &containers)?,
         pod_level_resources: spec.is_some_and(has_own_resources),
         containers,
+        beside: beside(spec)?,
         init_containers: init.into_iter().flatten().map(ContainerResources::of).collect::<Result<_, _>>()?,
         life: life::pod(object),
     })
+}
+
+/// Native sidecars run beside the containers; the overhead is the runtime class's.
+fn beside(spec: Option<&PodSpec>) -> Result<Resources, QuantityError> {
+    let mut sum = Resources::of(spec.and_then(|spec| spec.overhead.as_ref()))?;
+    let init = spec.and_then(|spec| spec.init_containers.as_ref());
+    for sidecar in init.into_iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always")) {
+        let requests = ContainerResources::of(sidecar)?.requests;
+        sum.cpu = requests.cpu.map(|cpu| Millicores(cpu.0.saturating_add(sum.cpu.unwrap_or_default().0))).or(sum.cpu);
+        sum.memory =
+            requests.memory.map(|m| Bytes(m.0.saturating_add(sum.memory.unwrap_or_default().0))).or(sum.memory);
+    }
+    Ok(sum)
 }
 
 fn has_own_resources(spec: &PodSpec) -> bool {

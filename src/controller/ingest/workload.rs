@@ -1,9 +1,9 @@
 //! What decisions need of a Deployment, StatefulSet or DaemonSet.
 
-use super::{object_key, progress, rollout};
+use super::{object_key, progress, replicas, rollout};
 use crate::controller::cluster::Workload;
 use crate::controller::notes;
-use crate::decide::{Progress, Rollout, Size};
+use crate::decide::{Progress, Replicas, Rollout, Size};
 use crate::workload::{ContainerResources, Resources, WorkloadId, WorkloadKind};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
@@ -14,29 +14,39 @@ pub(in crate::controller) fn deployment(object: Deployment) -> Workload {
     let progress = progress::deployment(&object);
     let spec = object.spec;
     let rollout = rollout::deployment(object.metadata.generation, &spec, object.status.as_ref());
-    Workload { progress, ..workload(WorkloadKind::Deployment, object.metadata, &spec.template, rollout) }
+    let replicas = replicas::deployment(&spec);
+    Workload { progress, ..workload(WorkloadKind::Deployment, object.metadata, &spec.template, rollout, replicas) }
 }
 
 pub(in crate::controller) fn stateful_set(object: StatefulSet) -> Workload {
     let progress = progress::stateful_set(&object);
     let spec = object.spec;
     let rollout = rollout::stateful_set(object.metadata.generation, &spec, object.status.as_ref());
-    Workload { progress, ..workload(WorkloadKind::StatefulSet, object.metadata, &spec.template, rollout) }
+    let replicas = replicas::stateful_set(&spec);
+    Workload { progress, ..workload(WorkloadKind::StatefulSet, object.metadata, &spec.template, rollout, replicas) }
 }
 
 pub(in crate::controller) fn daemon_set(object: DaemonSet) -> Workload {
     let progress = progress::daemon_set(&object);
     let spec = object.spec;
     let rollout = rollout::daemon_set(object.metadata.generation, &spec, object.status.as_ref());
-    Workload { progress, ..workload(WorkloadKind::DaemonSet, object.metadata, &spec.template, rollout) }
+    let replicas = replicas::daemon_set(&spec, object.status.as_ref());
+    Workload { progress, ..workload(WorkloadKind::DaemonSet, object.metadata, &spec.template, rollout, replicas) }
 }
 
-fn workload(kind: WorkloadKind, metadata: ObjectMeta, template: &PodTemplateSpec, rollout: Rollout) -> Workload {
+fn workload(
+    kind: WorkloadKind,
+    metadata: ObjectMeta,
+    template: &PodTemplateSpec,
+    rollout: Rollout,
+    replicas: Replicas,
+) -> Workload {
     let (namespace, name) = object_key(&metadata);
     let annotation = |key: &str| metadata.annotations.as_ref().and_then(|all| all.get(key));
     let applied_cause = annotation(notes::CAUSE).and_then(|text| text.parse().ok());
     let applied = annotation(notes::REQUESTS).map(|text| notes::parse_requests(text)).unwrap_or_default();
     let applied_at = annotation(notes::CHANGED_AT).and_then(|text| text.parse().ok());
+    let original = annotation(notes::ORIGINAL_REQUESTS).cloned();
     let template = containers(template);
     let reverted_by = template.as_ref().ok().and_then(|template| {
         let container = reverted(template, &applied)?;
@@ -52,11 +62,13 @@ fn workload(kind: WorkloadKind, metadata: ObjectMeta, template: &PodTemplateSpec
         deleting: metadata.deletion_timestamp.is_some(),
         template,
         rollout,
+        replicas,
         reverted_by,
         applied,
         applied_at,
         applied_cause,
         progress: Progress::default(),
+        original,
     }
 }
 
@@ -104,7 +116,7 @@ fn manager_of(managed: &[ManagedFieldsEntry], container: &str) -> String {
 }
 
 /// Our own field managers.
-const OURS: [&str; 2] = [crate::controller::FIELD_MANAGER, "optipod-restore"];
+const OURS: [&str; 2] = [crate::controller::FIELD_MANAGER, crate::controller::RESTORE_MANAGER];
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value)] // a test that panics has failed; json! makes values

@@ -233,7 +233,7 @@ impl Controller {
             let wait = match (entry.status.status.as_str(), entry.status.reason.as_deref()) {
                 ("Applying", _) => progress_wait(&entry.status, now),
                 (_, Some("RateLimited")) => Some(RATE_WAIT),
-                (_, Some("WriteFailed")) => {
+                (_, Some("WriteFailed" | "Throttled")) => {
                     memory.and_then(|memory| memory.failure.as_ref()).map_or(Some(PROGRESS_WAIT), |failure| {
                         Duration::try_from(failure.not_before.duration_since(now)).ok()
                     })

@@ -7,6 +7,7 @@ use crate::controller::history::{Method, reason_of};
 use crate::controller::plan::{Change, Verdict};
 use crate::controller::rights::Right;
 use jiff::Timestamp;
+use std::time::Duration;
 
 impl Controller {
     /// A refused change is forgotten as if it had not begun; one whose answer was lost counts as made.
@@ -72,7 +73,10 @@ impl Controller {
             | WriteError::NotLeader
             | WriteError::PolicyChanged
             | WriteError::Stopping => {}
-            error => self.history.entry(id).fail(&change.target, reason_of(error, change.method), now),
+            error => {
+                let wait = if let WriteError::Throttled { wait, .. } = error { *wait } else { Duration::ZERO };
+                self.history.entry(id).fail(&change.target, reason_of(error, change.method), wait, now);
+            }
         }
     }
 }

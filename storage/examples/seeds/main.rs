@@ -2,9 +2,10 @@
 //!
 //! `cargo run -p optipod-storage --example seeds [fuzz/corpus]`. But for the sketches, whose bits
 //! only the crate itself packs, valid bytes are put together here by `storage/FORMAT.md` alone; the
-//! collector's by Kubernetes' own definitions.
+//! collector's by Kubernetes' own definitions, imports by what `optipod store import --help` says.
 #![allow(clippy::cast_possible_truncation, reason = "small numbers")]
 
+mod import;
 mod metrics;
 
 use std::fs;
@@ -15,6 +16,12 @@ use optipod_storage::fuzzing::{FORMAT_VERSION, RECORD_KEY};
 use optipod_storage::{AnySketch, LogLinear, Sketch, SketchKind, TDigest};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+
+/// The series of blocks, and the live ticks of heads: the same in both versions.
+const BLOCKS: [&[u32]; 4] = [&[], &[0], &[3, 4, 200], &[1 << 20]];
+const TICKS: [&[u64]; 3] = [&[], &[0], &[5, 6, 7, 1 << 33]];
+/// Milliseconds of an hour, the slot of blocks.
+const HOUR: u64 = 3_600_000;
 
 /// Bent variants of each valid input.
 const BENT: u64 = 6;
@@ -34,6 +41,9 @@ fn main() -> io::Result<()> {
             }
         }
     }
+    for (n, bytes) in import::wrong().into_iter().enumerate() {
+        fs::write(root.join("import_lines").join(format!("wrong-{n:02}")), bytes)?;
+    }
     Ok(())
 }
 
@@ -42,10 +52,13 @@ fn seeds() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     vec![
         ("metrics_protobuf", metrics::protobuf()),
         ("metrics_json", metrics::json()),
+        ("metrics_both", metrics::lists()),
+        ("import_lines", import::files()),
         ("digest", digests()),
         ("histogram", histograms()),
         ("any_sketch", both),
-        ("block", vec![block(&[]), block(&[0]), block(&[3, 4, 200]), block(&[1 << 20])]),
+        ("block", BLOCKS.map(|ids| block(1, ids)).to_vec()),
+        ("block_v0", BLOCKS.map(|ids| block(0, ids)).to_vec()),
         (
             "slot_file",
             vec![slot_file(0, 300_000, &[]), slot_file(1, 3_600_000, &[&[7]]), slot_file(2, 0, &[&[1, 2], &[9]])],
@@ -59,7 +72,9 @@ fn seeds() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ),
         ("streams", vec![streams(&[]), streams(&[(7, 1)]), streams(&[(7, u64::MAX), (3, 0), (1 << 20, 5)])]),
         ("series", vec![series(&[]), series(&[(0, "")]), series(&[(2, "cart"), (2, "x"), (9000, "ledger")])]),
-        ("head", vec![head(&[]), head(&[0]), head(&[5, 6, 7, 1 << 33])]),
+        ("head", [TICKS.map(|ticks| head(Some(0), ticks)).to_vec(), vec![head(Some(31), &[8])]].concat()),
+        ("head_v0", TICKS.map(|ticks| head(None, ticks)).to_vec()),
+        ("last_tick", [0, 1, 1 << 33, u64::MAX].map(last_tick).to_vec()),
         ("manifest", [0, 1, 1 << 20, u64::MAX].iter().map(|size: &u64| size.to_le_bytes().to_vec()).collect()),
     ]
 }
@@ -88,6 +103,10 @@ fn histograms() -> Vec<Vec<u8>> {
     sketched(|values| LogLinear::from_values(values).ok())
 }
 
+fn sketch_of(kind: SketchKind, values: &mut [f64]) -> Vec<u8> {
+    AnySketch::from_values(kind, values).map(|sketch| encoded(&sketch)).unwrap_or_default()
+}
+
 fn varint(out: &mut Vec<u8>, mut value: u64) {
     while value > 127 {
         out.push((value % 128) as u8 + 128);
@@ -105,15 +124,18 @@ fn code24(out: &mut Vec<u8>, value: f32) {
     out.extend((value.to_bits() >> 7).to_le_bytes().get(..3).unwrap_or_default());
 }
 
-fn entry(number: u32) -> Vec<u8> {
+/// Of a series that had samples in all of an hour.
+fn entry(version: u16, number: u32) -> Vec<u8> {
     let mut out = Vec::new();
-    varint(&mut out, 5); // the first sample is 5 ms after the slot's start
-    varint(&mut out, u64::from(number % 1000) + 1); // ... and the last so much before its end
-    varint(&mut out, 1);
-    let sketch = |kind| {
-        let sketch = AnySketch::from_values(kind, &mut [f64::from(number % 16), 8.0]);
-        sketch.map(|sketch| encoded(&sketch)).unwrap_or_default()
-    };
+    let (first, before_end) = (5, u64::from(number % 1000) + 1); // the first and the last sample
+    varint(&mut out, first);
+    if version == 0 {
+        varint(&mut out, HOUR - before_end - first);
+    } else {
+        varint(&mut out, before_end);
+        varint(&mut out, 12);
+    }
+    let sketch = |kind| sketch_of(kind, &mut [f64::from(number % 16), 8.0]);
     let (cpu, memory) = (sketch(SketchKind::TDigest), sketch(SketchKind::LogLinear));
     varint(&mut out, cpu.len() as u64);
     out.extend(cpu);
@@ -121,11 +143,11 @@ fn entry(number: u32) -> Vec<u8> {
     out
 }
 
-fn block(ids: &[u32]) -> Vec<u8> {
+fn block(version: u16, ids: &[u32]) -> Vec<u8> {
     let (mut out, mut bodies, mut before) = (Vec::new(), Vec::new(), 0);
     varint(&mut out, ids.len() as u64);
     for id in ids {
-        let entry = entry(*id);
+        let entry = entry(version, *id);
         varint(&mut out, u64::from(id - before));
         varint(&mut out, entry.len() as u64);
         bodies.extend(entry);
@@ -158,7 +180,7 @@ fn slot_file(kind: u8, start: i64, blocks: &[&[u32]]) -> Vec<u8> {
     varint(&mut index, blocks.len() as u64);
     for ids in blocks {
         let (first, last) = (ids.first().copied().unwrap_or(0), ids.last().copied().unwrap_or(0));
-        let bytes = block(ids);
+        let bytes = block(1, ids);
         varint(&mut index, u64::from(first - before));
         varint(&mut index, u64::from(last - first));
         varint(&mut index, bytes.len() as u64);
@@ -236,9 +258,10 @@ fn streams(streams: &[(i64, u64)]) -> Vec<u8> {
     out
 }
 
-fn head(ticks: &[u64]) -> Vec<u8> {
+/// Version 0 did not tell how many sealed slots there are.
+fn head(slots: Option<u32>, ticks: &[u64]) -> Vec<u8> {
     let mut out = 77_u64.to_le_bytes().to_vec();
-    for number in [40_u32, 2, 31] {
+    for number in [Some(40_u32), Some(2), slots].into_iter().flatten() {
         out.extend(number.to_le_bytes());
     }
     varint(&mut out, ticks.len() as u64);
@@ -247,6 +270,11 @@ fn head(ticks: &[u64]) -> Vec<u8> {
         varint(&mut out, tick - before);
     }
     out
+}
+
+fn last_tick(tick: u64) -> Vec<u8> {
+    let tick = tick.to_le_bytes();
+    [tick.as_slice(), &crc32fast::hash(&tick).to_le_bytes()].concat()
 }
 
 /// A bit flipped, an end or a middle gone, something large or random put in.

@@ -1,4 +1,4 @@
-//! What metrics-server answers, in both its forms: by the `.proto` files of Kubernetes alone.
+//! What metrics-server answers, in both its forms and as the list that both are of: by the `.proto` files of Kubernetes alone.
 
 use crate::varint;
 
@@ -40,6 +40,17 @@ pub fn json() -> Vec<Vec<u8>> {
         )
     };
     LISTS.into_iter().map(|pods| list(pods).into_bytes()).collect()
+}
+
+/// The same lists as text, as the target `metrics_both` reads them.
+pub fn lists() -> Vec<Vec<u8>> {
+    let container = |[name, cpu, memory]: &[&str; 3]| format!(";{name}={cpu},{memory}");
+    let pod = |(name, time, containers): &Pod| {
+        let containers: String = containers.iter().map(container).collect();
+        let seconds = TIMES.get(*time as usize).map_or(0, |(seconds, _)| *seconds);
+        format!("shop;{name};{seconds}{containers}\n")
+    };
+    LISTS.into_iter().map(|pods| pods.iter().map(pod).collect::<String>().into_bytes()).collect()
 }
 
 /// A field with a length.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: what is missing or damaged is told, once; a file is moved aside, never deleted.
 
+use std::ffi::OsStr;
 use std::fs;
 
 use super::keys::Head;
@@ -107,11 +108,12 @@ impl Opening {
         }
     }
 
-    /// Files of the manifest that are gone, but not for their damage.
+    /// Files of the manifest that are gone, but for those just found damaged. One that an
+    /// earlier opening moved, and was cut short, is told again.
     fn missing(&self, records: &Records, catalog: &Catalog) -> Vec<String> {
         let gone = records.manifest.keys().filter(|slot| !catalog.covers(**slot));
         let names = gone.map(|slot| file_name(*slot));
-        names.filter(|name| !self.paths.quarantine().join(name).exists()).collect()
+        names.filter(|name| !self.told.contains(OsStr::new(name))).collect()
     }
 
     /// The manifest will not tell of missing files any more: notes beside the damaged ones do.

@@ -3,18 +3,20 @@
 //! sled changes its files when it opens them, so its part, which is small, is opened as a copy; an
 //! open store knows what is in it. May not know: answers. Invariant: the folder is as it was before.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
-use super::open::{Opening, damage_of, failed, list, lock, open_slot_file, unreadable};
+use super::load::database;
+use super::open::{Opening, damage_of, failed, list, lock_to_look, open_slot_file, or_damage, unreadable};
 use super::records::Records;
 use super::replay::replay;
 use super::{Paths, Store};
 use crate::catalog::Catalog;
 use crate::sled_part::{self, SledPart};
-use crate::slot_file::SlotFile;
+use crate::slot_file::{ReadError, SlotFile, file_name};
 use crate::snapshot;
 use crate::witness::Witness;
 use crate::{OpenError, SlotKind, StoreError, Timestamp};
@@ -63,7 +65,7 @@ impl Store {
     /// When the folder is not there, is in use, or its format is newer than this program.
     pub fn examine(dir: &Path, scratch: &Path) -> Result<Examination, OpenError> {
         let paths = Paths { dir: dir.to_owned() };
-        let _lock = lock(&paths)?;
+        let _lock = lock_to_look(&paths)?;
         if paths.restored().exists() {
             // Its pieces are of two stores.
             let problem = "a restore was cut short; the next start of the recommender completes it";
@@ -74,7 +76,7 @@ impl Store {
         let catalog = read_catalog(&mut opening)?;
         read_witness(&mut opening, &records)?;
         opening.check(&records, &catalog);
-        let slots: Vec<SlotExamination> = catalog.files().map(|file| slot(file)).collect();
+        let slots = catalog.files().map(|file| slot(file)).collect::<Result<Vec<_>, _>>()?;
         let table = opening.read_table(&records, &catalog)?;
         let snapshots = damaged_snapshots(&opening.paths);
         let (database_live_bytes, frames) = (records.bytes, records.frames);
@@ -101,7 +103,6 @@ impl Store {
     /// # Errors
     /// [`StoreError::Loading`] before the store is loaded; others when a folder cannot be read.
     pub fn examine_open(&self) -> Result<Examination, StoreError> {
-        let unlisted = |e| StoreError::NotLoaded { source: Box::new(e) };
         let progress = self.progress();
         let database_live_bytes = progress.writer.as_ref().ok_or(StoreError::Loading)?.live_bytes();
         drop(progress);
@@ -109,9 +110,10 @@ impl Store {
             let shared = self.shared();
             (shared.catalog.clone(), shared.last_tick, shared.open.keys().copied().collect())
         };
-        let slots = catalog.files().map(|file| self.examine_slot(file)).collect();
+        let slots = catalog.files().map(|file| self.examine_slot(file)).collect::<Result<_, _>>().map_err(unread)?;
         let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        problems.extend(damaged_snapshots(&self.paths).map_err(unlisted)?);
+        problems.extend(self.missing(&catalog));
+        problems.extend(damaged_snapshots(&self.paths).map_err(unread)?);
         Ok(Examination {
             series: self.table().stored(),
             last_tick,
@@ -120,19 +122,40 @@ impl Store {
             database_bytes: sled_part::disk_bytes(&self.paths.sled()),
             database_live_bytes,
             problems,
-            set_aside: set_aside(&self.paths).map_err(unlisted)?,
+            set_aside: set_aside(&self.paths).map_err(unread)?,
         })
     }
 
     /// A block that turned out damaged before was told then, and reads as empty.
-    fn examine_slot(&self, file: &SlotFile) -> SlotExamination {
-        let new = slot(file);
+    fn examine_slot(&self, file: &SlotFile) -> Result<SlotExamination, OpenError> {
+        let new = slot(file)?;
         if let Some(problem) = new.problem() {
             self.report(problem);
-            return new;
+            return Ok(new);
         }
         let known = file.has_damage().then(|| "a block turned out damaged before".to_owned());
-        SlotExamination { damage: known, ..new }
+        Ok(SlotExamination { damage: known, ..new })
+    }
+
+    /// Files that are gone and still read, because they are open. One that a roll-up removed
+    /// meanwhile was taken out of the catalog before.
+    fn missing(&self, catalog: &Catalog) -> Vec<String> {
+        let gone = catalog.files().filter(|file| file.path().try_exists().is_ok_and(|there| !there));
+        let gone: Vec<_> = gone.collect();
+        let now = self.shared().catalog.clone();
+        let problem = |file: &SlotFile| {
+            let name = file_name(file.slot());
+            format!("slots/{name} is missing; its samples are lost at the next start, a backup made now has them")
+        };
+        gone.into_iter().filter(|file| now.contains(file.slot())).map(|file| problem(file)).collect()
+    }
+}
+
+/// Nothing is known of what the system does not let us read.
+fn unread(error: OpenError) -> StoreError {
+    match error {
+        OpenError::Io { action, path, source } => StoreError::Io { action, path, source },
+        other => StoreError::NotLoaded { source: Box::new(other) },
     }
 }
 
@@ -143,15 +166,9 @@ impl SlotExamination {
     }
 }
 
-fn slot(file: &SlotFile) -> SlotExamination {
+fn slot(file: &SlotFile) -> Result<SlotExamination, OpenError> {
     let (slot, bytes, blocks) = (file.slot(), file.size(), file.block_count());
-    SlotExamination {
-        kind: slot.kind,
-        start: slot.start,
-        bytes,
-        blocks,
-        damage: damage_of(file).unwrap_or_else(|e| Some(e.to_string())),
-    }
+    Ok(SlotExamination { kind: slot.kind, start: slot.start, bytes, blocks, damage: damage_of(file)? })
 }
 
 /// The records of the sled part, read from a copy; none when it cannot be read.
@@ -169,6 +186,7 @@ fn read_copy(opening: &mut Opening, scratch: &Path) -> Result<Records, OpenError
     fs::remove_dir_all(&copy).map_err(|e| failed("remove", &copy, e))?;
     match opened {
         Ok(pairs) => Records::parse(pairs).map_err(|e| unreadable(&sled, &e)),
+        Err(error) if error.is_refusal() || error.is_of_the_device() => Err(database(&copy, &error)),
         Err(error) => {
             opening.damaged(format!("the database cannot be read: {error}; samples of the open slots are lost"));
             Ok(Records::default())
@@ -179,7 +197,7 @@ fn read_copy(opening: &mut Opening, scratch: &Path) -> Result<Records, OpenError
 fn read_witness(opening: &mut Opening, records: &Records) -> Result<(), OpenError> {
     let path = opening.paths.witness();
     if path.exists() {
-        let witness = Witness::open(&path).map_err(|e| failed("open", &path, e))?;
+        let witness = Witness::look(&path).map_err(|e| failed("open", &path, e))?;
         opening.check_witness(&witness, &records.head);
     }
     Ok(())
@@ -191,7 +209,10 @@ fn read_catalog(opening: &mut Opening) -> Result<Catalog, OpenError> {
         if path.extension().and_then(|e| e.to_str()) == Some("slot") {
             match open_slot_file(&path)? {
                 Ok(file) => catalog = catalog.changed(Some(file.into()), &[]),
-                Err(damage) => opening.problems.push(format!("{}: {damage}", path.display())),
+                Err(damage) => {
+                    opening.problems.push(format!("{}: {damage}", path.display()));
+                    opening.told.extend(path.file_name().map(OsString::from));
+                }
             }
         }
     }
@@ -200,9 +221,17 @@ fn read_catalog(opening: &mut Opening) -> Result<Catalog, OpenError> {
 }
 
 fn damaged_snapshots(paths: &Paths) -> Result<Vec<String>, OpenError> {
-    let tables = list(&paths.snapshots())?.into_iter();
-    let tables = tables.filter(|path| path.extension().and_then(|e| e.to_str()) == Some("table"));
-    Ok(tables.filter_map(|path| Some(format!("{}: {}", path.display(), snapshot::check(&path).err()?))).collect())
+    let dir = paths.snapshots();
+    let mut problems = Vec::new();
+    for path in snapshot::list(&dir).map_err(|e| failed("read", &dir, e))?.values() {
+        let checked = match snapshot::check(path) {
+            // An open store has replaced it since.
+            Err(ReadError::Io(e)) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            checked => or_damage(path, checked)?,
+        };
+        problems.extend(checked.err().map(|damage| format!("{}: {damage}", path.display())));
+    }
+    Ok(problems)
 }
 
 fn set_aside(paths: &Paths) -> Result<Vec<PathBuf>, OpenError> {

@@ -139,7 +139,7 @@ fn probe(paths: &Paths) -> io::Result<()> {
     written.and(removed)
 }
 
-fn database(dir: &Path, error: &PartError) -> OpenError {
+pub(super) fn database(dir: &Path, error: &PartError) -> OpenError {
     let (dir, reason) = (dir.to_owned(), error.to_string());
     OpenError::Database { dir, reason }
 }

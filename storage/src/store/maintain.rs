@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::keys::{Key, manifest_record};
-use super::{Frame, Store, Writer, rewrite};
+use super::{Frame, Store, Writer, free_name, rewrite};
 use crate::catalog::{Catalog, RollUpChoice};
 use crate::entry::{BLOCK_SERIES, SlotEntry};
 use crate::open_slot::{self, OpenSlot};
@@ -274,12 +274,12 @@ pub(super) fn absent_is_fine(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
-/// Moves a damaged file where nobody reads it but people.
+/// Moves a damaged file where nobody reads it but people, beside earlier ones of its name.
 pub(super) fn quarantine(path: &Path, dir: &Path) -> io::Result<()> {
     let Some(name) = path.file_name() else {
         return Ok(());
     };
-    fs::rename(path, dir.join(name))
+    fs::rename(path, free_name(dir, &name.to_string_lossy()))
 }
 
 /// A [`StoreError`] for a file.

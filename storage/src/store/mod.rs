@@ -53,7 +53,7 @@ pub use export::{Export, SlotRow};
 pub use import::{Import, Imported};
 use open::Opening;
 use query::WindowCache;
-pub use restore::Restored;
+pub use restore::{RestoreOptions, Restored};
 
 /// How a store is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +114,10 @@ impl Paths {
         self.dir.join("last-tick")
     }
 
+    fn lock(&self) -> PathBuf {
+        self.dir.join("lock")
+    }
+
     fn probe(&self) -> PathBuf {
         self.dir.join("probe.tmp")
     }
@@ -124,13 +128,15 @@ impl Paths {
 
     /// A free name for a damaged sled part.
     fn damaged_sled(&self, now: Timestamp) -> PathBuf {
-        let name = |n: u32| match n {
-            0 => self.dir.join(format!("sled.damaged-{}", now.0)),
-            _ => self.dir.join(format!("sled.damaged-{}-{n}", now.0)),
-        };
-        let free = (0..1000).map(name).find(|path| !path.exists());
-        free.unwrap_or_else(|| name(1000))
+        free_name(&self.dir, &format!("sled.damaged-{}", now.0))
     }
+}
+
+/// The name in the folder, or one with a number behind it where there is something already.
+fn free_name(dir: &Path, name: &str) -> PathBuf {
+    let numbered = (1..1000).map(|n| dir.join(format!("{name}-{n}")));
+    let last = dir.join(format!("{name}-1000"));
+    std::iter::once(dir.join(name)).chain(numbered).find(|path| !path.exists()).unwrap_or(last)
 }
 
 /// What readers see; writers change it in one step.
@@ -157,7 +163,8 @@ impl Shared {
 
     /// The time by which slots are merged and expire: that of the newest slot, where `now` is later.
     /// A clock that runs far ahead for a tick then costs no history, and a store that takes no
-    /// samples keeps what it has.
+    /// samples keeps what it has. It does not protect where the clocks of the nodes, which date the
+    /// samples, leap together with ours: a slot of that time is the newest then.
     fn aged(&self, now: Timestamp) -> Timestamp {
         let open = self.open.values().next_back().map(|open| open.slot().end());
         let newest = self.catalog.slots().map(Slot::end).max().max(open);

@@ -4,6 +4,8 @@
 //! Invariant: what is damaged is moved aside and reported, never served and never deleted; what is
 //! intact is served.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -87,13 +89,28 @@ fn create(dir: &Path) -> Result<(), OpenError> {
 
 /// Takes the lock of a folder that is there.
 pub(super) fn lock(paths: &Paths) -> Result<File, OpenError> {
-    let path = paths.dir.join("lock");
+    let path = paths.lock();
     let lock = File::options().create(true).truncate(false).write(true).open(&path);
-    let lock = lock.map_err(|e| failed("open", &path, e))?;
+    take(paths, lock.map_err(|e| failed("open", &path, e))?)
+}
+
+/// As [`lock`], for looking only: writes nothing. A folder without a lock's file was never opened,
+/// as a backup that was not restored.
+pub(super) fn lock_to_look(paths: &Paths) -> Result<Option<File>, OpenError> {
+    let path = paths.lock();
+    // Some network file systems lock only what can be written.
+    match File::options().write(true).open(&path).or_else(|_| File::open(&path)) {
+        Ok(lock) => take(paths, lock).map(Some),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(failed("open", &path, e)),
+    }
+}
+
+fn take(paths: &Paths, lock: File) -> Result<File, OpenError> {
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: paths.dir.clone() }),
-        Err(TryLockError::Error(e)) => Err(failed("lock", &path, e)),
+        Err(TryLockError::Error(e)) => Err(failed("lock", &paths.lock(), e)),
     }
 }
 
@@ -116,6 +133,8 @@ pub(super) fn unreadable(path: &Path, error: &DecodeError) -> OpenError {
 pub(super) struct Opening {
     pub(super) paths: Paths,
     pub(super) problems: Vec<String>,
+    /// Names of damaged slot files, which were told.
+    pub(super) told: BTreeSet<OsString>,
     /// Why the sled part will be rewritten.
     pub(super) broken: Option<Broken>,
     /// Files of slots that a longer one took the place of.
@@ -126,7 +145,8 @@ pub(super) struct Opening {
 
 impl Opening {
     pub(super) fn new(paths: Paths) -> Self {
-        Self { paths, problems: Vec::new(), broken: None, superseded: Vec::new(), doubtful: Vec::new() }
+        let (problems, told) = (Vec::new(), BTreeSet::new());
+        Self { paths, problems, told, broken: None, superseded: Vec::new(), doubtful: Vec::new() }
     }
 
     /// Opens all slot files; what cannot be read is moved aside.
@@ -146,8 +166,6 @@ impl Opening {
     fn read_slot(&mut self, path: &Path) -> Result<Option<SlotFile>, OpenError> {
         match open_slot_file(path)? {
             Ok(file) => Ok(Some(file)),
-            // Nothing is known of a file that the system does not let us read.
-            Err(ReadError::Io(e)) => Err(failed("read", path, e)),
             Err(error) => {
                 self.quarantine(path, &error.to_string())?;
                 Ok(None)
@@ -158,6 +176,7 @@ impl Opening {
     pub(super) fn quarantine(&mut self, path: &Path, error: &str) -> Result<(), OpenError> {
         let dir = self.paths.quarantine();
         quarantine(path, &dir).or_else(absent_is_fine).map_err(|e| failed("move aside", path, e))?;
+        self.told.extend(path.file_name().map(OsString::from));
         let (path, dir) = (path.display(), dir.display());
         self.problems.push(format!("{path}: {error}; its samples are lost, the file was moved to {dir}"));
         Ok(())
@@ -182,6 +201,7 @@ impl Opening {
     fn read_names(&mut self, catalog: &Catalog) -> Result<SeriesTable, OpenError> {
         let mut all = Vec::new();
         let dir = self.paths.snapshots();
+        snapshot::remove_unfinished(&dir).map_err(|e| failed("tidy up", &dir, e))?;
         let snapshots = snapshot::list(&dir).map_err(|e| failed("read", &dir, e))?;
         for path in snapshots.values().rev() {
             match snapshot::read(path) {
@@ -215,11 +235,19 @@ pub(super) fn table_of(mut records: Vec<SeriesRecord>) -> SeriesTable {
     table
 }
 
-/// A slot file, or what is damaged about it.
-pub(super) fn open_slot_file(path: &Path) -> Result<Result<SlotFile, ReadError>, OpenError> {
-    match SlotFile::open(path) {
+/// A slot file, or what is damaged about it. Nothing is known of a file that the system does not
+/// let us read.
+pub(super) fn open_slot_file(path: &Path) -> Result<Result<SlotFile, DecodeError>, OpenError> {
+    or_damage(path, SlotFile::open(path))
+}
+
+/// What reading a file gave, or its damage: neither a refusal of the system nor a newer format is.
+pub(super) fn or_damage<T>(path: &Path, read: Result<T, ReadError>) -> Result<Result<T, DecodeError>, OpenError> {
+    match read {
+        Ok(read) => Ok(Ok(read)),
+        Err(ReadError::Io(e)) => Err(failed("read", path, e)),
         Err(ReadError::Damaged(e @ DecodeError::Newer { .. })) => Err(unreadable(path, &e)),
-        opened => Ok(opened),
+        Err(ReadError::Damaged(damage)) => Ok(Err(damage)),
     }
 }
 

@@ -17,6 +17,16 @@ use crate::sled_part;
 use crate::slot_file::sync_parent;
 use crate::{OpenError, RestoreError};
 
+/// What a restore may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RestoreOptions {
+    /// Move a store that is there already into a folder within its own.
+    pub replace: bool,
+    /// Restore what is intact of a damaged backup. Its damaged files come along, so that opening
+    /// the store moves them aside.
+    pub allow_damaged: bool,
+}
+
 /// What a restore did.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -45,19 +55,27 @@ impl Paths {
 
 impl Store {
     /// Puts the store of `backup`, another store's folder, into `dir`, which is created where it is
-    /// missing; `scratch` is for reading the backup's database. With `replace` a store that is
-    /// there already is moved into a folder within `dir`.
+    /// missing; `scratch` is for reading the backup's database.
     ///
     /// # Errors
-    /// When the backup is damaged, `dir` is in use or, without `replace`, holds a store, or the
-    /// system refuses. The store in `dir` is as before then; where a failure hits the last renames,
-    /// the next opening completes them.
-    pub fn restore(backup: &Path, dir: &Path, replace: bool, scratch: &Path) -> Result<Restored, RestoreError> {
-        if !is_there(&sled_part::complete(&backup.join("sled"))) {
+    /// When the backup is damaged and `options` do not allow that, `dir` is in use or, without
+    /// `replace`, holds a store, or the system refuses. The store in `dir` is as before then; where
+    /// a failure hits the last renames, the next opening completes them.
+    pub fn restore(
+        backup: &Path,
+        dir: &Path,
+        options: RestoreOptions,
+        scratch: &Path,
+    ) -> Result<Restored, RestoreError> {
+        let from = Paths { dir: backup.to_owned() };
+        let has_slots = options.allow_damaged && is_there(&from.slots());
+        if !has_slots && !is_there(&sled_part::complete(&from.sled())) {
             return Err(RestoreError::NoStore { backup: backup.to_owned() });
         }
         let found = Self::examine(backup, scratch)?;
-        if !found.problems.is_empty() {
+        // The pieces of a restore that was cut short are of two stores.
+        let is_taken = options.allow_damaged && !from.restored().exists();
+        if !found.problems.is_empty() && !is_taken {
             return Err(RestoreError::Damaged { backup: backup.to_owned(), problems: found.problems });
         }
         fs::create_dir_all(dir).map_err(|e| failed("create", dir, e))?;
@@ -65,10 +83,10 @@ impl Store {
         let _lock = lock(&paths)?;
         finish(&paths)?;
         let holds_store = PIECES.iter().chain(&REMAINS).any(|piece| is_there(&dir.join(piece)));
-        if holds_store && !replace {
+        if holds_store && !options.replace {
             return Err(RestoreError::HoldsStore { dir: dir.to_owned() });
         }
-        if let Err(error) = prepare(&Paths { dir: backup.to_owned() }, &paths) {
+        if let Err(error) = prepare(&from, &paths) {
             drop(remove(&paths.restoring())); // it may be what filled the volume
             return Err(error.into());
         }
@@ -87,21 +105,23 @@ fn prepare(from: &Paths, to: &Paths) -> Result<(), OpenError> {
     let partial = to.restoring();
     remove(&partial)?;
     let new = Paths { dir: partial.join("new") };
-    for dir in [&partial, &new.dir, &new.slots(), &new.snapshots(), &new.quarantine(), &partial.join("old")] {
+    // All pieces: an old one stays where none comes.
+    let pieces = [new.sled(), new.slots(), new.snapshots(), new.quarantine()];
+    for dir in [&partial, &new.dir, &partial.join("old")].into_iter().chain(&pieces) {
         fs::create_dir(dir).map_err(|e| failed("create", dir, e))?;
     }
     for path in list(&from.slots())?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "slot")) {
         let to = new.slots().join(path.file_name().unwrap_or_default());
         match open_slot_file(&path)? {
             Ok(file) => drop(link_or_copy(&file, &to).map_err(|e| failed("copy a slot to", &to, e))?),
-            Err(damage) => return Err(failed("read", &path, io::Error::other(damage))),
+            Err(_) => copy_file(&path, &to)?, // allowed, as it was found before
         }
     }
     copy(&from.snapshots(), &new.snapshots())?;
     copy(&sled_part::complete(&from.sled()), &new.sled())?;
     let witness = from.witness();
     if witness.exists() {
-        fs::copy(&witness, new.witness()).map_err(|e| failed("copy", &witness, e))?;
+        copy_file(&witness, &new.witness())?;
     } else {
         File::create(new.witness()).map_err(|e| failed("create", &new.witness(), e))?;
     }
@@ -112,6 +132,12 @@ fn prepare(from: &Paths, to: &Paths) -> Result<(), OpenError> {
 
 fn copy(from: &Path, to: &Path) -> Result<(), OpenError> {
     if from.exists() { sled_part::copy(from, to).map_err(|e| failed("copy", from, e)) } else { Ok(()) }
+}
+
+/// The copy has the mode of a new file.
+fn copy_file(from: &Path, to: &Path) -> Result<(), OpenError> {
+    let copied = File::open(from).and_then(|mut from| io::copy(&mut from, &mut File::create(to)?));
+    copied.map(drop).map_err(|e| failed("copy", from, e))
 }
 
 fn sync_all(path: &Path) -> io::Result<()> {

@@ -21,13 +21,15 @@ pub fn window(kind: SketchKind, values: &[f64]) -> (AnySketch, usize) {
 }
 
 /// How far an answer lies from the exact quantile, relative to it. The exact one is anything
-/// between the two samples around the rank; below a millionth there is no distance.
+/// between the two samples around the rank, so it is the nearer of them for an answer beyond; below
+/// a millionth there is no distance.
 pub fn error(sorted: &[f64], q: f64, got: f64) -> f64 {
     let rank = q * sorted.len() as f64;
     let low = sorted[(rank - 1.0).max(0.0) as usize];
     let high = sorted[(rank as usize).min(sorted.len() - 1)];
-    let off = (low - got).max(got - high).max(0.0);
-    if off < 1e-6 { 0.0 } else { off / low.max(1e-6) }
+    let exact = got.clamp(low, high);
+    let off = (got - exact).abs();
+    if off < 1e-6 { 0.0 } else { off / exact.max(1e-6) }
 }
 
 /// Errors of many answers.

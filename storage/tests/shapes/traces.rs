@@ -13,11 +13,10 @@ pub fn folder() -> PathBuf {
     std::env::var_os("OPTIPOD_TRACES").map_or_else(|| beside.into(), PathBuf::from)
 }
 
-/// The files up to `max_bytes`, by name; none where the folder is not there.
-pub fn files(max_bytes: u64) -> Vec<PathBuf> {
+/// The files by name; none where the folder is not there.
+pub fn files() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder()).into_iter().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).collect();
-    paths.retain(|path| std::fs::metadata(path).unwrap().len() <= max_bytes);
     paths.sort();
     paths
 }
@@ -38,10 +37,11 @@ pub fn columns(path: &Path) -> Option<[BTreeMap<String, Vec<f64>>; 2]> {
     Some(columns)
 }
 
-/// At most `limit` windows of up to 24 slots, evenly spread; each recorded point is one sample.
-pub fn windows(column: &BTreeMap<String, Vec<f64>>, limit: usize) -> Vec<&[f64]> {
+/// At most `limit` windows of two to 24 slots, evenly spread, and how many there are; each recorded
+/// point is one sample.
+pub fn windows(column: &BTreeMap<String, Vec<f64>>, limit: usize) -> (Vec<&[f64]>, usize) {
     let all = column.values().flat_map(|v| v.chunks(SLOT * SLOTS));
-    let windows: Vec<&[f64]> = all.filter(|window| window.len() >= 2 * SLOT).collect();
-    let step = windows.len().div_ceil(limit).max(1);
-    windows.into_iter().step_by(step).collect()
+    let windows: Vec<&[f64]> = all.filter(|window| window.len() > SLOT).collect();
+    let (there, step) = (windows.len(), windows.len().div_ceil(limit).max(1));
+    (windows.into_iter().step_by(step).collect(), there)
 }

@@ -52,7 +52,11 @@ pub fn anywhere() {
         let [damaged, told] = outcomes.entry(of).or_default();
         (*damaged, *told) = (*damaged + changed, *told + reported);
     }
-    println!("{trials} damages (of a kind: how many, of which reported): {outcomes:?}");
+    let told: u64 = outcomes.values().map(|[_, told]| told).sum();
+    let untold = outcomes.iter().filter(|(_, [n, told])| told < n);
+    let untold: Vec<_> =
+        untold.map(|((kind, damage), [n, told])| format!("{} {damage:?} of {kind}", n - told)).collect();
+    println!("{trials} damages, {told} told; without effect and untold: {}", untold.join(", "));
     // A removed file that costs nothing is written anew; of sled's own, what does not count may be damaged.
     let must_tell = |(kind, damage): &(String, Damage)| !kind.starts_with("sled/") && *damage != Damage::Gone;
     let silent: Vec<_> = outcomes.iter().filter(|(of, [n, told])| told < n && must_tell(of)).collect();

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::driver::{Said, Writer, verify};
 use crate::fault;
-use crate::phase::{AIMS, aim};
+use crate::migration;
+use crate::phase::{AIMS, Phase, aim};
 use crate::trials::{count, each, scratch, seed};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -118,16 +119,37 @@ const SIGSTOP: i32 = 19;
 pub fn power_cut() {
     let cuts = count("OPTIPOD_TORTURE_CUTS", 1);
     let root = scratch();
-    let library = fault::shim(root.path()).ok();
+    let library = fault::shim_for("OPTIPOD_TORTURE_CUTS", root.path());
     let of_a_life = AIMS.len() as u64;
     let ticks: i64 = each(cuts.div_ceil(of_a_life), |life| {
         let dir = root.path().join(format!("life-{life}"));
         fs::create_dir(&dir).unwrap();
+        if let Some(library) = &library {
+            during_migration(&dir, library, life);
+        }
         live(&dir, library.as_deref(), life, of_a_life.min(cuts - life * of_a_life))
     })
     .into_iter()
     .sum();
-    println!("{cuts} power cuts, {ticks} ticks");
+    let migrations = if library.is_some() { cuts.div_ceil(of_a_life) } else { 0 };
+    println!("{cuts} power cuts, {ticks} ticks; {migrations} more cuts of migrations");
+}
+
+/// Cuts the power while a store of version 0 is brought to today's. Oracle: as in [`migration`].
+fn during_migration(root: &Path, library: &Path, life: u64) {
+    let (image, copy) = (root.join("old-image"), root.join("old-copy"));
+    new_image(&image).unwrap();
+    let mount = Mount::image(&image, root.join("old-live")).unwrap();
+    let dir = migration::old_store(mount.0.join("store"));
+    run("sync", &["-f", &dir.display().to_string()]).unwrap();
+    let writer = Writer::start(&dir, &aim(library, &dir, Phase::Migration, seed() + life, SIGSTOP));
+    writer.wait_until("it stops in the migration", |said| said.complaint("aimed ").is_some());
+    writer.wait_until_stopped();
+    copy_at_rest(&image, &copy);
+    let said = writer.kill();
+    let after = Mount::image(&copy, root.join("old-after")).unwrap();
+    let context = format!("life {life}, seed {}, {:?}", seed(), said.complaints);
+    migration::assert_complete(root, &after.0.join("store"), &context);
 }
 
 /// Cuts one store's power again and again, that is: looks at what its disk holds meanwhile.

@@ -18,8 +18,7 @@ const SIGKILL: i32 = 9;
 pub fn anywhere() {
     let kills = count("OPTIPOD_TORTURE_KILLS", 8);
     let root = scratch();
-    let library =
-        fault::shim(root.path()).inspect_err(|reason| println!("killed at random moments only: {reason}")).ok();
+    let library = fault::shim_for("OPTIPOD_TORTURE_KILLS", root.path());
     let young = prepared(root.path().join("young"), YOUNG);
     let of_a_life = AIMS.len() as u64 + 1; // and a migration
     let lives = each(kills.div_ceil(of_a_life), |life| {

@@ -7,13 +7,13 @@ use super::shared;
 use crate::harness::{Cluster, Result, output};
 
 /// What `optipod` prints for an administrator.
-async fn optipod(cluster: &Cluster, arguments: &[&str]) -> Result<String> {
+pub async fn optipod(cluster: &Cluster, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_optipod"));
     command.args(arguments).env("KUBECONFIG", cluster.kubeconfig_path());
     output(command).await
 }
 
-fn says(text: &str, all: &[&str]) {
+pub fn says(text: &str, all: &[&str]) {
     for part in all {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }

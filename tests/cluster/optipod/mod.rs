@@ -22,6 +22,7 @@ mod process;
 
 pub mod election;
 pub mod explain;
+pub mod guards;
 pub mod hands_off;
 pub mod in_place;
 pub mod learning;
@@ -32,6 +33,7 @@ pub mod rights;
 pub mod rollout;
 pub mod schema;
 pub mod scrape;
+pub mod undo;
 
 use std::future::Future;
 use std::path::Path;
@@ -67,6 +69,7 @@ async fn shared(cluster: &Cluster) -> Result<&'static Optipod> {
 
 async fn start_shared(cluster: &Cluster) -> Result<Optipod> {
     install(cluster).await?;
+    guards::install_vpa(cluster).await?;
     let optipod = Optipod::prepare(cluster, Role::Run, BOTH).await?;
     in_place::seed_history(&optipod.data())?;
     let optipod = optipod.start()?;

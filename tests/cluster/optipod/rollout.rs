@@ -15,11 +15,11 @@ use super::{SOON, shared};
 use crate::harness::{Cluster, Namespace, Result, Workload};
 
 /// A policy that may not resize, and may roll.
-fn recreate_only() -> Value {
+pub fn recreate_only() -> Value {
     json!({"updateStrategy": {"allowInPlaceResize": false, "allowRecreate": true}})
 }
 
-async fn known_deployment(optipod: &Optipod, namespace: &Namespace) -> Result<Workload> {
+pub async fn known_deployment(optipod: &Optipod, namespace: &Namespace) -> Result<Workload> {
     let web = namespace.deployment("web").replicas(2).container(starved()).container(content()).create().await?;
     web.wait_ready(SOON).await?;
     optipod.wait_usage(&web, "app", 8).await?;

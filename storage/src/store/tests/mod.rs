@@ -1,7 +1,8 @@
-//! What needs a look inside: failing writes, rewriting the sled part, records of a newer format.
+//! What needs a look inside: failing writes, rewriting the sled part, other versions.
 
 mod loading;
 mod migration;
+mod versions;
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use super::keys::Key;
 use super::{Store, StoreOptions};
 use crate::sled_part::SledPart;
-use crate::{AppendError, OpenError, Sample, SeriesKey, Timestamp};
+use crate::{AppendError, Sample, SeriesKey, Timestamp};
 
 const NOW: Timestamp = Timestamp(1_699_833_660_000);
 
@@ -115,24 +116,6 @@ fn a_clock_that_runs_ahead_for_a_tick_costs_no_history_and_only_its_own_samples(
     }
     let usage = store.usage(&key(0), Duration::from_hours(9), minute(300)).unwrap().unwrap();
     assert_eq!((usage.from, usage.cpu.count()), (NOW, 292));
-}
-
-#[test]
-fn a_record_of_a_newer_format_is_refused_and_left_alone() {
-    let version = 2;
-    let dir = tempfile::tempdir().unwrap();
-    drop(open(dir.path()));
-    let (part, _) = SledPart::open(&dir.path().join("sled")).unwrap();
-    let (key, mut value) = Key::Series(0).pair(b"something new");
-    value[4] = version;
-    let crc = crc32fast::hash(&[&key[..], &value[4..]].concat());
-    value[..4].copy_from_slice(&crc.to_le_bytes());
-    part.apply(vec![(key, value)], Vec::new()).unwrap();
-    drop(part);
-    for _ in 0..2 {
-        let error = Store::open(dir.path(), StoreOptions::default(), NOW).unwrap_err();
-        assert!(matches!(error, OpenError::NewerFormat { found, .. } if found == u16::from(version)), "{error}");
-    }
 }
 
 #[test]
