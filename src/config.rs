@@ -326,7 +326,8 @@ fn content_error(path: Option<&Path>, cause: figment::Error) -> ConfigError {
 }
 
 fn duration_between(key: &'static str, text: &str, (least, most): (&str, &str)) -> Result<Duration, ConfigError> {
-    let value = duration::parse(text).map_err(|error| ConfigError::Value { key, message: error.to_string() })?;
+    let value = duration::parse(text)
+        .map_err(|error| ConfigError::Value { key, message: format!("must be from {least} to {most}: {error}") })?;
     let range = duration::parse(least).unwrap_or_default()..=duration::parse(most).unwrap_or(Duration::MAX);
     if range.contains(&value) {
         return Ok(value);
@@ -402,7 +403,8 @@ mod tests {
     fn a_wrong_value_is_an_error_that_says_what_would_be_right() {
         for (text, part) in [
             ("scrapeInterval: 10m", "from 1s to 5m"),
-            ("retention: soon", "not a duration"),
+            ("retention: soon", "from 1h to 400d: \"soon\" is not a duration"),
+            ("reconciliationInterval: 0s", "from 10s to 24h: \"0s\""),
             ("metricsAddr: here", "not an address"),
             ("logFormat: xml", "text or json"),
             ("maxUpdatesPerMinute: 0", "at least 1"),

@@ -5,14 +5,11 @@
 use super::Controller;
 use super::history::{Memory, requests, sizes};
 use super::report::{PolicyState, circuit_opened};
-use crate::decide::{Circuit, Harm, HarmKind, RolledBack, Trouble, Watch, opens};
-use crate::policy::Policy;
+use crate::decide::{Circuit, Harm, HarmKind, RolledBack, Size, Trouble, Watch, opens};
 use crate::policy::types::{CircuitStatus, ContainerTrouble, RolledBackStatus, WatchStatus};
+use crate::policy::{Policy, STATUS_CONTAINERS};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
-/// A status lists no more containers than this.
-const MOST_CONTAINERS: usize = 64;
 
 pub(super) fn watch_status(watch: &Watch) -> WatchStatus {
     let trouble = |trouble: &Trouble| ContainerTrouble {
@@ -26,7 +23,7 @@ pub(super) fn watch_status(watch: &Watch) -> WatchStatus {
         settled: watch.settled,
         template: watch.template.clone(),
         unready: watch.unready,
-        containers: watch.containers.iter().take(MOST_CONTAINERS).map(trouble).collect(),
+        containers: watch.containers.iter().take(STATUS_CONTAINERS).map(trouble).collect(),
     }
 }
 
@@ -47,13 +44,14 @@ pub(super) fn watch(status: &WatchStatus) -> Watch {
 }
 
 pub(super) fn rolled_back_status(past: &RolledBack) -> RolledBackStatus {
+    let listed = |sizes: &[Size]| requests(sizes.get(..STATUS_CONTAINERS).unwrap_or(sizes));
     RolledBackStatus {
         at: Time(past.at),
         reason: past.harm.kind.code().to_owned(),
         container: past.harm.container.clone(),
         pod: past.harm.pod.clone(),
-        size: requests(&past.size),
-        restored: requests(&past.restored),
+        size: listed(&past.size),
+        restored: listed(&past.restored),
     }
 }
 
@@ -112,7 +110,6 @@ impl PolicyState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::Size;
     use crate::quantity::{Bytes, Millicores};
     use crate::workload::Resources;
     use proptest::prelude::*;

@@ -6,11 +6,9 @@
 use super::cluster::Workload;
 use super::errors::{WriteError, classify};
 use super::ingest;
-use super::observe;
 use super::plan::{Change, Planned, Verdict, Write};
-use super::watch::Shared;
-use super::writer::{TemplateWrite, Writer, resource};
-use crate::decide::{PodFacts, PodResize};
+use super::writer::{Subject, TemplateWrite, Writer, resource};
+use crate::decide::{PodFacts, PodResize, Reason};
 use crate::policy::Policy;
 use crate::workload::{ContainerResources, WorkloadKind};
 use k8s_openapi::api::core::v1::Pod;
@@ -34,10 +32,10 @@ pub(super) enum Outcome {
     Nothing,
     /// All its writes were carried out.
     Done,
-    /// It was stopped by a hold that was set meanwhile.
+    /// It was stopped by a brake that was set meanwhile.
     Held {
-        /// Where the hold stands.
-        place: String,
+        /// The brake.
+        reason: Reason,
         /// How many writes were carried out before.
         done: usize,
     },
@@ -54,12 +52,11 @@ pub(super) enum Outcome {
 pub(super) struct Executor {
     pub(super) client: Client,
     pub(super) writer: Writer,
-    pub(super) shared: Shared,
     pub(super) deadline: Duration,
 }
 
 impl Executor {
-    /// Carries out all changes in order, as long as `policy` stays as it was when they were planned.
+    /// Carries out all changes in order; the writer stops each where a brake was set or `policy` changed meanwhile.
     pub(super) async fn apply(
         &self,
         policy: &Policy,
@@ -84,51 +81,35 @@ impl Executor {
         change: &Change,
         shutdown: &CancellationToken,
     ) -> Outcome {
+        let subject = Subject { policy, workload: &workload.id };
         for (done, write) in change.writes.iter().enumerate() {
             if shutdown.is_cancelled() {
                 return Outcome::Failed { error: WriteError::Stopping, done };
             }
-            if !self.is_current(policy) {
-                return Outcome::Failed { error: WriteError::PolicyChanged, done };
-            }
-            if let Some(place) = self.held_now(workload) {
-                return Outcome::Held { place, done };
-            }
             let written = match write {
-                Write::Resize { namespace, pod, with_limits, seen } => {
-                    self.resize(namespace, pod, *with_limits, seen).await
-                }
-                Write::Template(template) => self.template(workload, template).await,
+                Write::Resize { pod, with_limits, seen } => self.resize(subject, pod, *with_limits, seen).await,
+                Write::Template(template) => self.template(subject, workload, template).await,
             };
-            if let Err(error) = written {
-                return Outcome::Failed { error, done };
+            match written {
+                Ok(()) => {}
+                Err(WriteError::Held(reason)) => return Outcome::Held { reason, done },
+                Err(error) => return Outcome::Failed { error, done },
             }
         }
         Outcome::Done
     }
 
-    /// A policy that was edited or deleted stops what was planned by it.
-    fn is_current(&self, policy: &Policy) -> bool {
-        let now = self.shared.with(|cluster| cluster.policies.get(&policy.id).cloned());
-        now.is_some_and(|now| now.uid == policy.uid && now.generation == policy.generation)
-    }
-
-    /// A hold stops a batch that is running.
-    fn held_now(&self, workload: &Workload) -> Option<String> {
-        self.shared.with(|cluster| observe::held(cluster, cluster.workload(&workload.id)?))
-    }
-
     async fn resize(
         &self,
-        namespace: &str,
+        subject: Subject<'_>,
         pod: &PodResize,
         with_limits: bool,
         seen: &[ContainerResources],
     ) -> Result<(), WriteError> {
-        let written = match self.writer.resize(namespace, pod, with_limits).await {
+        let written = match self.writer.resize(subject, pod, with_limits).await {
             Err(WriteError::Stale) => {
-                let resource_version = self.unchanged_pod(namespace, pod, seen).await?;
-                self.writer.resize(namespace, &PodResize { resource_version, ..pod.clone() }, with_limits).await
+                let resource_version = self.unchanged_pod(&subject.workload.namespace, pod, seen).await?;
+                self.writer.resize(subject, &PodResize { resource_version, ..pod.clone() }, with_limits).await
             }
             answer => answer,
         };
@@ -162,11 +143,16 @@ impl Executor {
         }
     }
 
-    async fn template(&self, workload: &Workload, write: &TemplateWrite) -> Result<(), WriteError> {
-        match self.writer.apply_template(write).await {
+    async fn template(
+        &self,
+        subject: Subject<'_>,
+        workload: &Workload,
+        write: &TemplateWrite,
+    ) -> Result<(), WriteError> {
+        match self.writer.apply_template(subject, write).await {
             Err(WriteError::Stale) => {
                 let resource_version = self.unchanged_workload(workload).await?;
-                self.writer.apply_template(&TemplateWrite { resource_version, ..write.clone() }).await
+                self.writer.apply_template(subject, &TemplateWrite { resource_version, ..write.clone() }).await
             }
             answer => answer,
         }

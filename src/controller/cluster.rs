@@ -3,11 +3,14 @@
 //! It asks nobody and writes nothing. Invariant: every collection is ordered, so that the same events give the same answers.
 
 use super::bounds::Bounds;
+use super::brake::{self, ConfigMapBrake};
 use super::table::{Diff, Table};
 use crate::decide::{Cause, HpaFacts, PodFacts, Progress, Replicas, Rollout, Size};
 use crate::policy::{FieldError, Policy, PolicyId};
 use crate::workload::{ContainerResources, WorkloadId, WorkloadKind};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::runtime::watcher::Event;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -100,6 +103,7 @@ pub(super) struct Cluster {
     pub(super) namespaces: Table<String, Namespace>,
     pub(super) autoscalers: Table<ObjectKey, Autoscaler>,
     pub(super) bounds: Bounds,
+    brake: Table<(), ConfigMapBrake>,
     /// Pods by their owner's uid.
     pods_of: BTreeMap<String, BTreeSet<ObjectKey>>,
     /// ReplicaSets by their Deployment's uid.
@@ -111,7 +115,7 @@ pub(super) struct Cluster {
 }
 
 /// The watched resources, as readiness names them; [`Bounds`] has more.
-const WATCHES: [&str; 8] = [
+const WATCHES: [&str; 9] = [
     "optimizationpolicies",
     "deployments",
     "statefulsets",
@@ -120,6 +124,7 @@ const WATCHES: [&str; 8] = [
     "replicasets",
     "namespaces",
     "horizontalpodautoscalers",
+    brake::WATCH,
 ];
 
 impl Cluster {
@@ -134,6 +139,7 @@ impl Cluster {
             self.replica_sets.synced(),
             self.namespaces.synced(),
             self.autoscalers.synced(),
+            self.brake.synced(),
         ];
         let mine = WATCHES.into_iter().zip(synced).filter_map(|(name, synced)| (!synced).then_some(name));
         mine.chain(self.bounds.missing()).collect()
@@ -181,14 +187,50 @@ impl Cluster {
 
     /// The workload's pods, by name.
     pub(super) fn pods_of(&self, workload: &Workload) -> Vec<Arc<Pod>> {
-        let direct = BTreeSet::from([workload.uid.clone()]);
-        let owners = match workload.id.kind {
-            WorkloadKind::Deployment => self.sets_of.get(&workload.uid),
-            _ => Some(&direct),
-        };
-        let mut keys: Vec<_> = owners.into_iter().flatten().filter_map(|uid| self.pods_of.get(uid)).flatten().collect();
+        let mut keys = self.pod_keys(workload);
         keys.sort();
         keys.into_iter().filter_map(|key| self.pods.get(key)).cloned().collect()
+    }
+
+    fn pod_keys(&self, workload: &Workload) -> Vec<&ObjectKey> {
+        let owners: Vec<&String> = match workload.id.kind {
+            WorkloadKind::Deployment => self.sets_of.get(&workload.uid).into_iter().flatten().collect(),
+            _ => vec![&workload.uid],
+        };
+        owners.into_iter().filter_map(|uid| self.pods_of.get(uid)).flatten().collect()
+    }
+
+    /// The name of a running pod of the workload that is held, if there is one.
+    pub(super) fn held_pod(&self, workload: &Workload) -> Option<&str> {
+        let held = |key: &&ObjectKey| self.pods.get(key).is_some_and(|pod| pod.running && pod.held);
+        self.pod_keys(workload).into_iter().filter(held).min().map(|(_, name)| name.as_str())
+    }
+
+    /// The ConfigMap that holds everything or some namespaces.
+    pub(super) fn brake(&self) -> Option<&ConfigMapBrake> {
+        self.brake.get(&()).map(AsRef::as_ref)
+    }
+
+    /// Whether we would see the brake if it were on.
+    pub(super) fn sees_brake(&self) -> bool {
+        self.brake.synced()
+    }
+
+    /// The brake's watch is broken.
+    pub(super) fn lose_brake(&mut self) {
+        self.brake.lose();
+    }
+
+    /// Takes an event of the brake's watch; says whether the brake has changed. Then all policies are evaluated at once:
+    /// they say that they hold, or go on.
+    pub(super) fn take_brake(&mut self, event: Event<ConfigMap>) -> bool {
+        let seen = self.sees_brake();
+        let diffs = self.brake.take(event, |_| (), |object| Some(ConfigMapBrake::read(object)));
+        let changed = diffs.iter().any(|diff| diff.before != diff.after);
+        if changed || seen != self.sees_brake() {
+            self.woken.extend(self.policies.iter().map(|(id, _)| id.clone()));
+        }
+        changed
     }
 
     /// The autoscalers that read this workload's requests.

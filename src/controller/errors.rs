@@ -3,6 +3,7 @@
 //! Codes alone do not tell: 403 is a missing right, a quota, a LimitRange or a full node; 409 is a stale version or another
 //! manager's field; 500 can be for ever. The texts are those of a real API server (1.37).
 
+use crate::decide::Reason;
 use kube::Error;
 use kube::core::Status;
 use std::time::Duration;
@@ -51,6 +52,9 @@ pub(super) enum WriteError {
     /// We are not the leader, or will not be for long enough. Nothing was sent.
     #[error("another replica is the leader")]
     NotLeader,
+    /// A brake was set after the decision. Nothing was sent.
+    #[error("{0}")]
+    Held(Reason),
     /// The policy was edited or deleted after the decision. Nothing was sent.
     #[error("the policy has changed meanwhile")]
     PolicyChanged,
@@ -75,6 +79,7 @@ impl WriteError {
             Self::Throttled { .. } => "Throttled",
             Self::Unknown(_) => "Unavailable",
             Self::NotLeader => "NotLeader",
+            Self::Held(_) => "Held",
             Self::PolicyChanged => "PolicyChanged",
             Self::Stopping => "Stopping",
         }
@@ -82,7 +87,7 @@ impl WriteError {
 
     /// It was we who did not send it: nobody's fault, and nothing for a person to look at.
     pub(super) fn was_withheld(&self) -> bool {
-        matches!(self, Self::NotLeader | Self::PolicyChanged | Self::Stopping)
+        matches!(self, Self::NotLeader | Self::Held(_) | Self::PolicyChanged | Self::Stopping)
     }
 
     /// The write may have been carried out although we got no answer.

@@ -2,7 +2,8 @@
 //!
 //! - [`watch`]: what is known of the cluster ([`cluster`], [`bounds`], trimmed by [`ingest`]). [`select`]: which policy acts on what.
 //! - [`observe`], [`plan`], [`apply`], [`report`]: the four steps. Only [`writer`] writes.
-//! - [`schedule`]: when. [`history`]: what happened before. [`aftermath`]: what became of it. [`leader`]: who. [`rate`], [`rights`]: how much, and whether.
+//! - [`brake`]: what stops every write at once. [`schedule`]: when. [`history`]: what happened before. [`aftermath`]: what
+//!   became of it. [`leader`]: who. [`rate`], [`rights`]: how much, and whether.
 //!
 //! It knows no store and no PromQL: usage comes through [`crate::provider::UsageProvider`]. Invariants: one policy is
 //! evaluated at a time, in the order of due time and name; the same cluster, usage and timeline give the same writes.
@@ -10,6 +11,7 @@
 mod aftermath;
 mod apply;
 mod bounds;
+mod brake;
 mod cluster;
 mod errors;
 mod history;
@@ -140,8 +142,8 @@ const RETRY: Duration = Duration::from_secs(10);
 /// What may forbid a change and cannot be seen holds every change; recommendations go on without it after this time.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// What no recommendation depends on.
-const MAY_STAY_UNSEEN: [&str; 5] =
-    ["horizontalpodautoscalers", bounds::LIMIT_RANGES, bounds::QUOTAS, bounds::NODES, bounds::VPAS];
+const MAY_STAY_UNSEEN: [&str; 6] =
+    ["horizontalpodautoscalers", brake::WATCH, bounds::LIMIT_RANGES, bounds::QUOTAS, bounds::NODES, bounds::VPAS];
 /// A cycle that runs at the end may take this long; the lease and the last events need the rest of 10 seconds.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -159,7 +161,14 @@ impl Controller {
             None => leader::Leadership::without_election(),
         };
         let shared = watch::Shared::default();
-        let writer = writer::Writer::new(client.clone(), options.call_timeout, leadership.clone(), stopping.clone());
+        let writer = writer::Writer {
+            client: client.clone(),
+            shared: shared.clone(),
+            dry_run: options.dry_run,
+            deadline: options.call_timeout,
+            leadership: leadership.clone(),
+            stopping: stopping.clone(),
+        };
         let (recorder, events) = Events::new(writer.clone(), clock, options.identity.clone());
         Self {
             selection: select::Selection::default(),
@@ -168,12 +177,7 @@ impl Controller {
             policies: BTreeMap::new(),
             rights: rights::RightsCache::new(client.clone(), options.call_timeout),
             rate: rate::Rate::new(options.max_updates_per_minute),
-            executor: apply::Executor {
-                client: client.clone(),
-                writer,
-                shared: shared.clone(),
-                deadline: options.call_timeout,
-            },
+            executor: apply::Executor { client: client.clone(), writer, deadline: options.call_timeout },
             events: recorder,
             beside: Some(Beside { events, elector }),
             options,
@@ -196,6 +200,8 @@ impl Controller {
     /// abandoned, the lease is given back.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut watches = watch::start(&self.client, &self.shared);
+        let (namespace, metrics) = (self.options.namespace.clone(), self.metrics.clone());
+        watches.spawn(brake::follow(self.client.clone(), namespace, self.shared.clone(), metrics));
         let (stop_events, stop_elector) = (CancellationToken::new(), CancellationToken::new());
         let beside = self.beside.take();
         let (events, elector) = beside.map_or((None, None), |beside| (Some(beside.events), beside.elector));
@@ -246,7 +252,8 @@ impl Controller {
         }
     }
 
-    /// Nothing is planned on half a picture. Only what may forbid a change may stay unseen: then nothing is changed.
+    /// Nothing is planned on half a picture. Only what can do no more than forbid a change may stay unseen: then nothing is
+    /// changed.
     async fn wait_for_watches(&self, shutdown: &CancellationToken) {
         let started = Instant::now();
         loop {

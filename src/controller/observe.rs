@@ -4,11 +4,12 @@
 //! It reads and asks; it decides nothing and writes nothing.
 
 use super::Controller;
+use super::brake::brakes;
 use super::cluster::{Cluster, Workload};
 use super::providers;
 use super::schedule::Focus;
 use super::select::Covered;
-use crate::decide::{Guards, HpaFacts, PodFacts, Reason, Rights, fit};
+use crate::decide::{Brakes, Guards, HpaFacts, PodFacts, Reason, Rights, fit};
 use crate::policy::{Mode, Policy, PolicyId};
 use crate::provider::UsageQuery;
 use crate::recommend::{Insufficient, Recommendation, recommend};
@@ -45,7 +46,7 @@ pub(super) struct Observed {
     pub(super) pods: Vec<PodFacts>,
     /// Why its pods cannot be read.
     pub(super) unreadable: Option<String>,
-    pub(super) held_by: Option<String>,
+    pub(super) brakes: Brakes,
     pub(super) hpa: HpaFacts,
     pub(super) guards: Guards,
     pub(super) rights: Rights,
@@ -176,30 +177,16 @@ fn look(cluster: &Cluster, policy: &Policy, focus: &Focus, covered: &[Covered]) 
 
 fn look_at(cluster: &Cluster, workload: Arc<Workload>) -> Observed {
     let running: Vec<_> = cluster.pods_of(&workload).into_iter().filter(|pod| pod.running).collect();
-    let (mut pods, mut unreadable, mut held_pod) = (Vec::new(), None, None);
+    let (mut pods, mut unreadable) = (Vec::new(), None);
     for pod in &running {
         match &pod.facts {
-            Ok(facts) => {
-                if pod.held {
-                    held_pod.get_or_insert_with(|| format!("pod {}", facts.name));
-                }
-                pods.push(facts.clone());
-            }
+            Ok(facts) => pods.push(facts.clone()),
             Err(error) => unreadable = Some(error.clone()),
         }
     }
-    let held_by = held(cluster, &workload).or(held_pod);
+    let brakes = brakes(cluster, &workload.id);
     let hpa = cluster.autoscalers_of(&workload.id);
     let guards = cluster.bounds.of(&workload, &running);
     let rights = Rights { resize: true, rollout: true };
-    Observed { workload, pods, unreadable, held_by, hpa, guards, rights, outcomes: Vec::new() }
-}
-
-/// Whether the namespace or the workload is held now.
-pub(super) fn held(cluster: &Cluster, workload: &Workload) -> Option<String> {
-    let namespace = &workload.id.namespace;
-    if cluster.namespaces.get(namespace).is_some_and(|namespace| namespace.held) {
-        return Some(format!("namespace {namespace}"));
-    }
-    workload.held.then(|| format!("{} {namespace}/{}", workload.id.kind, workload.id.name))
+    Observed { workload, pods, unreadable, brakes, hpa, guards, rights, outcomes: Vec::new() }
 }

@@ -63,7 +63,7 @@ pub(super) struct Change {
 #[derive(Clone, Debug)]
 pub(super) enum Write {
     /// Resize a pod.
-    Resize { namespace: String, pod: PodResize, with_limits: bool, seen: Vec<ContainerResources> },
+    Resize { pod: PodResize, with_limits: bool, seen: Vec<ContainerResources> },
     /// Apply a template.
     Template(TemplateWrite),
 }
@@ -152,7 +152,7 @@ fn facts<'a>(
     });
     Facts {
         now: observation.now,
-        held_by: observed.held_by.clone(),
+        brakes: observed.brakes.clone(),
         mode: policy.mode,
         dry_run,
         update: &policy.update,
@@ -245,12 +245,7 @@ fn resizes(facts: &Facts<'_>, observed: &Observed, pods: Vec<PodResize>) -> Vec<
         let pod = observed.pods.iter().find(|pod| pod.uid == uid);
         pod.into_iter().flat_map(|pod| &pod.containers).map(|container| container.resources.clone()).collect()
     };
-    let write = |pod: PodResize| Write::Resize {
-        namespace: observed.workload.id.namespace.clone(),
-        with_limits: !facts.update.requests_only,
-        seen: seen(&pod.uid),
-        pod,
-    };
+    let write = |pod: PodResize| Write::Resize { with_limits: !facts.update.requests_only, seen: seen(&pod.uid), pod };
     pods.into_iter().map(write).collect()
 }
 
@@ -272,7 +267,6 @@ fn apply(
         (notes::CHANGED_AT, super::seconds(now).to_string()),
     ]);
     Write::Template(TemplateWrite {
-        workload: workload.id.clone(),
         uid: workload.uid.clone(),
         resource_version: workload.resource_version.clone(),
         containers: change.containers,

@@ -34,6 +34,11 @@ impl<K: Ord + Clone, V> Table<K, V> {
         self.synced
     }
 
+    /// The watch is broken: what is known may be old.
+    pub(super) fn lose(&mut self) {
+        self.synced = false;
+    }
+
     pub(super) fn get(&self, key: &K) -> Option<&Arc<V>> {
         self.live.get(key)
     }

@@ -8,6 +8,7 @@ use super::errors::WriteError;
 use super::ingest;
 use super::leader::Leadership;
 use super::notes;
+use super::watch::Shared;
 use super::writer::{RequestsBefore, Writer, resource};
 use crate::decide::{PodResize, Size};
 use crate::quantity::QuantityError;
@@ -179,8 +180,15 @@ struct Found {
 impl Undo {
     /// Restores with the rights of `client`.
     pub fn new(client: Client) -> Self {
-        let (leadership, stopping) = (Leadership::without_election(), CancellationToken::new());
-        Self { writer: Writer::new(client.clone(), DEADLINE, leadership, stopping), client }
+        let writer = Writer {
+            client: client.clone(),
+            shared: Shared::default(),
+            dry_run: false,
+            deadline: DEADLINE,
+            leadership: Leadership::without_election(),
+            stopping: CancellationToken::new(),
+        };
+        Self { client, writer }
     }
 
     /// Puts the requests of a workload back: those of the template as our notes tell them, those of resized pods as the
@@ -237,11 +245,11 @@ impl Undo {
                 let Some(now) = self.read(format!("reading pod {name}"), api.get_opt(&name)).await? else { break };
                 let (resize, left) = pod(&now, &found.template)?;
                 if let Some(resize) = resize {
-                    match self.writer.resize(&id.namespace, &resize, true).await {
+                    match self.writer.resize_back(&id.namespace, &resize).await {
                         Err(WriteError::Stale) if attempt < TRIES => continue,
                         Err(WriteError::Gone) => break,
                         Err(error) => return Err(call(format!("resizing pod {name} back"), &error)),
-                        Ok(_) => undone.restored.extend(of_pod(&now, &resize)?),
+                        Ok(()) => undone.restored.extend(of_pod(&now, &resize)?),
                     }
                 }
                 undone.left.extend(left);

@@ -45,7 +45,8 @@ impl Shared {
         self.0.changed.notified().await;
     }
 
-    fn take<T>(&self, act: impl FnOnce(&mut Cluster) -> T) {
+    /// Notes what a watch tells, and wakes the loop where that matters at once.
+    pub(super) fn take<T>(&self, act: impl FnOnce(&mut Cluster) -> T) {
         let notable = self.with(|cluster| {
             let missing = cluster.missing().len();
             act(cluster);
@@ -150,9 +151,9 @@ fn workload_id(kind: WorkloadKind, metadata: &ObjectMeta) -> WorkloadId {
 }
 
 /// The first wait after an error; each further one doubles it.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+pub(super) const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// No wait is longer, but for what may stay away.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Nodes that RBAC keeps from us, as in an installation for one namespace, are asked for this often.
 const REFUSED_WAIT: Duration = Duration::from_mins(2);
 

@@ -1,13 +1,15 @@
 //! The one file that writes to the cluster.
 //!
-//! Invariants: every call has a deadline; nothing is sent when we do not lead until 2 seconds after that deadline, or are
+//! Invariants: no pod and no workload is changed while a brake is on ([`may_write`]); every call has a deadline; nothing is sent when we do not lead until 2 seconds after that deadline, or are
 //! shutting down; every patch names uid and resourceVersion of the object that was decided upon (a status only the uid).
 
+use super::brake::may_write;
 use super::errors::{WriteError, classify};
 use super::leader::Leadership;
+use super::watch::Shared;
 use super::{FIELD_MANAGER, RESTORE_MANAGER, notes};
 use crate::decide::PodResize;
-use crate::policy::{OptimizationPolicy, PolicyId};
+use crate::policy::{OptimizationPolicy, Policy, PolicyId};
 use crate::telemetry::events::EventWriter;
 use crate::workload::{ContainerResources, Resources, WorkloadId, WorkloadKind};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
@@ -29,16 +31,25 @@ const LEASE_MARGIN: Duration = Duration::from_secs(2);
 /// Writes to the cluster while we may.
 #[derive(Clone)]
 pub(super) struct Writer {
-    client: Client,
-    deadline: Duration,
-    leadership: Leadership,
-    stopping: CancellationToken,
+    pub(super) client: Client,
+    /// Where the brakes stand.
+    pub(super) shared: Shared,
+    pub(super) dry_run: bool,
+    pub(super) deadline: Duration,
+    pub(super) leadership: Leadership,
+    pub(super) stopping: CancellationToken,
+}
+
+/// Whose pods or template a write changes, and which policy wants it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subject<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) workload: &'a WorkloadId,
 }
 
 /// A complete apply of a workload's requests.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct TemplateWrite {
-    pub(super) workload: WorkloadId,
     pub(super) uid: String,
     pub(super) resource_version: String,
     /// Every container of the template.
@@ -57,24 +68,34 @@ pub(super) struct RequestsBefore {
 }
 
 impl Writer {
-    pub(super) fn new(client: Client, deadline: Duration, leadership: Leadership, stopping: CancellationToken) -> Self {
-        Self { client, deadline, leadership, stopping }
+    /// Resizes one running pod.
+    pub(super) async fn resize(
+        &self,
+        subject: Subject<'_>,
+        pod: &PodResize,
+        with_limits: bool,
+    ) -> Result<Pod, WriteError> {
+        self.change(subject, self.patch_resize(&subject.workload.namespace, pod, with_limits)).await
     }
 
-    /// Resizes one running pod.
-    pub(super) async fn resize(&self, namespace: &str, pod: &PodResize, with_limits: bool) -> Result<Pod, WriteError> {
+    /// Resizes one running pod back, requests and limits. A person asked for it: no brake stops it.
+    pub(super) async fn resize_back(&self, namespace: &str, pod: &PodResize) -> Result<(), WriteError> {
+        self.bounded(self.patch_resize(namespace, pod, true)).await.map(drop)
+    }
+
+    async fn patch_resize(&self, namespace: &str, pod: &PodResize, with_limits: bool) -> Result<Pod, Error> {
         let patch = json!({
             "metadata": {"uid": pod.uid, "resourceVersion": pod.resource_version},
             "spec": {"containers": containers(&pod.containers, with_limits)},
         });
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        self.bounded(api.patch_resize(&pod.pod, &params, &Patch::Strategic(patch))).await
+        api.patch_resize(&pod.pod, &params, &Patch::Strategic(patch)).await
     }
 
     /// Applies requests to a workload's template.
-    pub(super) async fn apply_template(&self, write: &TemplateWrite) -> Result<(), WriteError> {
-        let id = &write.workload;
+    pub(super) async fn apply_template(&self, subject: Subject<'_>, write: &TemplateWrite) -> Result<(), WriteError> {
+        let id = subject.workload;
         let resource = resource(id.kind);
         let patch = json!({
             "apiVersion": resource.api_version,
@@ -87,10 +108,11 @@ impl Writer {
         });
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &id.namespace, &resource);
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        self.bounded(api.patch(&id.name, &params, &Patch::Apply(patch))).await.map(drop)
+        self.change(subject, api.patch(&id.name, &params, &Patch::Apply(patch))).await.map(drop)
     }
 
-    /// Sets requests of a template back as [`RESTORE_MANAGER`], and with `hold` marks the workload to be left alone.
+    /// Sets requests of a template back as [`RESTORE_MANAGER`], and with `hold` marks the workload to be left alone. A person
+    /// asked for it: no brake stops it.
     pub(super) async fn restore_template(
         &self,
         id: &WorkloadId,
@@ -142,6 +164,17 @@ impl Writer {
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &policy.namespace, &resource);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         self.bounded(api.patch_status(&policy.name, &params, &Patch::Merge(patch))).await.map(drop)
+    }
+
+    /// Sends one call that changes pods or workloads, if no brake is on in this instant.
+    async fn change<T>(
+        &self,
+        subject: Subject<'_>,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, WriteError> {
+        let Subject { policy, workload } = subject;
+        self.shared.with(|cluster| may_write(cluster, self.dry_run, policy, workload))?;
+        self.bounded(call).await
     }
 
     /// Sends one call, if we may, and waits for its answer no longer than the deadline.

@@ -1,5 +1,6 @@
 //! What a decision reads: everything observed of one workload, fetched before.
 
+use super::brakes::Brakes;
 use super::guards::Guards;
 use super::outcome::{Aftermath, ContainerLife, PodLife};
 use crate::policy::{ContainerPlan, Mode, UpdatePlan};
@@ -15,8 +16,8 @@ use std::collections::BTreeMap;
 pub struct Facts<'a> {
     /// The present moment.
     pub now: Timestamp,
-    /// Where the annotation `optipod.io/hold` stands, if anywhere: on the namespace, the workload or a pod.
-    pub held_by: Option<String>,
+    /// The brakes that are on.
+    pub brakes: Brakes,
     /// The policy's mode.
     pub mode: Mode,
     /// Nothing may be written but status.

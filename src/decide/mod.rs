@@ -9,6 +9,7 @@
 //! decided ([`Facts::target`]) is carried on to the pods that lack it, whatever keeps a new size from being decided, but
 //! only what the policy and the autoscalers still allow of it.
 
+mod brakes;
 mod cause;
 mod change;
 mod circuit;
@@ -24,6 +25,7 @@ mod rollout;
 #[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests;
 
+pub use brakes::{Brake, Brakes};
 pub use cause::{Cause, UnknownCause};
 pub use circuit::{Circuit, opens};
 pub use facts::{Facts, HpaFacts, PodContainer, PodFacts, Raised, ResizeState, Rights, Rollout, Size, Wanted};
@@ -99,8 +101,8 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
 
 /// The answers that need no recommendation.
 fn before_any_change(facts: &Facts<'_>) -> Option<Decision> {
-    if let Some(place) = &facts.held_by {
-        return Some(Decision::Hold(Reason::HeldByAnnotation { place: place.clone() }));
+    if let Some(reason) = facts.brakes.hold() {
+        return Some(Decision::Hold(reason));
     }
     match facts.mode {
         Mode::Disabled => return Some(Decision::Hold(Reason::PolicyDisabled)),

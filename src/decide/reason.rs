@@ -1,5 +1,6 @@
 //! Why nothing was changed: one enum for status, events, metric labels and `optipod explain`.
 
+use super::brakes::Brake;
 use super::outcome::Harm;
 use jiff::Timestamp;
 use std::fmt;
@@ -8,6 +9,7 @@ use std::fmt;
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs)] // the texts in Display say what each field is
 pub enum Reason {
+    BrakeOn(Brake),
     HeldByAnnotation { place: String },
     PolicyDisabled,
     DryRun,
@@ -61,6 +63,7 @@ impl Reason {
     /// The name in status, events, metric labels and documentation.
     pub fn code(&self) -> &'static str {
         match self {
+            Self::BrakeOn(_) => "BrakeOn",
             Self::HeldByAnnotation { .. } => "HeldByAnnotation",
             Self::PolicyDisabled => "PolicyDisabled",
             Self::DryRun => "DryRun",
@@ -160,6 +163,8 @@ impl fmt::Display for Reason {
     #[rustfmt::skip] // a table reads better with one line a reason
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::BrakeOn(Brake { place, why: Some(why) }) => write!(f, "the brake is on: ConfigMap {place} says \"{why}\"; delete it to let OptiPod go on"),
+            Self::BrakeOn(Brake { place, why: None }) => write!(f, "the brake is on: ConfigMap {place} exists; delete it to let OptiPod go on"),
             Self::HeldByAnnotation { place } => write!(f, "annotation optipod.io/hold on {place}; remove it to let OptiPod act"),
             Self::PolicyDisabled => write!(f, "the policy's mode is Disabled"),
             Self::DryRun => write!(f, "dry-run: recommendations are published, nothing is changed; start the controller with --dry-run=false, or `optipod run` with --apply, to apply them"),

@@ -84,7 +84,7 @@ pub(super) fn facts<'a>(update: &'a UpdatePlan, plan: &'a ContainerPlan) -> Fact
     let web = container("web", resources(Some(500), Some(512)), Resources::default());
     Facts {
         now: at(1),
-        held_by: None,
+        brakes: Brakes::default(),
         mode: Mode::Auto,
         dry_run: false,
         update,
@@ -120,8 +120,9 @@ fn code(decision: &Decision) -> &'static str {
 type Step = (&'static str, fn(&mut Facts<'_>));
 
 /// Every question that holds a workload, in the order in which they are asked. Each step makes the one answer true.
-const ORDER: [Step; 25] = [
-    ("HeldByAnnotation", |f| f.held_by = Some("namespace shop".to_owned())),
+const ORDER: [Step; 26] = [
+    ("BrakeOn", |f| f.brakes.config_map = Some(Brake { place: "optipod-system/optipod-brake".to_owned(), why: None })),
+    ("HeldByAnnotation", |f| f.brakes.annotation = Some("namespace shop".to_owned())),
     ("PolicyDisabled", |f| f.mode = Mode::Disabled),
     ("DryRun", |f| f.dry_run = true),
     ("WorkloadDeleting", |f| f.deleting = true),

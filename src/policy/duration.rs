@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// A text that is not such a duration.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("\"{0}\" is not a duration; write a whole number and one of s, m, h or d, for example 30m, 24h or 7d")]
+#[error("\"{0}\" is not a duration; write a whole number above 0 and one of s, m, h or d, for example 30m, 24h or 7d")]
 pub struct DurationError(pub String);
 
 /// Parses `30m`, `24h`, `7d`.

@@ -56,6 +56,8 @@ pub(super) const NAMESPACES: usize = 256;
 pub(super) const MATCH_LABELS: usize = 16;
 pub(super) const MATCH_EXPRESSIONS: usize = 16;
 pub(super) const EXPRESSION_VALUES: usize = 32;
+/// Containers that a status lists of one workload.
+pub(crate) const STATUS_CONTAINERS: usize = 64;
 /// A DNS label: names of namespaces, containers and providers.
 pub(super) const DNS_LABEL_LENGTH: usize = 63;
 /// A label key: a prefix of 253 characters, a slash and a name of 63.

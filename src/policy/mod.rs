@@ -18,6 +18,7 @@ pub mod select;
 mod testing;
 pub mod types;
 
+pub(crate) use limits::STATUS_CONTAINERS;
 pub use resolve::FieldError;
 pub use resolved::{Bounds, ContainerPlan, MetricsPlan, Policy, PolicyId, ResourcePlan, UpdatePlan};
 pub use select::{NamespaceFacts, OutOfScope, Scope, WorkloadFacts, covers, winner};

@@ -8,7 +8,7 @@ use super::declare::Declare;
 use super::latency::Latencies;
 use super::policy_metrics::{PolicyMetrics, PolicySeries};
 use crate::policy::PolicyId;
-use prometheus::{HistogramVec, Registry, TextEncoder};
+use prometheus::{HistogramVec, IntGauge, Registry, TextEncoder};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ struct Inner {
     registry: Registry,
     policies: PolicySeries,
     collection: HistogramVec,
+    brake: IntGauge,
     collector: CollectorMetrics,
     latencies: Latencies,
 }
@@ -37,13 +38,15 @@ impl Metrics {
             "Time one question to a usage provider, or one collection from metrics-server, took",
             "provider",
         )?;
+        let brake =
+            declare.gauge("optipod_brake_on", "Whether the ConfigMap optipod-brake exists, which holds changes")?;
         let latencies = Latencies::new()?;
         registry.register(Box::new(latencies.clone()))?;
         let policies = PolicySeries::new(&registry, latencies.reconcile.clone())?;
         let collector = CollectorMetrics::new(&registry, latencies.tick.clone())?;
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        Ok(Self(Arc::new(Inner { registry, policies, collection, collector, latencies })))
+        Ok(Self(Arc::new(Inner { registry, policies, collection, brake, collector, latencies })))
     }
 
     /// The metrics of one policy.
@@ -65,6 +68,11 @@ impl Metrics {
     pub fn observe_query(&self, provider: &str, took: Duration) {
         self.observe_collection(provider, took);
         self.0.latencies.query.observe(took);
+    }
+
+    /// The ConfigMap that holds changes exists, or does not.
+    pub fn set_brake(&self, on: bool) {
+        self.0.brake.set(i64::from(on));
     }
 
     /// All metrics in Prometheus' text format.
@@ -101,6 +109,7 @@ mod tests {
         use_everything(&metrics, &id("web"));
         let text = metrics.encode().unwrap();
         for line in [
+            "optipod_brake_on 0",
             "optipod_workloads_monitored{namespace=\"shop\",policy=\"web\"} 7",
             "optipod_workloads_updated{namespace=\"shop\",policy=\"web\"} 2",
             "optipod_workloads_skipped{namespace=\"shop\",policy=\"web\",reason=\"Cooldown\"} 3",

@@ -85,6 +85,8 @@ fn main() -> std::process::ExitCode {
         optipod::hands_off::mode_recommend_publishes_and_writes_nothing_else,
         optipod::restart::a_recommender_that_is_killed_again_and_again_loses_no_sample,
         optipod::restart::killed_in_the_middle_of_a_change_it_goes_on_and_decides_nothing_anew,
+        optipod::brakes::the_config_map_stops_a_change_that_is_under_way_and_deleting_it_lets_it_go_on,
+        optipod::brakes::a_hold_on_the_namespace_stops_a_change_that_is_under_way,
         optipod::rights::without_the_right_to_resize_it_says_so_and_serves_other_namespaces,
         optipod::explain::explain_tells_why_a_workload_was_resized,
         optipod::explain::explain_tells_why_a_workload_was_left_alone,

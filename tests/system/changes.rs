@@ -179,3 +179,27 @@ async fn the_budgets_of_policy_and_controller_spread_changes_over_cycles() {
     minutes(2).await;
     assert_eq!(harness.changes().len(), 6);
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_more_containers_than_a_status_may_list_all_are_sized_and_the_first_are_listed() {
+    let mut harness = Harness::new().await;
+    let names: Vec<String> = (0..70).map(|i| format!("c{i:02}")).collect();
+    let containers: Vec<_> = names.iter().map(|name| container(name, "50m", "128Mi")).collect();
+    harness.deployment_with("web", 1, &json!(containers)).await;
+    for name in &names {
+        harness.provider.set(name, 0.1, 100.0);
+    }
+    harness.policy("p", json!({}));
+    harness.start(Harness::options());
+    minutes(10).await;
+    assert_eq!(harness.cpu("web", "c69"), ["120m"]);
+    let entry = harness.entry("p", "web");
+    for list in ["recommendations", "target", "previous", "raised"] {
+        assert_eq!(entry[list].as_array().unwrap().len(), 64, "{list}");
+    }
+    assert!(entry["message"].as_str().unwrap().ends_with("(64 of 70 containers are listed)"), "{entry}");
+    let written = harness.status_writes();
+    minutes(10).await;
+    assert_eq!(harness.status_writes(), written, "what is cut is no change");
+    assert!(harness.writes(|entry| entry.code >= 400).is_empty());
+}

@@ -132,6 +132,13 @@ impl Harness {
     }
 
     pub async fn deployment_with(&self, name: &str, replicas: u32, containers: &Value) {
+        self.create_deployment(name, replicas, containers);
+        minutes(1).await;
+        assert_eq!(self.pods(name).len(), replicas as usize, "the simulated cluster has started the pods");
+    }
+
+    /// The same without waiting for its pods.
+    pub fn create_deployment(&self, name: &str, replicas: u32, containers: &Value) {
         let labels = json!({ "app": name });
         self.api
             .create(json!({
@@ -141,8 +148,6 @@ impl Harness {
                     "template": {"metadata": {"labels": labels}, "spec": {"containers": containers}}},
             }))
             .unwrap();
-        sleep(Duration::from_mins(1)).await;
-        assert_eq!(self.pods(name).len(), replicas as usize, "the simulated cluster has started the pods");
     }
 
     pub fn policy(&self, name: &str, spec: Value) {
@@ -162,7 +167,7 @@ impl Harness {
 
     pub fn patch(&self, kind: &str, namespace: &str, name: &str, patch: &Value) {
         let version = match kind {
-            "Namespace" | "Pod" => "v1",
+            "Namespace" | "Pod" | "ConfigMap" => "v1",
             "OptimizationPolicy" => "optipod.io/v1alpha1",
             _ => "apps/v1",
         };

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 
+mod brakes;
 mod changes;
 mod guards;
 mod harness;

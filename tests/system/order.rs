@@ -111,6 +111,10 @@ async fn every_request_is_one_that_the_installed_roles_allow() {
         used.insert((entry.verb, format!("{}/{}{slash}{}", entry.group, entry.resource, entry.subresource)));
     }
     used.retain(|(_, resource)| !resource.starts_with("authorization.k8s.io/"));
+    let journal = harness.api.journal();
+    let mut brake = journal.iter().filter(|entry| entry.resource == "configmaps");
+    let named = |entry: &optipod_sim::Entry| entry.path.contains("fieldSelector=metadata.name%3Doptipod-brake");
+    assert!(brake.all(|entry| entry.namespace == "optipod-system" && named(entry)), "RBAC allows no other ConfigMap");
     assert!(used.is_subset(&allowed), "not allowed: {:?}", used.difference(&allowed).collect::<Vec<_>>());
     // Series of events are patched only when something repeats; reading a workload again needs a conflict.
     let rarely = ["events.k8s.io/events", "apps/statefulsets", "apps/daemonsets", "coordination.k8s.io/leases"];

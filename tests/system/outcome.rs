@@ -330,3 +330,23 @@ async fn a_rollback_under_an_open_circuit_is_still_made() {
     minutes(5).await;
     assert_eq!(json!(harness.cpu("late", "web")), json!([before]), "{}", harness.entry("p", "late"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_brake_stops_a_rollback_which_is_made_when_it_is_released() {
+    let mut harness = Harness::new().await;
+    harness.deployment("web", 1).await;
+    harness.policy("p", json!({}));
+    harness.start(Harness::options());
+    seconds(30).await;
+    assert_eq!(harness.cpu("web", "web"), ["250m"]);
+    let brake = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "optipod-system", "name": "optipod-brake"}});
+    harness.api.create(brake).unwrap();
+    harness.need("web", 0.3, 0.0);
+    minutes(3).await;
+    assert_eq!(harness.cpu("web", "web"), ["250m"]);
+    assert_eq!(harness.entry("p", "web")["reason"], "BrakeOn");
+    harness.api.delete("v1", "ConfigMap", "optipod-system", "optipod-brake").unwrap();
+    minutes(2).await;
+    assert_eq!(harness.cpu("web", "web"), ["500m"]);
+    assert_eq!(reasons(&harness, "web"), said("RolledBack", "Rollback", "CrashLoop"));
+}

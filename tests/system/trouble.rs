@@ -241,7 +241,7 @@ async fn readiness_names_the_watch_that_is_missing() {
     harness.policy("p", json!({}));
     let controller = harness.controller(Harness::options());
     let readiness = controller.readiness();
-    assert_eq!(readiness.missing().len(), 12);
+    assert_eq!(readiness.missing().len(), 13);
     let stop = tokio_util::sync::CancellationToken::new();
     let task = tokio::spawn(controller.run(stop.clone()));
     minutes(3).await;

@@ -60,7 +60,12 @@ impl Conditions {
         self.set("Ready", "False", "ValidationFailed", message, generation, now);
     }
 
-    pub(super) fn applying(&mut self, policy: &Policy, dry_run: bool, now: Timestamp) {
+    /// `brake` is why nothing at all may be written, if that is so.
+    pub(super) fn applying(&mut self, policy: &Policy, brake: Option<&Reason>, dry_run: bool, now: Timestamp) {
+        if let (Mode::Auto, Some(brake)) = (policy.mode, brake) {
+            self.set("Applying", "False", brake.code(), &brake.to_string(), policy.generation, now);
+            return;
+        }
         let (status, reason, message) = match policy.mode {
             Mode::Auto if dry_run => ("False", "DryRun", "dry-run: recommendations are published, nothing is changed"),
             Mode::Auto => ("True", "AutoMode", "recommendations are applied"),

@@ -5,6 +5,7 @@ use crate::controller::apply::{Applied, Outcome};
 use crate::controller::history::{Memory, Method, raised_times, reason_of, requests};
 use crate::controller::plan::{Change, Planned, Verdict};
 use crate::decide::{Cause, Reason};
+use crate::policy::STATUS_CONTAINERS;
 use crate::policy::types::{ContainerRecommendation, Requests, WorkloadStatus};
 use crate::workload::WorkloadId;
 use jiff::Timestamp;
@@ -41,7 +42,10 @@ pub(super) fn entry(applied: &Applied, memory: &Memory, previous: Option<&Entry>
     let before = previous.map(|entry| &entry.status);
     let status = &mut entry.status;
     word.clone_into(&mut status.status);
-    status.recommendations = recommendations(planned, reason.as_ref(), before);
+    let mut recommendations = recommendations(planned, reason.as_ref(), before);
+    let containers = recommendations.len();
+    recommendations.truncate(STATUS_CONTAINERS);
+    status.recommendations = recommendations;
     status.last_recommendation = match before {
         Some(before) if same_numbers(&before.recommendations, &status.recommendations) => {
             before.last_recommendation.clone()
@@ -57,9 +61,24 @@ pub(super) fn entry(applied: &Applied, memory: &Memory, previous: Option<&Entry>
     status.cause = memory.last_change.and(memory.cause).map(|cause| cause.to_string());
     status.watch = memory.watch.as_ref().map(watch_status);
     status.rolled_back = memory.rolled_back.as_ref().map(rolled_back_status);
+    cut(status, containers);
     entry.attention = reason.as_ref().is_some_and(Reason::needs_attention);
     status.reason = reason.map(|reason| reason.code().to_owned());
     entry
+}
+
+/// Brings the lists to the length that the schema allows, and says so: else the whole status would be refused.
+/// `containers` is how many there are, or more than the lists hold.
+pub(super) fn cut(status: &mut WorkloadStatus, containers: usize) {
+    let containers = containers.max(status.target.len()).max(status.previous.len()).max(status.raised.len());
+    if containers <= STATUS_CONTAINERS {
+        return;
+    }
+    status.target.truncate(STATUS_CONTAINERS);
+    status.previous.truncate(STATUS_CONTAINERS);
+    status.raised.truncate(STATUS_CONTAINERS);
+    let note = format!("{STATUS_CONTAINERS} of {containers} containers are listed");
+    status.message = Some(status.message.take().map_or(note.clone(), |message| format!("{message} ({note})")));
 }
 
 /// The word of the status, why nothing was changed, and a message that is not the reason's own.
@@ -67,9 +86,7 @@ fn state(applied: &Applied, memory: &Memory) -> (&'static str, Option<Reason>, O
     match (&applied.planned.verdict, &applied.outcome) {
         (Verdict::Publish, _) => ("Published", None, None),
         (Verdict::Hold(reason), _) => (held(reason, memory), Some(reason.clone()), None),
-        (Verdict::Change(_), Outcome::Held { place, .. }) => {
-            ("Skipped", Some(Reason::HeldByAnnotation { place: place.clone() }), None)
-        }
+        (Verdict::Change(_), Outcome::Held { reason, .. }) => ("Skipped", Some(reason.clone()), None),
         (Verdict::Change(change), Outcome::Failed { error, .. }) => {
             ("Skipped", Some(reason_of(error, change.method)), None)
         }

@@ -15,6 +15,7 @@ pub(super) use notices::{circuit_opened, invalid_policy, metrics_missing};
 use super::Controller;
 use super::aftermath::{circuit_status, rolled_back_status, watch_status};
 use super::apply::{Applied, Outcome};
+use super::brake;
 use super::errors::WriteError;
 use super::history::{Memory, raised_times, requests};
 use super::observe::Observation;
@@ -22,7 +23,7 @@ use super::plan::{Change, Planned, Verdict};
 use super::schedule::{Focus, FollowUp};
 use crate::decide::{Circuit, Reason};
 use crate::policy::types::{OptimizationPolicyStatus, WorkloadStatus};
-use crate::policy::{Policy, PolicyId};
+use crate::policy::{Mode, Policy, PolicyId};
 use crate::workload::WorkloadId;
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -94,6 +95,7 @@ impl Controller {
         status.watch = memory.watch.as_ref().map(watch_status);
         status.rolled_back = memory.rolled_back.as_ref().map(rolled_back_status);
         (status.reason, status.message) = (None, Some(entry::progress(change)));
+        entry::cut(status, 0);
         before
     }
 
@@ -109,6 +111,7 @@ impl Controller {
         let now = super::seconds(observation.now);
         let mut state = self.policies.remove(&policy.id).unwrap_or_default();
         let was_in_flight = in_flight(&state.entries);
+        let was_braked = braked(&state.entries);
         let mut entries = if *focus == Focus::All { BTreeMap::new() } else { std::mem::take(&mut state.entries) };
         for applied in &applied {
             self.settle(applied, before, now);
@@ -121,12 +124,17 @@ impl Controller {
             entries.insert(id.clone(), entry);
         }
         state.entries = entries;
+        if let Some(message) = braked(&state.entries).filter(|_| was_braked.is_none()) {
+            self.events.publish(notices::brake_on(policy, message));
+        }
         if *focus == Focus::All {
             self.condition_metrics(&mut state, observation, &applied, now);
         }
+        let brake = self.shared.with(|cluster| brake::on_everything(cluster));
         let opened = self.watch_circuit(policy, &mut state, now);
-        state.conditions.applying(policy, self.options.dry_run, now);
-        if let Some(circuit) = state.open_circuit(policy) {
+        state.conditions.applying(policy, brake.as_ref(), self.options.dry_run, now);
+        let circuit = state.open_circuit(policy).filter(|_| brake.is_none() && !self.options.dry_run);
+        if let Some(circuit) = circuit.filter(|_| policy.mode == Mode::Auto) {
             state.conditions.circuit_open(policy, &circuit, now);
         }
         state.conditions.valid(policy, now);
@@ -153,7 +161,7 @@ impl Controller {
         let now = super::seconds(self.clock.now());
         let conditions = &mut self.policies.entry(policy.id.clone()).or_default().conditions;
         conditions.valid(policy, now);
-        conditions.applying(policy, self.options.dry_run, now);
+        conditions.applying(policy, None, self.options.dry_run, now);
         self.write_conditions(&policy.id, policy.generation).await;
     }
 
@@ -274,6 +282,12 @@ fn in_flight(entries: &BTreeMap<WorkloadId, Entry>) -> BTreeSet<(WorkloadId, Str
     let key =
         |(id, entry): (&WorkloadId, &Entry)| (id.clone(), entry.status.status.clone(), entry.status.reason.clone());
     entries.iter().map(key).collect()
+}
+
+/// What the brake says, if it holds some workload.
+fn braked(entries: &BTreeMap<WorkloadId, Entry>) -> Option<String> {
+    let mut entries = entries.values().map(|entry| &entry.status);
+    entries.find(|status| status.reason.as_deref() == Some("BrakeOn"))?.message.clone()
 }
 
 fn any_failed(applied: &[Applied]) -> bool {

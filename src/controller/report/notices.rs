@@ -127,6 +127,11 @@ pub(in crate::controller) fn metrics_missing(id: &PolicyId, uid: &str, reason: &
     on_policy(id, uid, reason.code(), "Collect", note)
 }
 
+/// The brake holds workloads of the policy: told once, on the policy, since it holds all of them alike.
+pub(super) fn brake_on(policy: &Policy, message: String) -> Notice {
+    on_policy(&policy.id, &policy.uid, "BrakeOn", "Hold", message)
+}
+
 fn on_policy(id: &PolicyId, uid: &str, reason: &'static str, action: &'static str, note: String) -> Notice {
     let regarding = ObjectReference {
         api_version: Some("optipod.io/v1alpha1".to_owned()),

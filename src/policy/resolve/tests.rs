@@ -76,7 +76,7 @@ fn a_message_names_the_field_the_valid_range_and_what_was_given() {
     let messages: Vec<String> = errors.iter().map(ToString::to_string).collect();
     for expected in [
         "spec.weight: must be from 1 to 1000, got 0",
-        "spec.metricsConfig.rollingWindow: must be from 5m to 90d: \"1h30m\" is not a duration; write a whole number and \
+        "spec.metricsConfig.rollingWindow: must be from 5m to 90d: \"1h30m\" is not a duration; write a whole number above 0 and \
          one of s, m, h or d, for example 30m, 24h or 7d",
         "spec.resourceBounds.cpu.min: must be a quantity of at least 1m; \"100mm\" is not a Kubernetes quantity; write \
          for example 250m, 1.5, 128Mi or 2Gi",

@@ -1,6 +1,7 @@
 //! What a status keeps of the outcome of changes, so that a restarted controller goes on watching, rolls back once, and
 //! keeps a policy stopped that did harm.
 
+use super::super::limits;
 use super::status::ContainerRequests;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
@@ -26,7 +27,7 @@ pub struct WatchStatus {
     pub unready: u32,
     /// Containers with which something was wrong when it began.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = limits::STATUS_CONTAINERS), extend("x-kubernetes-list-type" = "atomic"))]
     pub containers: Vec<ContainerTrouble>,
 }
 
@@ -68,11 +69,11 @@ pub struct RolledBackStatus {
     pub pod: Option<String>,
     /// The size that failed: OptiPod holds until its recommendation differs from it by minChangePercent.
     #[serde(default)]
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = limits::STATUS_CONTAINERS), extend("x-kubernetes-list-type" = "atomic"))]
     pub size: Vec<ContainerRequests>,
     /// What was put back; a request that there was not before is left out.
     #[serde(default)]
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = limits::STATUS_CONTAINERS), extend("x-kubernetes-list-type" = "atomic"))]
     pub restored: Vec<ContainerRequests>,
 }
 

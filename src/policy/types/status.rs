@@ -1,5 +1,6 @@
 //! What users read: `status` of an OptimizationPolicy.
 
+use super::super::limits;
 use super::outcome::{CircuitStatus, RolledBackStatus, WatchStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
@@ -72,19 +73,19 @@ pub struct WorkloadStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// What each container should request.
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = limits::STATUS_CONTAINERS), extend("x-kubernetes-list-type" = "atomic"))]
     pub recommendations: Vec<ContainerRecommendation>,
     /// The requests before OptiPod's last change, written before that change is made.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = limits::STATUS_CONTAINERS), extend("x-kubernetes-list-type" = "atomic"))]
     pub previous: Vec<ContainerRequests>,
     /// The size last decided, which the pods are brought to; it stays through a hold.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = limits::STATUS_CONTAINERS), extend("x-kubernetes-list-type" = "atomic"))]
     pub target: Vec<ContainerRequests>,
     /// When requests were last raised, for a day: until then they are not lowered again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = limits::STATUS_CONTAINERS), extend("x-kubernetes-list-type" = "atomic"))]
     pub raised: Vec<ContainerRaised>,
     /// Why it was last changed: Recommend, Rollback or Undo.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -11,6 +11,8 @@ pub const NAMESPACE: &str = "optipod-system";
 /// The accounts of `deploy/rbac.yaml`.
 pub const RECOMMENDER: &str = "optipod-recommender";
 pub const CONTROLLER: &str = "optipod-controller";
+/// Lets a controller see the ConfigMap that holds it.
+pub const BRAKE: &str = "optipod-controller-brake";
 /// `optipod run` is both roles in one process; a person runs it with rights of
 /// their own. Here it has what the two roles have together, and no more.
 pub const BOTH: &str = "optipod-run";
@@ -25,7 +27,8 @@ pub async fn install(cluster: &Cluster) -> Result {
     let both = account_of(cluster, BOTH);
     both.bind_cluster_role(RECOMMENDER).await?;
     both.bind_cluster_role(CONTROLLER).await?;
-    both.bind_role("optipod-controller-leader").await
+    both.bind_role("optipod-controller-leader").await?;
+    both.bind_role(BRAKE).await
 }
 
 /// What `optipod crd` prints.

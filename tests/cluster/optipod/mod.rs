@@ -20,6 +20,7 @@ mod look;
 mod policy;
 mod process;
 
+pub mod brakes;
 pub mod election;
 pub mod explain;
 pub mod guards;

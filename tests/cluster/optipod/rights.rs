@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::in_place::{ensure_is_resized, starved};
-use super::install::{CONTROLLER, NAMESPACE, RECOMMENDER, account_of, install};
+use super::install::{BRAKE, CONTROLLER, NAMESPACE, RECOMMENDER, account_of, install};
 use super::look::versions;
 use super::policy::Policy;
 use super::process::{Optipod, Role};
@@ -55,6 +55,7 @@ async fn limited_account(cluster: &Cluster) -> Result {
     cluster.apply(&manifest.to_string()).await?;
     let account = account_of(cluster, LIMITED);
     account.bind_cluster_role(RECOMMENDER).await?;
+    account.bind_role(BRAKE).await?;
     let mut rules = rules_of(CONTROLLER)?;
     let all = rules.len();
     rules.retain(|rule| rule["resources"] != json!(["pods/resize"]));
