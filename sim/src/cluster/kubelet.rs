@@ -21,6 +21,8 @@ pub(crate) enum Phase {
     Created,
     /// Runs since.
     Running(f64),
+    /// Ended, and starts again with the next step.
+    Restarting,
     /// Waits for its next start, at.
     BackOff(f64),
 }
@@ -114,12 +116,15 @@ impl ContainerRun {
             0 | 1 => 0.0,
             n => (FIRST_BACK_OFF * 2.0_f64.powi(n - 2)).min(LONGEST_BACK_OFF),
         };
-        self.restart_after(now + wait, time, reason, exit_code);
+        self.restart(time, reason, exit_code);
+        if wait > 0.0 {
+            self.phase = Phase::BackOff(now + wait);
+        }
     }
 
-    /// Ends the container; it starts again at the given second.
-    pub(crate) fn restart_after(&mut self, at: f64, time: &str, reason: &str, exit_code: i32) {
-        self.phase = Phase::BackOff(at);
+    /// Ends the container; it starts again without a back-off.
+    pub(crate) fn restart(&mut self, time: &str, reason: &str, exit_code: i32) {
+        self.phase = Phase::Restarting;
         self.restarts += 1;
         self.demand = 0.0;
         self.memory = 0.0;
@@ -180,9 +185,12 @@ impl PodRun {
             }
         }
         for container in &mut self.containers {
-            if let Phase::BackOff(until) = container.phase
-                && now >= until
-            {
+            let due = match container.phase {
+                Phase::BackOff(until) => now >= until,
+                Phase::Restarting => true,
+                Phase::Created | Phase::Running(_) => false,
+            };
+            if due {
                 container.phase = Phase::Running(now);
                 self.status_due = true;
             }
@@ -261,6 +269,7 @@ fn container_status(container: &ContainerRun, spec: &Value, old: &Value, never_r
     let started = Some(str_at(old, "/state/running/startedAt")).filter(|at| !at.is_empty() && same_run).unwrap_or(time);
     let state = match container.phase {
         Phase::Running(_) => json!({"running": {"startedAt": started}}),
+        Phase::Restarting => container.last_state.clone().unwrap_or_else(|| json!({})),
         Phase::BackOff(_) => json!({"waiting": {"reason": "CrashLoopBackOff",
             "message": "back-off restarting failed container"}}),
         Phase::Created => json!({"waiting": {"reason": "ContainerCreating"}}),

@@ -122,7 +122,7 @@ fn actuate_when_due(run: &mut PodRun, pod: &Value, host: &Host, at: f64) -> Resi
         let old = container.resources.clone();
         container.set_resources(spec);
         if restarts(spec, &old, &container.resources) {
-            container.restart_after(host.now, &host.time, "Completed", 0);
+            container.restart(&host.time, "Completed", 0);
         }
     }
     run.status_due = true;

@@ -113,10 +113,17 @@ const KILLED_BEFORE: SignedDuration = SignedDuration::from_hours(1);
 
 impl ContainerLife {
     /// It ended after `since`, and is in a crash loop or was restarted again and again beyond the `before` times that it
-    /// had been. One restart is none: `resizePolicy` asks for it, and every program may fail once.
-    pub(super) fn crashes_since(&self, since: Timestamp, before: u32) -> bool {
+    /// had been. One restart is none: every program may fail once. Where the change itself restarts the container
+    /// (`resizePolicy`), that counts for nothing, not even when the kubelet backs off before it.
+    pub(super) fn crashes_since(&self, since: Timestamp, before: u32, restarted_by_us: bool) -> bool {
         let ended = self.ended.is_some_and(|ended| ended.at > since);
-        ended && (self.backing_off || self.restarts >= before.saturating_add(RESTARTS))
+        let more = |times: u32| self.restarts >= before.saturating_add(times);
+        let loops = if restarted_by_us {
+            self.backing_off && more(RESTARTS) || more(RESTARTS + 1)
+        } else {
+            self.backing_off || more(RESTARTS)
+        };
+        ended && loops
     }
 
     pub(super) fn was_killed_within(&self, since: Timestamp, until: Timestamp) -> bool {

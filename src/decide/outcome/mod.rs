@@ -158,9 +158,20 @@ impl Seen<'_> {
         let crashing = |pod: &PodFacts, c: &PodContainer| {
             let is_new = pod.life.created >= self.watch.since;
             let before = if is_new { 0 } else { self.watch.before(&c.resources.name).restarts };
-            c.life.crashes_since(self.watch.since, before)
+            c.life.crashes_since(self.watch.since, before, !is_new && self.restarts(c))
         };
         self.befell(HarmKind::CrashLoop, crashing, |container| self.watch.before(container).crashing)
+    }
+
+    /// `resizePolicy` restarts the container with what the change altered of it.
+    fn restarts(&self, container: &PodContainer) -> bool {
+        let of = |sizes: &[super::Size]| {
+            let mut found = sizes.iter().filter(|size| size.container == container.resources.name);
+            found.next().map(|size| size.requests).unwrap_or_default()
+        };
+        let (now, before) = (of(&self.facts.target), of(&self.facts.aftermath.previous));
+        container.cpu_restarts && now.cpu.is_some_and(|cpu| Some(cpu) != before.cpu)
+            || container.memory_restarts && now.memory.is_some_and(|memory| Some(memory) != before.memory)
     }
 
     /// The first container that is bad in more pods than before, and the first of those pods.

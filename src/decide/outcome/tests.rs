@@ -75,7 +75,7 @@ fn said(judgement: &Judgement) -> String {
 type Row = (&'static str, &'static str, fn(&mut Facts<'_>));
 
 #[rustfmt::skip] // a table reads better with one line a row
-const TABLE: [Row; 44] = [
+const TABLE: [Row; 48] = [
     ("watched", "all is well, and has been for a minute", |_| {}),
     ("watched", "all is well, nearly long enough", |f| f.now = f.now.checked_add(SignedDuration::from_secs(239)).unwrap()),
     ("settled", "all is well for five minutes", |f| f.now = at(5)),
@@ -102,6 +102,10 @@ const TABLE: [Row; 44] = [
     ("watched", "one more restart than before", |f| { watch(f).containers = before(0, 0, 7); *life(f, 0) = ContainerLife { restarts: 8, backing_off: false, ended: ended(1, false) }; }),
     ("CrashLoop", "two more than before", |f| { watch(f).containers = before(0, 0, 7); *life(f, 0) = ContainerLife { restarts: 9, backing_off: false, ended: ended(1, false) }; }),
     ("CrashLoop", "a new pod has no restarts of before", |f| { rolled_out(f); watch(f).containers = before(0, 0, 7); *life(f, 0) = ContainerLife { restarts: 2, backing_off: false, ended: ended(1, false) }; }),
+    ("watched", "the change restarts it, and the kubelet backs off first", |f| { crash_loop(f, 0, 1); f.pods[0].containers[0].cpu_restarts = true; }),
+    ("CrashLoop", "the change restarts it, and it fails after that", |f| { crash_loop(f, 0, 1); life(f, 0).restarts = 2; f.pods[0].containers[0].cpu_restarts = true; }),
+    ("watched", "the change restarts it, and it fails once", |f| { *life(f, 0) = ContainerLife { restarts: 2, backing_off: false, ended: ended(1, false) }; f.pods[0].containers[0].cpu_restarts = true; }),
+    ("CrashLoop", "only a change of memory would restart it", |f| { crash_loop(f, 0, 1); f.pods[0].containers[0].memory_restarts = true; }),
     ("watched", "an old pod in the middle of a rollout", |f| { rolled_out(f); crash_loop(f, 0, 1); f.pods[0].life.created = at(-1); }),
     ("over", "a rollout that somebody took back", |f| { rolled_out(f); crash_loop(f, 0, 1); f.reverted_by = Some("helm".to_owned()); }),
     // Kills for memory.
