@@ -56,7 +56,7 @@ pub use api::service::SimService;
 pub use api::status::StatusError;
 pub use api::{DEFAULT_USER, SimApi, SimOptions};
 pub use clock::SimClock;
-pub use cluster::{ClusterOptions, SimCluster};
+pub use cluster::{ClusterOptions, Need, SimCluster};
 pub use load::scenario::{ContainerSpec, Scenario, WorkloadKind, WorkloadSpec};
 pub use load::{Behaviour, Cpu, MIB, Memory};
 pub use truth::{ClusterTotals, OomKill, Resource, Series, Truth};

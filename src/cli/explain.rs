@@ -90,7 +90,15 @@ fn entry_text(text: &mut String, policy: &OptimizationPolicy, entry: &WorkloadSt
             "  Last changed {}{}.",
             at.0,
             entry.method.as_ref().map(|m| format!(" by {m}")).unwrap_or_default()
+                + &entry.cause.as_ref().map(|c| format!(", cause {c}")).unwrap_or_default()
         );
+    }
+    if let Some(past) = &entry.rolled_back {
+        let suffered = past.container.as_ref().map(|c| format!(" of container {c}")).unwrap_or_default();
+        let _ = writeln!(text, "  Rolled back {} for {}{suffered}; the size that failed:", past.at.0, past.reason);
+        for size in &past.size {
+            let _ = writeln!(text, "    container {}: {}", size.container, requests(size));
+        }
     }
     for before in &entry.previous {
         let _ = writeln!(text, "  Before that, container {} requested {}.", before.container, requests(before));
@@ -169,6 +177,25 @@ mod tests {
              \x20 Skipped, Cooldown: changed recently\n\
              \x20 Last changed 2026-11-24T10:00:00Z by Resize.\n\
              \x20 Before that, container app requested cpu 2, memory none.\n"
+        );
+    }
+
+    #[test]
+    fn a_rollback_is_explained_with_the_size_that_failed() {
+        let workloads = serde_json::json!([{
+            "kind": "Deployment", "namespace": "shop", "name": "checkout", "status": "Skipped", "reason": "RolledBack",
+            "message": "container app of pod checkout-1 was killed for memory", "lastApplied": "2026-11-24T10:00:00Z",
+            "method": "Resize", "cause": "Rollback",
+            "rolledBack": {"at": "2026-11-24T10:00:00Z", "reason": "OOMKilled", "container": "app",
+                "size": [{"container": "app", "memory": "256Mi"}]},
+        }]);
+        assert_eq!(
+            render(&policies(&workloads, 0), "shop", &arg()),
+            "Deployment shop/checkout, policy optipod-system/production (mode Auto)\n\n\
+             \x20 Skipped, RolledBack: container app of pod checkout-1 was killed for memory\n\
+             \x20 Last changed 2026-11-24T10:00:00Z by Resize, cause Rollback.\n\
+             \x20 Rolled back 2026-11-24T10:00:00Z for OOMKilled of container app; the size that failed:\n\
+             \x20   container app: cpu none, memory 256Mi\n"
         );
     }
 

@@ -5,7 +5,7 @@
 use super::bounds::Bounds;
 use super::brake::{self, ConfigMapBrake};
 use super::table::{Diff, Table};
-use crate::decide::{HpaFacts, PodFacts, Replicas, Rollout, Size};
+use crate::decide::{Cause, HpaFacts, PodFacts, Progress, Replicas, Rollout, Size};
 use crate::policy::{FieldError, Policy, PolicyId};
 use crate::workload::{ContainerResources, WorkloadId, WorkloadKind};
 use jiff::Timestamp;
@@ -47,6 +47,10 @@ pub(super) struct Workload {
     pub(super) applied: Vec<Size>,
     /// When we applied it.
     pub(super) applied_at: Option<Timestamp>,
+    /// Why we applied it.
+    pub(super) applied_cause: Option<Cause>,
+    /// How its rollouts are judged.
+    pub(super) progress: Progress,
     /// The requests before our first change, as our annotation has them.
     pub(super) original: Option<String>,
 }

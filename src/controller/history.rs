@@ -2,9 +2,12 @@
 //!
 //! It is kept in memory, and in the policies' statuses, from which it is read back after a restart. Pure.
 
+use super::aftermath;
 use super::cluster::Workload;
 use super::errors::WriteError;
-use crate::decide::{RAISED_STAYS, Raised, Reason, Size};
+use super::motive::Motive;
+use super::plan::Change;
+use crate::decide::{Cause, RAISED_STAYS, Raised, Reason, RolledBack, Size, Watch};
 use crate::policy::types::{ContainerRaised, ContainerRequests, WorkloadStatus};
 use crate::workload::{Resources, WorkloadId};
 use jiff::{SignedDuration, Timestamp};
@@ -52,6 +55,12 @@ pub(super) struct Memory {
     pub(super) raised: Vec<Raised>,
     pub(super) method: Option<Method>,
     pub(super) failure: Option<Failure>,
+    /// Why the last change was made.
+    pub(super) cause: Option<Cause>,
+    /// The outcome of the last change is watched.
+    pub(super) watch: Option<Watch>,
+    /// The last change that did harm.
+    pub(super) rolled_back: Option<RolledBack>,
     /// The reason that the last event told.
     pub(super) told: Option<&'static str>,
 }
@@ -103,6 +112,9 @@ impl History {
                 _ => None,
             },
             failure: None,
+            cause: entry.cause.as_deref().and_then(|cause| cause.parse().ok()),
+            watch: entry.watch.as_ref().map(aftermath::watch),
+            rolled_back: entry.rolled_back.as_ref().map(aftermath::rolled_back),
             told: None,
         });
     }
@@ -119,18 +131,33 @@ impl Memory {
             memory.last_change = workload.applied_at;
             memory.target.clone_from(&workload.applied);
             memory.method = Some(Method::Rollout);
+            memory.cause = workload.applied_cause;
+            memory.watch = None;
         }
         memory
     }
 
     /// A new change begins; what was known before is given back, should it be refused.
-    pub(super) fn begin(&mut self, target: &[Size], previous: &[Size], method: Method, now: Timestamp) -> Self {
+    pub(super) fn begin(&mut self, change: &Change, now: Timestamp) -> Self {
         let before = self.clone();
-        self.target = target.to_vec();
-        self.previous = previous.to_vec();
-        self.method = Some(method);
+        self.target.clone_from(&change.target);
+        self.previous.clone_from(&change.previous);
+        self.method = Some(change.method);
         self.last_change = Some(now);
-        self.note_raised(now);
+        self.cause = Some(change.motive.cause());
+        match &change.motive {
+            Motive::Recommendation(watch) => {
+                self.watch = Some(Watch { since: now, ..watch.clone() });
+                self.note_raised(now);
+            }
+            // What is put back was there before: nothing was raised, and nothing is watched.
+            Motive::Harm(harm) => {
+                let (size, restored) = (change.previous.clone(), change.target.clone());
+                self.rolled_back = Some(RolledBack { at: now, harm: harm.clone(), size, restored });
+                self.watch = None;
+            }
+            Motive::Begun(_) => {}
+        }
         before
     }
 
@@ -215,7 +242,8 @@ fn raised(times: &[ContainerRaised]) -> Vec<Raised> {
     times.iter().map(parse).collect()
 }
 
-fn sizes(requests: &[ContainerRequests]) -> Vec<Size> {
+/// Sizes as a status held them.
+pub(super) fn sizes(requests: &[ContainerRequests]) -> Vec<Size> {
     let parse = |requests: &ContainerRequests| Size {
         container: requests.container.clone(),
         requests: Resources {
@@ -236,6 +264,11 @@ mod tests {
         vec![Size { container: "web".into(), requests: Resources { cpu: Some(Millicores(cpu)), memory: None } }]
     }
 
+    fn change(target: Vec<Size>, previous: Vec<Size>) -> Change {
+        let motive = Motive::Recommendation(Watch::default());
+        Change { method: Method::Resize, motive, target, previous, is_new: true, writes: Vec::new(), remaining: 0 }
+    }
+
     #[test]
     fn sizes_survive_the_status() {
         assert_eq!(sizes(&requests(&size(250))), size(250));
@@ -245,13 +278,13 @@ mod tests {
     fn what_was_raised_is_remembered_for_a_day_and_survives_the_status() {
         let at = |hours: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours);
         let mut memory = Memory::default();
-        memory.begin(&size(300), &size(200), Method::Resize, at(0));
+        memory.begin(&change(size(300), size(200)), at(0));
         let raised_at = |hour| vec![Raised { container: "web".into(), cpu: Some(at(hour)), memory: None }];
         assert_eq!(memory.raised, raised_at(0));
         assert_eq!(raised(&raised_times(&memory.raised)), memory.raised);
-        memory.begin(&size(250), &size(300), Method::Resize, at(23));
+        memory.begin(&change(size(250), size(300)), at(23));
         assert_eq!(memory.raised, raised_at(0));
-        memory.begin(&size(200), &size(250), Method::Resize, at(24));
+        memory.begin(&change(size(200), size(250)), at(24));
         assert_eq!(memory.raised, []);
     }
 

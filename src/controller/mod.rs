@@ -2,11 +2,13 @@
 //!
 //! - [`watch`]: what is known of the cluster ([`cluster`], [`bounds`], trimmed by [`ingest`]). [`select`]: which policy acts on what.
 //! - [`observe`], [`plan`], [`apply`], [`report`]: the four steps. Only [`writer`] writes.
-//! - [`brake`]: what stops every write at once. [`schedule`]: when. [`history`]: what happened before. [`leader`]: who. [`rate`], [`rights`]: how much, and whether.
+//! - [`brake`]: what stops every write at once. [`schedule`]: when. [`history`]: what happened before. [`aftermath`]: what
+//!   became of it. [`leader`]: who. [`rate`], [`rights`]: how much, and whether.
 //!
 //! It knows no store and no PromQL: usage comes through [`crate::provider::UsageProvider`]. Invariants: one policy is
 //! evaluated at a time, in the order of due time and name; the same cluster, usage and timeline give the same writes.
 
+mod aftermath;
 mod apply;
 mod bounds;
 mod brake;
@@ -15,6 +17,7 @@ mod errors;
 mod history;
 mod ingest;
 mod leader;
+mod motive;
 pub mod notes;
 mod observe;
 mod plan;
@@ -353,7 +356,8 @@ impl Controller {
         let available = self.rate.available();
         let per_minute = self.options.max_updates_per_minute;
         let mut budget = plan::Budget { cycle: state.budget, rate: available, per_minute };
-        let planned = plan::plan(observation, &self.history, &mut budget, self.options.dry_run);
+        let circuit = state.open_circuit(&observation.policy);
+        let planned = plan::plan(observation, &self.history, circuit, &mut budget, self.options.dry_run);
         state.budget = budget.cycle;
         self.rate.take(available - budget.rate);
         planned

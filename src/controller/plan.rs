@@ -3,10 +3,14 @@
 //! Invariant: a write is planned only where [`decide`] answers `Resize` or `Rollout` and no gate here holds it.
 
 use super::history::{History, Memory, Method};
+use super::motive::{Motive, aftermath, roll_back};
 use super::notes;
 use super::observe::{Observation, Observed, Outcome};
 use super::writer::TemplateWrite;
-use crate::decide::{Decision, Facts, PodResize, Reason, Size, TemplateChange, Wanted, decide};
+use crate::decide::{
+    Aftermath, Cause, Circuit, Decision, Facts, Judgement, PodResize, Reason, Restore, Size, TemplateChange, Wanted,
+    Watch, decide, judge,
+};
 use crate::policy::PolicyId;
 use crate::workload::ContainerResources;
 use jiff::Timestamp;
@@ -23,6 +27,8 @@ pub(super) struct Planned {
     pub(super) outcomes: Vec<Outcome>,
     /// What each recommended container requests now.
     pub(super) current: Vec<ContainerResources>,
+    /// The watch of the last change, as far as it goes on.
+    pub(super) watch: Option<Watch>,
 }
 
 /// What was decided about one workload.
@@ -40,6 +46,8 @@ pub(super) enum Verdict {
 #[derive(Clone, Debug)]
 pub(super) struct Change {
     pub(super) method: Method,
+    /// Why it is made.
+    pub(super) motive: Motive,
     /// The size that it is brought to.
     pub(super) target: Vec<Size>,
     /// What its containers request before.
@@ -72,10 +80,16 @@ pub(super) struct Budget {
 }
 
 /// Decides about every workload, in order; each new change takes from the budget.
-pub(super) fn plan(observation: &Observation, history: &History, budget: &mut Budget, dry_run: bool) -> Vec<Planned> {
+pub(super) fn plan(
+    observation: &Observation,
+    history: &History,
+    circuit: Option<Circuit>,
+    budget: &mut Budget,
+    dry_run: bool,
+) -> Vec<Planned> {
     let acted_on = observation.workloads.iter().map(|observed| {
         let memory = Memory::of(history.get(&observed.workload.id), &observed.workload);
-        plan_one(observation, observed, &memory, budget, dry_run)
+        plan_one(observation, observed, &memory, circuit, budget, dry_run)
     });
     let overridden = observation.overridden.iter().map(|(workload, by)| overridden(workload, by));
     // The iterators run one after the other, so that the budget is spent in the workloads' order.
@@ -84,29 +98,37 @@ pub(super) fn plan(observation: &Observation, history: &History, budget: &mut Bu
 
 fn overridden(workload: &Arc<Workload>, by: &PolicyId) -> Planned {
     let verdict = Verdict::Hold(Reason::OverriddenBy { policy: by.to_string() });
-    Planned { workload: workload.clone(), verdict, outcomes: Vec::new(), current: Vec::new() }
+    Planned { workload: workload.clone(), verdict, outcomes: Vec::new(), current: Vec::new(), watch: None }
 }
 
 fn plan_one(
     observation: &Observation,
     observed: &Observed,
     memory: &Memory,
+    circuit: Option<Circuit>,
     budget: &mut Budget,
     dry_run: bool,
 ) -> Planned {
-    let facts = facts(observation, observed, memory, budget, dry_run);
+    let mut facts = facts(observation, observed, memory, budget, dry_run);
+    facts.aftermath = aftermath(observed, memory, circuit);
     let verdict = match unreadable(observed) {
         Some(reason) => Verdict::Hold(reason),
         None => gate(observation, memory, budget, verdict(&facts, observed, memory, observation.now)),
     };
     if let Verdict::Change(change) = &verdict
         && change.is_new
+        && change.motive.cause() == Cause::Recommend
     {
         budget.cycle = budget.cycle.saturating_sub(1);
         budget.rate = budget.rate.saturating_sub(1);
     }
     let current = observed.outcomes.iter().filter_map(|(container, _)| facts.current(container)).collect();
-    Planned { workload: observed.workload.clone(), verdict, outcomes: observed.outcomes.clone(), current }
+    let watch = match judge(&facts) {
+        Judgement::Watched(watch) => Some(watch),
+        Judgement::Failed(_) => memory.watch.clone(),
+        Judgement::Over => None,
+    };
+    Planned { workload: observed.workload.clone(), verdict, outcomes: observed.outcomes.clone(), current, watch }
 }
 
 fn unreadable(observed: &Observed) -> Option<Reason> {
@@ -153,26 +175,42 @@ fn facts<'a>(
         resize_served: observation.resize_served,
         rights: observed.rights,
         budget_spent: budget.cycle == 0,
+        aftermath: Aftermath::default(),
     }
 }
 
 /// The decision with its writes.
 fn verdict(facts: &Facts<'_>, observed: &Observed, memory: &Memory, now: Timestamp) -> Verdict {
-    let (method, target, writes, remaining) = match decide(facts) {
+    let (method, target, restore, remaining) = match decide(facts) {
         Decision::Hold(reason) => return Verdict::Hold(reason),
         Decision::Publish => return published(observed),
-        Decision::Resize { target, pods, remaining } => {
-            (Method::Resize, target, resizes(facts, observed, pods), remaining)
-        }
-        Decision::Rollout { target, template } => {
-            let write = apply(facts, observed, &target, template, now);
-            (Method::Rollout, target, vec![write], 0)
-        }
+        Decision::Rollback(rollback) => return Verdict::Change(roll_back(facts, observed, memory, rollback, now)),
+        Decision::Resize { target, pods, remaining } => (Method::Resize, target, Restore::Pods(pods), remaining),
+        Decision::Rollout { target, template } => (Method::Rollout, target, Restore::Template(template), 0),
     };
     // Another method is another change too: a size that was given by resize is not yet the template's.
     let is_new = target != facts.target || memory.method.is_some_and(|before| before != method);
     let previous = previous(facts, method, &target);
-    Verdict::Change(Change { method, target, previous, is_new, writes, remaining })
+    let motive = match memory.cause {
+        Some(cause) if !is_new => Motive::Begun(cause),
+        _ => Motive::Recommendation(Watch::begin(facts)),
+    };
+    let writes = writes(facts, observed, &target, restore, motive.cause(), now);
+    Verdict::Change(Change { method, motive, target, previous, is_new, writes, remaining })
+}
+
+pub(super) fn writes(
+    facts: &Facts<'_>,
+    observed: &Observed,
+    target: &[Size],
+    what: Restore,
+    cause: Cause,
+    now: Timestamp,
+) -> Vec<Write> {
+    match what {
+        Restore::Pods(pods) => resizes(facts, observed, pods),
+        Restore::Template(template) => vec![apply(facts, observed, target, template, cause, now)],
+    }
 }
 
 /// The requests that the change replaces: the pods' by resize, the template's by rollout.
@@ -211,14 +249,21 @@ fn resizes(facts: &Facts<'_>, observed: &Observed, pods: Vec<PodResize>) -> Vec<
     pods.into_iter().map(write).collect()
 }
 
-fn apply(facts: &Facts<'_>, observed: &Observed, target: &[Size], change: TemplateChange, now: Timestamp) -> Write {
+fn apply(
+    facts: &Facts<'_>,
+    observed: &Observed,
+    target: &[Size],
+    change: TemplateChange,
+    cause: Cause,
+    now: Timestamp,
+) -> Write {
     let workload = &observed.workload;
     let original = workload.original.clone().filter(|_| workload.reverted_by.is_none());
     let annotations = BTreeMap::from([
         (notes::ORIGINAL_REQUESTS, original.unwrap_or_else(|| notes::requests_json(&facts.template))),
         (notes::PREVIOUS_REQUESTS, notes::requests_json(&facts.template)),
         (notes::REQUESTS, notes::requests_json(&sized(&change.containers, target))),
-        (notes::CAUSE, "Recommend".to_owned()),
+        (notes::CAUSE, cause.to_string()),
         (notes::CHANGED_AT, super::seconds(now).to_string()),
     ]);
     Write::Template(TemplateWrite {
@@ -256,10 +301,13 @@ fn gate(observation: &Observation, memory: &Memory, budget: &Budget, verdict: Ve
     if let Some(failure) = failure {
         return Verdict::Hold(failure.reason.clone());
     }
-    if change.is_new && budget.cycle == 0 {
+    if !change.is_new || change.motive.cause() != Cause::Recommend {
+        return Verdict::Change(change);
+    }
+    if budget.cycle == 0 {
         return Verdict::Hold(Reason::BudgetSpent { per_cycle: observation.policy.update.max_updates_per_cycle });
     }
-    if change.is_new && budget.rate == 0 {
+    if budget.rate == 0 {
         return Verdict::Hold(Reason::RateLimited { per_minute: budget.per_minute });
     }
     Verdict::Change(change)

@@ -3,6 +3,7 @@
 //! Invariant: a policy is not evaluated before its status, and with it what an earlier process did, was read.
 
 use super::Controller;
+use super::aftermath;
 use super::cluster::PolicyObject;
 use super::report::{Conditions, Entry, PolicyState};
 use crate::plant::planted;
@@ -47,6 +48,7 @@ impl Controller {
         let mut state = PolicyState {
             uid: object.uid.clone(),
             conditions: Conditions::restored(status.conditions.clone()),
+            circuit: status.circuit.as_ref().map(aftermath::circuit),
             ..PolicyState::default()
         };
         for entry in &status.workloads {

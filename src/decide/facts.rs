@@ -2,6 +2,7 @@
 
 use super::brakes::Brakes;
 use super::guards::Guards;
+use super::outcome::{Aftermath, ContainerLife, PodLife};
 use crate::policy::{ContainerPlan, Mode, UpdatePlan};
 use crate::quantity::{Bytes, Millicores};
 use crate::recommend::{Insufficient, Recommendation};
@@ -53,6 +54,8 @@ pub struct Facts<'a> {
     pub rights: Rights,
     /// The policy has changed as many workloads in this cycle as it may.
     pub budget_spent: bool,
+    /// What followed the last change.
+    pub aftermath: Aftermath,
 }
 
 /// The state of a workload's rollout.
@@ -118,6 +121,8 @@ pub struct PodFacts {
     pub containers: Vec<PodContainer>,
     /// Init containers count for the QoS class and cannot be resized.
     pub init_containers: Vec<ContainerResources>,
+    /// When it began.
+    pub life: PodLife,
     /// What the pod requests beside its containers: native sidecars and the runtime's overhead.
     pub beside: Resources,
 }
@@ -131,6 +136,8 @@ pub struct PodContainer {
     pub cpu_restarts: bool,
     /// `resizePolicy` restarts it when memory changes.
     pub memory_restarts: bool,
+    /// How it has fared.
+    pub life: ContainerLife,
 }
 
 /// How far the kubelet is with a pod's last resize.

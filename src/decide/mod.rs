@@ -1,19 +1,24 @@
 //! From a recommendation and what was observed of the cluster to a decision. Pure: no I/O, no clock, no kube client.
 //!
-//! Order of the questions, first answer wins: brakes → mode → dry-run → deletion and rollouts → somebody else's change →
-//! enough and fresh data → a change worth making (coverage, direction, HPA, limits, minimum) → cooldown → VPA →
-//! method (resize, else rollout) with rights and the rules of each → LimitRanges → quotas → nodes → budget.
+//! Order of the questions, first answer wins: brakes → mode → dry-run → deletion, paused rollouts → harm that the last
+//! change did (a rollback) → the policy's circuit → rollouts under way → somebody else's change → enough and fresh data → a
+//! change worth making (coverage, direction, HPA, limits, minimum), which is not the one that was rolled back → cooldown →
+//! VPA → method (resize, else rollout) with rights and the rules of each → LimitRanges → quotas → nodes → budget.
 //!
 //! Invariants: the same [`Facts`] give the same [`Decision`]; every way of not acting has a [`Reason`]; a size once
 //! decided ([`Facts::target`]) is carried on to the pods that lack it, whatever keeps a new size from being decided, but
 //! only what the policy and the autoscalers still allow of it.
 
 mod brakes;
+mod cause;
 mod change;
+mod circuit;
 mod facts;
 mod guards;
+mod outcome;
 mod reason;
 mod resize;
+mod rollback;
 mod rollout;
 
 #[cfg(test)]
@@ -21,10 +26,17 @@ mod rollout;
 mod tests;
 
 pub use brakes::{Brake, Brakes};
+pub use cause::{Cause, UnknownCause};
+pub use circuit::{Circuit, opens};
 pub use facts::{Facts, HpaFacts, PodContainer, PodFacts, Raised, ResizeState, Rights, Rollout, Size, Wanted};
 pub use guards::{Counted, Guards, LimitRange, Nodes, Quota, QuotaRow, Ratio, Replicas, Resource, Scope, fit};
+pub use outcome::{
+    Aftermath, ContainerLife, Ended, Harm, HarmKind, Judgement, KILLED_AFTER, PodLife, Progress, SETTLE, Trouble,
+    Watch, judge,
+};
 pub use reason::Reason;
 pub use resize::PodResize;
+pub use rollback::{Restore, Rollback, RolledBack};
 pub use rollout::TemplateChange;
 
 use crate::plant::planted;
@@ -55,6 +67,8 @@ pub enum Decision {
         /// The whole template's resources after the change.
         template: TemplateChange,
     },
+    /// Put back what the last change replaced.
+    Rollback(Rollback),
 }
 
 /// Usage older than this says nothing about now: the collector or metrics-server has stopped.
@@ -66,8 +80,11 @@ pub const RAISED_STAYS: SignedDuration = SignedDuration::from_hours(24);
 
 /// Decides what to do about one workload.
 pub fn decide(facts: &Facts<'_>) -> Decision {
-    if let Some(decision) = before_any_change(facts) {
+    if let Some(decision) = before_any_change(facts).or_else(|| rollback::due(facts)) {
         return decision;
+    }
+    if let Some(reason) = before_a_new_size(facts) {
+        return Decision::Hold(reason);
     }
     let reason = match new_target(facts).map(|target| carry_out(facts, target)) {
         Ok(Decision::Hold(reason)) if reason.is_of_guard() => reason,
@@ -99,20 +116,30 @@ fn before_any_change(facts: &Facts<'_>) -> Option<Decision> {
     if facts.deleting {
         return Some(Decision::Hold(Reason::WorkloadDeleting));
     }
-    match &facts.rollout {
-        Rollout::Paused => return Some(Decision::Hold(Reason::RolloutPaused)),
-        Rollout::Progressing => return Some(Decision::Hold(Reason::RolloutInProgress)),
-        Rollout::Stable => {}
+    (facts.rollout == Rollout::Paused).then_some(Decision::Hold(Reason::RolloutPaused))
+}
+
+/// What holds every change but a rollback.
+fn before_a_new_size(facts: &Facts<'_>) -> Option<Reason> {
+    if let Some(circuit) = &facts.aftermath.circuit {
+        return Some(circuit.reason());
+    }
+    if facts.rollout == Rollout::Progressing {
+        return Some(Reason::RolloutInProgress);
     }
     // A resize leaves the template alone, so that there is nothing to fight over.
     let manager = facts.reverted_by.as_ref().filter(|_| !facts.may_resize())?;
-    Some(Decision::Hold(Reason::RevertedByOther { manager: manager.clone() }))
+    Some(Reason::RevertedByOther { manager: manager.clone() })
 }
 
 /// A size that differs enough from the present one and that nothing forbids, or why there is none.
 fn new_target(facts: &Facts<'_>) -> Result<Vec<Size>, Reason> {
     enough_data(facts)?;
-    let target = change::target(facts)?;
+    let target = change::target(facts);
+    if let Some(reason) = rollback::bars(facts, target.as_deref().ok()) {
+        return Err(reason);
+    }
+    let target = target?;
     if let Some(last) = facts.last_change {
         let cooldown = SignedDuration::try_from(facts.update.cooldown).unwrap_or(SignedDuration::MAX);
         let until = last.saturating_add(cooldown).unwrap_or(jiff::Timestamp::MAX);

@@ -1,6 +1,7 @@
 //! Why nothing was changed: one enum for status, events, metric labels and `optipod explain`.
 
 use super::brakes::Brake;
+use super::outcome::Harm;
 use jiff::Timestamp;
 use std::fmt;
 
@@ -14,6 +15,7 @@ pub enum Reason {
     DryRun,
     WorkloadDeleting,
     RolloutPaused,
+    CircuitOpen { rollbacks: u32, changed: u32 },
     RolloutInProgress,
     RevertedByOther { manager: String },
     MetricsUnavailable { detail: String },
@@ -27,6 +29,7 @@ pub enum Reason {
     HpaOnResource { autoscaler: String },
     VpaOnWorkload { autoscaler: String },
     LimitReached { container: String },
+    RolledBack { harm: Harm, kept: bool },
     LimitRangeForbids { detail: String },
     LimitRangeWouldSetLimits { limit_range: String, container: String, detail: String },
     QuotaExceeded { quota: String, detail: String },
@@ -66,6 +69,7 @@ impl Reason {
             Self::DryRun => "DryRun",
             Self::WorkloadDeleting => "WorkloadDeleting",
             Self::RolloutPaused => "RolloutPaused",
+            Self::CircuitOpen { .. } => "CircuitOpen",
             Self::RolloutInProgress => "RolloutInProgress",
             Self::RevertedByOther { .. } => "RevertedByOther",
             Self::MetricsUnavailable { .. } => "MetricsUnavailable",
@@ -79,6 +83,7 @@ impl Reason {
             Self::HpaOnResource { .. } => "HpaOnResource",
             Self::VpaOnWorkload { .. } => "VpaOnWorkload",
             Self::LimitReached { .. } => "LimitReached",
+            Self::RolledBack { .. } => "RolledBack",
             Self::LimitRangeForbids { .. } => "LimitRangeForbids",
             Self::LimitRangeWouldSetLimits { .. } => "LimitRangeWouldSetLimits",
             Self::QuotaExceeded { .. } => "QuotaExceeded",
@@ -123,7 +128,9 @@ impl Reason {
     pub fn needs_attention(&self) -> bool {
         matches!(
             self,
-            Self::RevertedByOther { .. }
+            Self::CircuitOpen { .. }
+                | Self::RolledBack { .. }
+                | Self::RevertedByOther { .. }
                 | Self::MetricsUnavailable { .. }
                 | Self::StaleData { .. }
                 | Self::HpaOnResource { .. }
@@ -163,6 +170,7 @@ impl fmt::Display for Reason {
             Self::DryRun => write!(f, "dry-run: recommendations are published, nothing is changed; start the controller with --dry-run=false, or `optipod run` with --apply, to apply them"),
             Self::WorkloadDeleting => write!(f, "the workload is being deleted"),
             Self::RolloutPaused => write!(f, "the workload's rollout is paused; resume it to let OptiPod act"),
+            Self::CircuitOpen { rollbacks, changed } => write!(f, "{rollbacks} of {changed} workloads that were changed within an hour under this policy had to be rolled back, and none is changed any more; look at their `rolledBack` in the policy's status, then edit the policy's spec, which closes the circuit"),
             Self::RolloutInProgress => write!(f, "a rollout of the workload is in progress; OptiPod waits until it is complete"),
             Self::RevertedByOther { manager } => write!(f, "{manager} has set requests that OptiPod had applied back; OptiPod does not fight it: change the requests there, let {manager} leave them out, or allow in-place resize, which leaves the template alone"),
             Self::MetricsUnavailable { detail } => write!(f, "{detail}"),
@@ -176,6 +184,10 @@ impl fmt::Display for Reason {
             Self::HpaOnResource { autoscaler } => write!(f, "HorizontalPodAutoscaler {autoscaler} scales on the utilization of this resource, which depends on the request; give it an AverageValue target, or another resource, to let OptiPod act"),
             Self::VpaOnWorkload { autoscaler } => write!(f, "VerticalPodAutoscaler {autoscaler} sets this workload's requests; set its updateMode to Off, or delete it, to let OptiPod act"),
             Self::LimitReached { container } => write!(f, "container {container}: the recommendation is above the container's limit, and updateRequestsOnly keeps limits; raise the limit or set updateRequestsOnly: false"),
+            Self::RolledBack { harm, kept } => {
+                let left = if *kept { ", but for first requests, which cannot be removed in place" } else { "" };
+                write!(f, "{harm} after the last change; the requests of before were put back{left}, and OptiPod waits until its recommendation differs from the size that failed by minChangePercent")
+            }
             Self::LimitRangeForbids { detail } => write!(f, "{detail}; change the LimitRange, or the policy's resourceBounds"),
             Self::LimitRangeWouldSetLimits { limit_range, container, detail } => write!(f, "LimitRange {limit_range} would give container {container}, which has none, {detail} with any resize of its pod; set it in the workload's template, or set allowRecreate: true"),
             Self::QuotaExceeded { quota, detail } => write!(f, "ResourceQuota {quota}: {detail}; raise the quota or free some of it, and OptiPod goes on by itself"),

@@ -34,15 +34,9 @@ pub(super) fn plan(facts: &Facts<'_>, target: &[Size]) -> Result<(Vec<PodResize>
     }
     let mut open = Vec::new();
     for pod in &facts.pods {
-        let containers = changes(pod, target, facts.update);
+        let containers = changes(pod, target, facts.update.direction, facts.update.requests_only);
         if !containers.is_empty() {
-            possible(facts, pod, &containers)?;
-            open.push(PodResize {
-                pod: pod.name.clone(),
-                uid: pod.uid.clone(),
-                resource_version: pod.resource_version.clone(),
-                containers,
-            });
+            open.push(patch(facts, pod, containers)?);
         }
     }
     in_flight(facts, &open)?;
@@ -51,9 +45,32 @@ pub(super) fn plan(facts: &Facts<'_>, target: &[Size]) -> Result<(Vec<PodResize>
     Ok((open, rest.len()))
 }
 
+/// The resize of one pod to these containers, where it is allowed and possible.
+pub(super) fn of(facts: &Facts<'_>, pod: &PodFacts, containers: Vec<ContainerResources>) -> Result<PodResize, Reason> {
+    allowed(facts)?;
+    patch(facts, pod, containers)
+}
+
+fn patch(facts: &Facts<'_>, pod: &PodFacts, containers: Vec<ContainerResources>) -> Result<PodResize, Reason> {
+    possible(facts, pod, &containers)?;
+    Ok(PodResize {
+        pod: pod.name.clone(),
+        uid: pod.uid.clone(),
+        resource_version: pod.resource_version.clone(),
+        containers,
+    })
+}
+
 /// Some pod lacks the size, or has not been brought to it yet.
 pub(super) fn unfinished(facts: &Facts<'_>, target: &[Size]) -> bool {
-    facts.pods.iter().any(|pod| pod.resize != ResizeState::Actuated || !changes(pod, target, facts.update).is_empty())
+    let UpdatePlan { direction, requests_only, .. } = *facts.update;
+    let lacks = |pod: &PodFacts| !changes(pod, target, direction, requests_only).is_empty();
+    facts.pods.iter().any(|pod| pod.resize != ResizeState::Actuated || lacks(pod))
+}
+
+/// The pod requests this size, as far as its limits allow.
+pub(super) fn has(pod: &PodFacts, size: &[Size], requests_only: bool) -> bool {
+    changes(pod, size, Direction::Both, requests_only).is_empty()
 }
 
 fn allowed(facts: &Facts<'_>) -> Result<(), Reason> {
@@ -69,15 +86,20 @@ fn allowed(facts: &Facts<'_>) -> Result<(), Reason> {
 }
 
 /// The containers of a pod that differ from the size, after the change. One pod may request more or less than the others.
-fn changes(pod: &PodFacts, target: &[Size], update: &UpdatePlan) -> Vec<ContainerResources> {
+pub(super) fn changes(
+    pod: &PodFacts,
+    target: &[Size],
+    direction: Direction,
+    requests_only: bool,
+) -> Vec<ContainerResources> {
     let change = |container: &PodContainer| {
         let size = target.iter().find(|size| size.container == container.resources.name)?;
         let before = container.resources.requests;
         let requests = Resources {
-            cpu: size.requests.cpu.filter(|cpu| allows(update.direction, before.cpu, *cpu)),
-            memory: size.requests.memory.filter(|memory| allows(update.direction, before.memory, *memory)),
+            cpu: size.requests.cpu.filter(|cpu| allows(direction, before.cpu, *cpu)),
+            memory: size.requests.memory.filter(|memory| allows(direction, before.memory, *memory)),
         };
-        let after = resized(&container.resources, requests, update.requests_only);
+        let after = resized(&container.resources, requests, requests_only);
         (after != container.resources).then_some(after)
     };
     pod.containers.iter().filter_map(change).collect()

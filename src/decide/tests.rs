@@ -15,15 +15,15 @@ fn at(minutes: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + minutes * 60).unwrap()
 }
 
-fn resources(cpu: Option<u64>, mib: Option<u64>) -> Resources {
+pub(super) fn resources(cpu: Option<u64>, mib: Option<u64>) -> Resources {
     Resources { cpu: cpu.map(Millicores), memory: mib.map(|mib| Bytes(mib << 20)) }
 }
 
-fn container(name: &str, requests: Resources, limits: Resources) -> ContainerResources {
+pub(super) fn container(name: &str, requests: Resources, limits: Resources) -> ContainerResources {
     ContainerResources { name: name.to_owned(), requests, limits }
 }
 
-fn plan() -> ContainerPlan {
+pub(super) fn plan() -> ContainerPlan {
     let bounds = |min: u64, max: u64| Bounds { min: Bytes(min << 20), max: Bytes(max << 20) };
     ContainerPlan {
         exclude: false,
@@ -36,7 +36,7 @@ fn plan() -> ContainerPlan {
     }
 }
 
-fn update() -> UpdatePlan {
+pub(super) fn update() -> UpdatePlan {
     UpdatePlan {
         in_place: true,
         recreate: false,
@@ -59,11 +59,12 @@ fn recommendation(cpu: u64, mib: u64) -> Recommendation {
     }
 }
 
-fn pod(name: &str, containers: &[ContainerResources]) -> PodFacts {
+pub(super) fn pod(name: &str, containers: &[ContainerResources]) -> PodFacts {
     let of = |resources: &ContainerResources| PodContainer {
         resources: resources.clone(),
         cpu_restarts: false,
         memory_restarts: false,
+        life: ContainerLife::default(),
     };
     PodFacts {
         name: name.to_owned(),
@@ -79,7 +80,7 @@ fn pod(name: &str, containers: &[ContainerResources]) -> PodFacts {
 }
 
 /// A Deployment of three pods that request 500m and 512Mi; 200m and 384Mi are recommended, and all is allowed.
-fn facts<'a>(update: &'a UpdatePlan, plan: &'a ContainerPlan) -> Facts<'a> {
+pub(super) fn facts<'a>(update: &'a UpdatePlan, plan: &'a ContainerPlan) -> Facts<'a> {
     let web = container("web", resources(Some(500), Some(512)), Resources::default());
     Facts {
         now: at(1),
@@ -102,6 +103,7 @@ fn facts<'a>(update: &'a UpdatePlan, plan: &'a ContainerPlan) -> Facts<'a> {
         resize_served: true,
         rights: Rights { resize: true, rollout: true },
         budget_spent: false,
+        aftermath: Aftermath::default(),
     }
 }
 
@@ -111,20 +113,40 @@ fn code(decision: &Decision) -> &'static str {
         Decision::Publish => "Publish",
         Decision::Resize { .. } => "Resize",
         Decision::Rollout { .. } => "Rollout",
+        Decision::Rollback(_) => "Rollback",
     }
 }
 
 type Step = (&'static str, fn(&mut Facts<'_>));
 
 /// Every question that holds a workload, in the order in which they are asked. Each step makes the one answer true.
-const ORDER: [Step; 23] = [
+const ORDER: [Step; 26] = [
     ("BrakeOn", |f| f.brakes.config_map = Some(Brake { place: "optipod-system/optipod-brake".to_owned(), why: None })),
     ("HeldByAnnotation", |f| f.brakes.annotation = Some("namespace shop".to_owned())),
     ("PolicyDisabled", |f| f.mode = Mode::Disabled),
     ("DryRun", |f| f.dry_run = true),
     ("WorkloadDeleting", |f| f.deleting = true),
+    ("Rollback", |f| {
+        // Pods that have the size decided last, and a container that was killed for it.
+        let sized = container("web", resources(Some(250), Some(512)), Resources::default());
+        f.pods = vec![pod("a", &[sized])];
+        f.pods[0].containers[0].life.ended = Some(Ended { at: f.now, killed: true });
+        (f.target, f.last_change) = (vec![size("web", 250, 512)], Some(f.now));
+        (f.resize_served, f.rights.resize) = (true, true);
+        f.aftermath.previous = vec![size("web", 500, 512)];
+        (f.aftermath.cause, f.aftermath.watch) = (Some(Cause::Recommend), Some(Watch::default()));
+    }),
+    ("CircuitOpen", |f| {
+        f.aftermath.circuit = Some(Circuit { opened_at: at(0), generation: 1, rollbacks: 3, changed: 9 });
+    }),
     ("RolloutInProgress", |f| f.rollout = Rollout::Progressing),
     ("StaleData", |f| f.now = at(11)),
+    ("RolledBack", |f| {
+        let harm = Harm { kind: HarmKind::NotReady, container: None, pod: None };
+        let (failed, restored) = (vec![size("web", 250, 384)], vec![size("web", 500, 512)]);
+        f.aftermath.rolled_back = Some(RolledBack { at: f.now, harm, size: failed, restored });
+        f.aftermath.cause = Some(Cause::Rollback);
+    }),
     ("WindowNotCovered", |f| {
         for wanted in &mut f.wanted {
             if let Ok(recommendation) = &mut wanted.outcome {
@@ -261,7 +283,7 @@ fn each_single_fact_gives_its_answer() {
     }
 }
 
-fn size(container: &str, cpu: u64, mib: u64) -> Size {
+pub(super) fn size(container: &str, cpu: u64, mib: u64) -> Size {
     Size { container: container.to_owned(), requests: resources(Some(cpu), Some(mib)) }
 }
 

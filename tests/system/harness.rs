@@ -9,7 +9,7 @@ use optipod::controller::{Controller, ControllerOptions, Deps, Providers};
 use optipod::provider::{ProviderError, UsageProvider, UsageQuery};
 use optipod::telemetry::Metrics;
 use optipod::usage::{ResourceUsage, WindowUsage};
-use optipod_sim::{ClusterOptions, Entry, SimApi, SimCluster, SimOptions};
+use optipod_sim::{ClusterOptions, Entry, Need, Series, SimApi, SimCluster, SimOptions};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -86,6 +86,7 @@ impl UsageProvider for FakeProvider {
 
 pub struct Harness {
     pub api: SimApi,
+    pub cluster: SimCluster,
     pub provider: Arc<FakeProvider>,
     pub metrics: Metrics,
     clock: Clock,
@@ -120,7 +121,7 @@ impl Harness {
             questions: Mutex::default(),
         });
         provider.set("web", 0.1, 100.0);
-        let harness = Self { api, provider, metrics: Metrics::new().unwrap(), clock, running: None };
+        let harness = Self { api, cluster, provider, metrics: Metrics::new().unwrap(), clock, running: None };
         sleep(Duration::from_secs(1)).await;
         harness
     }
@@ -255,6 +256,12 @@ impl Harness {
     /// Status writes of policies.
     pub fn status_writes(&self) -> usize {
         self.writes(|entry| entry.resource == "optimizationpolicies").len()
+    }
+
+    /// From now on container `web` of a Deployment fails while it requests less.
+    pub fn need(&self, workload: &str, cores: f64, mib: f64) {
+        let series = Series::new(SHOP, "Deployment", workload, "web");
+        self.cluster.set_need(series, Need { cpu: cores, memory: mib * MIB });
     }
 
     /// Reasons of events about one object; the double keeps them as the core API shows them.

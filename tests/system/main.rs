@@ -9,6 +9,7 @@ mod changes;
 mod guards;
 mod harness;
 mod order;
+mod outcome;
 mod restraint;
 mod trouble;
 mod undo;

@@ -1,7 +1,7 @@
 //! The simulated cluster: controllers, scheduler and kubelets around the API double.
 //!
 //! A step is `control` (controllers settle) → `sync` (kubelets take up changed pods) → `use_up`
-//! (load, CPU shares, memory kills) → `report` (pod statuses) → `scrape` (metrics and the ledger).
+//! (load, CPU shares, memory kills) → `starve` (what has less than it needs ends) → `report` (pod statuses) → `scrape` (metrics and the ledger).
 //! What it may not know: OptiPod. It sees its work only as changed objects.
 //! Invariant: everything that a real control plane would write goes through the API double's store;
 //! one step is one instant of the timeline, without an await inside.
@@ -11,6 +11,7 @@ mod controllers;
 mod daemonset;
 mod deployment;
 mod kubelet;
+mod needs;
 mod node;
 mod objects;
 mod pressure;
@@ -28,6 +29,7 @@ use serde_json::Value;
 
 use self::controllers::Queue;
 use self::kubelet::PodRun;
+pub use self::needs::Need;
 use self::objects::Plane;
 use crate::api::SimApi;
 use crate::api::status::StatusError;
@@ -86,6 +88,8 @@ pub(crate) struct Cluster {
     pub(crate) queue: Queue,
     pub(crate) pods: BTreeMap<Key, PodRun>,
     pub(crate) loads: BTreeMap<Series, Behaviour>,
+    /// What containers cannot live without.
+    pub(crate) needs: BTreeMap<Series, Need>,
     /// Workloads whose new pods never get ready: namespace, kind, name.
     pub(crate) broken: BTreeSet<(String, String, String)>,
     last_step: Option<f64>,
@@ -154,6 +158,11 @@ impl SimCluster {
             }
         }
         cluster.loads.insert(series, behaviour);
+    }
+
+    /// From now on a container of a workload fails, in all replicas, while it requests less than it needs.
+    pub fn set_need(&self, series: Series, need: Need) {
+        self.lock().needs.insert(series, need);
     }
 
     /// Makes new pods of a workload never ready, or ready again: a bad release.
@@ -229,6 +238,7 @@ impl SimCluster {
         let mut plane = Plane { state: &mut state, now: clock.now() };
         cluster.control(&mut plane, &moment);
         cluster.use_up(&plane, &moment);
+        cluster.starve(&plane, &moment);
         cluster.report(&mut plane, &moment);
         cluster.scrape_when_due(&mut plane, &moment);
     }

@@ -3,7 +3,9 @@
 //! Invariant: nothing that is cached holds managed fields, a whole spec or a whole status.
 
 mod bounds;
+mod life;
 mod pod;
+mod progress;
 mod replicas;
 mod rollout;
 mod workload;

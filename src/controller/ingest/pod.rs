@@ -1,6 +1,6 @@
 //! What decisions need of a pod.
 
-use super::controller;
+use super::{controller, life};
 use crate::controller::cluster::Pod;
 use crate::controller::notes;
 use crate::decide::{PodContainer, PodFacts, ResizeState};
@@ -30,9 +30,9 @@ fn phase(status: Option<&PodStatus>) -> &str {
 fn facts(object: &ApiPod) -> Result<PodFacts, QuantityError> {
     let spec = object.spec.as_ref();
     let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
-    let containers: Vec<PodContainer> = containers.iter().map(container).collect::<Result<_, _>>()?;
-    let init = spec.and_then(|spec| spec.init_containers.as_ref());
     let status = object.status.as_ref();
+    let containers: Vec<PodContainer> = containers.iter().map(|c| container(c, status)).collect::<Result<_, _>>()?;
+    let init = spec.and_then(|spec| spec.init_containers.as_ref());
     Ok(PodFacts {
         name: object.metadata.name.clone().unwrap_or_default(),
         uid: object.metadata.uid.clone().unwrap_or_default(),
@@ -44,6 +44,7 @@ fn facts(object: &ApiPod) -> Result<PodFacts, QuantityError> {
         containers,
         beside: beside(spec)?,
         init_containers: init.into_iter().flatten().map(ContainerResources::of).collect::<Result<_, _>>()?,
+        life: life::pod(object),
     })
 }
 
@@ -67,7 +68,7 @@ fn has_own_resources(spec: &PodSpec) -> bool {
     })
 }
 
-fn container(container: &Container) -> Result<PodContainer, QuantityError> {
+fn container(container: &Container, status: Option<&PodStatus>) -> Result<PodContainer, QuantityError> {
     let restarts = |resource: &str| {
         let mut policies = container.resize_policy.iter().flatten();
         policies.any(|policy| policy.resource_name == resource && policy.restart_policy == "RestartContainer")
@@ -76,6 +77,7 @@ fn container(container: &Container) -> Result<PodContainer, QuantityError> {
         resources: ContainerResources::of(container)?,
         cpu_restarts: restarts("cpu"),
         memory_restarts: restarts("memory"),
+        life: life::container(status, &container.name),
     })
 }
 

@@ -1,9 +1,9 @@
 //! What decisions need of a Deployment, StatefulSet or DaemonSet.
 
-use super::{object_key, replicas, rollout};
+use super::{object_key, progress, replicas, rollout};
 use crate::controller::cluster::Workload;
 use crate::controller::notes;
-use crate::decide::{Replicas, Rollout, Size};
+use crate::decide::{Progress, Replicas, Rollout, Size};
 use crate::workload::{ContainerResources, Resources, WorkloadId, WorkloadKind};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
@@ -11,22 +11,27 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 
 pub(in crate::controller) fn deployment(object: Deployment) -> Workload {
+    let progress = progress::deployment(&object);
     let spec = object.spec;
     let rollout = rollout::deployment(object.metadata.generation, &spec, object.status.as_ref());
-    workload(WorkloadKind::Deployment, object.metadata, &spec.template, rollout, replicas::deployment(&spec))
+    let replicas = replicas::deployment(&spec);
+    Workload { progress, ..workload(WorkloadKind::Deployment, object.metadata, &spec.template, rollout, replicas) }
 }
 
 pub(in crate::controller) fn stateful_set(object: StatefulSet) -> Workload {
+    let progress = progress::stateful_set(&object);
     let spec = object.spec;
     let rollout = rollout::stateful_set(object.metadata.generation, &spec, object.status.as_ref());
-    workload(WorkloadKind::StatefulSet, object.metadata, &spec.template, rollout, replicas::stateful_set(&spec))
+    let replicas = replicas::stateful_set(&spec);
+    Workload { progress, ..workload(WorkloadKind::StatefulSet, object.metadata, &spec.template, rollout, replicas) }
 }
 
 pub(in crate::controller) fn daemon_set(object: DaemonSet) -> Workload {
+    let progress = progress::daemon_set(&object);
     let spec = object.spec;
     let rollout = rollout::daemon_set(object.metadata.generation, &spec, object.status.as_ref());
     let replicas = replicas::daemon_set(&spec, object.status.as_ref());
-    workload(WorkloadKind::DaemonSet, object.metadata, &spec.template, rollout, replicas)
+    Workload { progress, ..workload(WorkloadKind::DaemonSet, object.metadata, &spec.template, rollout, replicas) }
 }
 
 fn workload(
@@ -38,6 +43,7 @@ fn workload(
 ) -> Workload {
     let (namespace, name) = object_key(&metadata);
     let annotation = |key: &str| metadata.annotations.as_ref().and_then(|all| all.get(key));
+    let applied_cause = annotation(notes::CAUSE).and_then(|text| text.parse().ok());
     let applied = annotation(notes::REQUESTS).map(|text| notes::parse_requests(text)).unwrap_or_default();
     let applied_at = annotation(notes::CHANGED_AT).and_then(|text| text.parse().ok());
     let original = annotation(notes::ORIGINAL_REQUESTS).cloned();
@@ -60,6 +66,8 @@ fn workload(
         reverted_by,
         applied,
         applied_at,
+        applied_cause,
+        progress: Progress::default(),
         original,
     }
 }

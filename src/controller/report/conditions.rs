@@ -6,7 +6,7 @@ use super::PolicyState;
 use crate::controller::Controller;
 use crate::controller::apply::Applied;
 use crate::controller::observe::Observation;
-use crate::decide::Reason;
+use crate::decide::{Circuit, Reason};
 use crate::policy::{Mode, Policy};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -73,6 +73,11 @@ impl Conditions {
             Mode::Disabled => ("False", "DisabledMode", "nothing is recommended or changed"),
         };
         self.set("Applying", status, reason, message, policy.generation, now);
+    }
+
+    pub(super) fn circuit_open(&mut self, policy: &Policy, circuit: &Circuit, now: Timestamp) {
+        let reason = circuit.reason();
+        self.set("Applying", "False", reason.code(), &reason.to_string(), policy.generation, now);
     }
 
     fn metrics(&mut self, policy: &Policy, found: Result<(), &Reason>, now: Timestamp) -> bool {

@@ -1,9 +1,10 @@
 //! One workload's entry in a policy's status. Pure.
 
+use crate::controller::aftermath::{rolled_back_status, watch_status};
 use crate::controller::apply::{Applied, Outcome};
 use crate::controller::history::{Memory, Method, raised_times, reason_of, requests};
 use crate::controller::plan::{Change, Planned, Verdict};
-use crate::decide::Reason;
+use crate::decide::{Cause, Reason};
 use crate::plant::planted;
 use crate::policy::STATUS_CONTAINERS;
 use crate::policy::types::{ContainerRecommendation, Requests, WorkloadStatus};
@@ -58,6 +59,9 @@ pub(super) fn entry(applied: &Applied, memory: &Memory, previous: Option<&Entry>
     status.target = requests(&memory.target);
     status.previous = requests(&memory.previous);
     status.raised = raised_times(&memory.raised);
+    status.cause = memory.last_change.and(memory.cause).map(|cause| cause.to_string());
+    status.watch = memory.watch.as_ref().map(watch_status);
+    status.rolled_back = memory.rolled_back.as_ref().map(rolled_back_status);
     cut(status, containers);
     let reason = reason.filter(|_| !planted(24));
     entry.attention = reason.as_ref().is_some_and(Reason::needs_attention);
@@ -95,6 +99,13 @@ fn state(applied: &Applied, memory: &Memory) -> (&'static str, Option<Reason>, O
 /// What a change under way is waiting for.
 pub(super) fn progress(change: &Change) -> String {
     match change.method {
+        Method::Resize if change.motive.cause() == Cause::Rollback => {
+            "the last change did harm; the pods get back what they requested before".to_owned()
+        }
+        Method::Rollout if change.motive.cause() == Cause::Rollback => {
+            "the last change did harm; the template has the requests of before, and its rollout replaces the pods"
+                .to_owned()
+        }
         Method::Rollout => "the template has the new requests; its rollout replaces the pods".to_owned(),
         Method::Resize if change.remaining == 0 => "the last pods are being resized".to_owned(),
         Method::Resize => format!("pods are being resized; {} more follow in later batches", change.remaining),

@@ -37,6 +37,8 @@ pub(super) fn list(entries: &BTreeMap<WorkloadId, Entry>) -> (Vec<WorkloadStatus
 fn rank(entry: &Entry) -> u8 {
     match entry {
         Entry { attention: true, .. } => 0,
+        // Whoever forgets it makes the same change again.
+        Entry { status, .. } if status.rolled_back.is_some() => 0,
         Entry { status, .. } if status.status == "Applying" => 1,
         Entry { status, .. } if !status.target.is_empty() => 2,
         _ => 3,

@@ -10,9 +10,10 @@ mod settle;
 
 pub(super) use conditions::Conditions;
 pub(super) use entry::Entry;
-pub(super) use notices::{invalid_policy, metrics_missing};
+pub(super) use notices::{circuit_opened, invalid_policy, metrics_missing};
 
 use super::Controller;
+use super::aftermath::{circuit_status, rolled_back_status, watch_status};
 use super::apply::{Applied, Outcome};
 use super::brake;
 use super::errors::WriteError;
@@ -20,11 +21,12 @@ use super::history::{Memory, raised_times, requests};
 use super::observe::Observation;
 use super::plan::{Change, Planned, Verdict};
 use super::schedule::{Focus, FollowUp};
-use crate::decide::Reason;
+use crate::decide::{Circuit, Reason};
 use crate::plant::planted;
 use crate::policy::types::{OptimizationPolicyStatus, WorkloadStatus};
-use crate::policy::{Policy, PolicyId};
+use crate::policy::{Mode, Policy, PolicyId};
 use crate::workload::WorkloadId;
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +41,8 @@ pub(super) struct PolicyState {
     pub(super) entries: BTreeMap<WorkloadId, Entry>,
     /// How many more changes may begin before the next regular evaluation.
     pub(super) budget: usize,
+    /// The circuit, as it opened last.
+    pub(super) circuit: Option<Circuit>,
     /// The status as it stands in the cluster, as far as we know.
     pub(super) written: Option<OptimizationPolicyStatus>,
 }
@@ -78,7 +82,7 @@ impl Controller {
         let workload = &planned.workload;
         let memory = self.history.entry(&workload.id);
         *memory = Memory::of(Some(memory), workload);
-        let before = memory.begin(&change.target, &change.previous, change.method, now);
+        let before = memory.begin(change, now);
         let state = self.policies.entry(policy.id.clone()).or_default();
         let entry = state.entries.entry(workload.id.clone()).or_insert_with(|| Entry::new(&workload.id));
         let status = &mut entry.status;
@@ -88,6 +92,9 @@ impl Controller {
         status.previous = requests(&change.previous);
         status.raised = raised_times(&memory.raised);
         status.last_applied = Some(Time(now));
+        status.cause = memory.cause.map(|cause| cause.to_string());
+        status.watch = memory.watch.as_ref().map(watch_status);
+        status.rolled_back = memory.rolled_back.as_ref().map(rolled_back_status);
         (status.reason, status.message) = (None, Some(entry::progress(change)));
         entry::cut(status, 0);
         before
@@ -109,6 +116,7 @@ impl Controller {
         let mut entries = if *focus == Focus::All { BTreeMap::new() } else { std::mem::take(&mut state.entries) };
         for applied in &applied {
             self.settle(applied, before, now);
+            self.heed(applied);
             let id = &applied.planned.workload.id;
             let memory = Memory::of(self.history.get(id), &applied.planned.workload);
             let previous = state.entries.get(id).or_else(|| entries.get(id)).cloned();
@@ -124,10 +132,16 @@ impl Controller {
             self.condition_metrics(&mut state, observation, &applied, now);
         }
         let brake = self.shared.with(|cluster| brake::on_everything(cluster));
+        let opened = self.watch_circuit(policy, &mut state, now);
         state.conditions.applying(policy, brake.as_ref(), self.options.dry_run, now);
+        let circuit = state.open_circuit(policy).filter(|_| brake.is_none() && !self.options.dry_run);
+        if let Some(circuit) = circuit.filter(|_| policy.mode == Mode::Auto) {
+            state.conditions.circuit_open(policy, &circuit, now);
+        }
         state.conditions.valid(policy, now);
         self.count(policy, &state, &applied);
-        let worth_writing = *focus == Focus::All || in_flight(&state.entries) != was_in_flight || any_failed(&applied);
+        let worth_writing =
+            opened || *focus == Focus::All || in_flight(&state.entries) != was_in_flight || any_failed(&applied);
         let follow_up = self.follow_up(&state.entries, now);
         self.policies.insert(policy.id.clone(), state);
         if worth_writing
@@ -182,6 +196,7 @@ impl Controller {
             conditions: state.conditions.list(),
             summary: Some(summary),
             workloads,
+            circuit: state.circuit.as_ref().map(circuit_status),
         };
         if state.written.as_ref() == Some(&status) {
             return Ok(());
@@ -237,7 +252,9 @@ impl Controller {
                 }
                 _ => None,
             };
-            if let Some(wait) = wait {
+            let watched = memory.and_then(|memory| memory.watch.as_ref()).filter(|watch| !watch.settled);
+            let watched = watched.map(|watch| watch_wait(now.duration_since(watch.since)));
+            if let Some(wait) = wait.into_iter().chain(watched).min() {
                 after = after.min(wait.max(PROGRESS_WAIT));
                 workloads.insert(id.clone());
             }
@@ -250,8 +267,14 @@ impl Controller {
 const PROGRESS_WAIT: Duration = Duration::from_secs(3);
 /// One that takes longer than 10 minutes, only this often.
 const SLOW_PROGRESS_WAIT: Duration = Duration::from_secs(30);
+/// Of a change that is watched, the pods are looked at this often at first.
+const WATCH_WAIT: Duration = Duration::from_secs(10);
 /// A change that the global rate holds back is looked at again after this.
 const RATE_WAIT: Duration = Duration::from_secs(10);
+
+fn watch_wait(since: SignedDuration) -> Duration {
+    if since.as_mins() < 30 { WATCH_WAIT } else { SLOW_PROGRESS_WAIT }
+}
 
 #[allow(clippy::unnecessary_wraps)] // one arm of a match whose others have no wait
 fn progress_wait(status: &WorkloadStatus, now: jiff::Timestamp) -> Option<Duration> {

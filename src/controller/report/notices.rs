@@ -4,9 +4,10 @@ use super::Entry;
 use crate::controller::apply::{Applied, Outcome};
 use crate::controller::cluster::Workload;
 use crate::controller::history::Method;
-use crate::controller::plan::Verdict;
+use crate::controller::motive::Motive;
+use crate::controller::plan::{Change, Verdict};
 use crate::controller::{Controller, writer};
-use crate::decide::Reason;
+use crate::decide::{Cause, Circuit, Reason};
 use crate::plant::planted;
 use crate::policy::{Policy, PolicyId};
 use crate::telemetry::events::{Notice, Severity};
@@ -18,7 +19,7 @@ impl Controller {
         let workload = &applied.planned.workload;
         let told = self.history.get(&workload.id).and_then(|memory| memory.told);
         let notice = match (&applied.planned.verdict, &applied.outcome) {
-            (Verdict::Change(change), Outcome::Done) if change.is_new => Some(done(policy, workload, change.method)),
+            (Verdict::Change(change), Outcome::Done) if change.is_new => Some(done(policy, workload, change)),
             (Verdict::Change(_), Outcome::Failed { error, .. }) if error.was_withheld() || planted(26) => None,
             (Verdict::Change(change), Outcome::Failed { .. }) => failed(change.method, workload, entry),
             (Verdict::Hold(reason), _) if of_the_workload(reason) && told != Some(reason.code()) => {
@@ -28,6 +29,12 @@ impl Controller {
         };
         let now_told = match &applied.planned.verdict {
             Verdict::Hold(reason) if reason.needs_attention() => Some(reason.code()),
+            // What stays behind was told with the rollback.
+            Verdict::Hold(_) if told == Some(ROLLED_BACK) => told,
+            Verdict::Change(change) if change.motive.cause() == Cause::Rollback => match &applied.outcome {
+                Outcome::Done => Some(ROLLED_BACK),
+                _ => told,
+            },
             _ => None,
         };
         if told != now_told {
@@ -41,11 +48,24 @@ impl Controller {
 
 /// Usage that stays away holds all workloads alike and is told once, on the policy: thousands of events say no more than one.
 fn of_the_workload(reason: &Reason) -> bool {
-    let of_all = matches!(reason, Reason::MetricsUnavailable { .. } | Reason::StaleData { .. });
+    let of_all =
+        matches!(reason, Reason::MetricsUnavailable { .. } | Reason::StaleData { .. } | Reason::CircuitOpen { .. });
     reason.needs_attention() && !of_all
 }
 
-fn done(policy: &Policy, workload: &Workload, method: Method) -> Notice {
+/// The reason of the hold that follows a rollback, and of the event that tells of both.
+const ROLLED_BACK: &str = "RolledBack";
+
+fn done(policy: &Policy, workload: &Workload, change: &Change) -> Notice {
+    let method = change.method;
+    if let Motive::Harm(harm) = &change.motive {
+        let note = format!(
+            "{harm} after OptiPod's last change; it puts the requests of before back and holds until its recommendation changes; policy {} lists both in its status",
+            policy.id
+        );
+        let (regarding, severity) = (regarding(workload), Severity::Warning);
+        return Notice { regarding, severity, reason: ROLLED_BACK, action: "Rollback", note };
+    }
     let (reason, what) = match method {
         Method::Resize => ("ResizeApplied", "is bringing the running pods to the recommended requests, in place"),
         Method::Rollout => ("RolloutApplied", "has applied the recommended requests to the template"),
@@ -87,6 +107,12 @@ pub(in crate::controller) fn invalid_policy(id: &PolicyId, uid: &str, message: &
         "Validate",
         format!("the policy is not valid and is not acted upon: {message}"),
     )
+}
+
+/// Too many of the policy's changes did harm.
+pub(in crate::controller) fn circuit_opened(id: &PolicyId, uid: &str, circuit: &Circuit) -> Notice {
+    let reason = circuit.reason();
+    on_policy(id, uid, reason.code(), "Hold", reason.to_string())
 }
 
 /// The policy's workloads have no usage.

@@ -27,6 +27,16 @@ impl Controller {
         }
     }
 
+    /// What was judged of the change before. A change that begins has a watch of its own.
+    pub(super) fn heed(&mut self, applied: &Applied) {
+        let planned = &applied.planned;
+        let begins = matches!(&planned.verdict, Verdict::Change(change) if change.is_new);
+        let Some(memory) = self.history.get(&planned.workload.id) else { return };
+        if !begins && memory.watch != planned.watch {
+            self.history.entry(&planned.workload.id).watch.clone_from(&planned.watch);
+        }
+    }
+
     /// Nothing was written: what was remembered before the change is true again.
     fn forget_change(&mut self, applied: &Applied, before: &Before) {
         let id = &applied.planned.workload.id;

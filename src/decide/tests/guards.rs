@@ -531,7 +531,8 @@ fn judge(facts: &Facts<'_>, guards: &Guards, decision: &Decision) -> Result<(), 
             let Replicas { surge, may_miss, .. } = guards.replicas;
             admission.roll(&pods_of(facts), &template.containers, usize::try_from(surge).unwrap(), may_miss)
         }
-        Decision::Hold(_) | Decision::Publish => Ok(()),
+        // These facts know of no earlier change that could be taken back.
+        Decision::Hold(_) | Decision::Publish | Decision::Rollback(_) => Ok(()),
     }
 }
 

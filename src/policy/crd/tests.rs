@@ -237,7 +237,17 @@ fn every_status_field() -> Value {
             }],
             "previous": requests, "target": requests,
             "raised": [{"container": "c", "cpu": "2026-11-24T10:00:00Z", "memory": "2026-11-24T10:00:00Z"}],
+            "cause": "Recommend",
+            "watch": {
+                "since": "2026-11-24T10:00:00Z", "settled": true, "template": "0123456789abcdef", "unready": 1,
+                "containers": [{"container": "app", "crashing": 1, "killed": 1, "restarts": 2}],
+            },
+            "rolledBack": {
+                "at": "2026-11-24T10:00:00Z", "reason": "OOMKilled", "container": "app", "pod": "web-1",
+                "size": requests, "restored": requests,
+            },
         }],
+        "circuit": {"openedAt": "2026-11-24T10:00:00Z", "generation": 3, "rollbacks": 3, "changed": 9},
     })
 }
 

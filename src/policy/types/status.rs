@@ -1,6 +1,7 @@
 //! What users read: `status` of an OptimizationPolicy.
 
 use super::super::limits;
+use super::outcome::{CircuitStatus, RolledBackStatus, WatchStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,9 @@ pub struct OptimizationPolicyStatus {
     /// Single workloads, those that need attention first; at most 500 and at most 512 KiB.
     #[schemars(length(max = 500), extend("x-kubernetes-list-type" = "atomic"))]
     pub workloads: Vec<WorkloadStatus>,
+    /// Set when too many changes of the policy did harm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub circuit: Option<CircuitStatus>,
 }
 
 /// Counts over all workloads of a policy.
@@ -83,6 +87,15 @@ pub struct WorkloadStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = limits::STATUS_CONTAINERS), extend("x-kubernetes-list-type" = "atomic"))]
     pub raised: Vec<ContainerRaised>,
+    /// Why it was last changed: Recommend, Rollback or Undo.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// The outcome of the last change is being watched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watch: Option<WatchStatus>,
+    /// The last change that did harm and was taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<RolledBackStatus>,
 }
 
 /// What one container should request, and why.

@@ -31,7 +31,7 @@ pub async fn explain_tells_why_a_workload_was_resized(cluster: &'static Cluster)
         "memory 150Mi = P90 100Mi × 1.5",
         "container sidecar",
         "Applied, AlreadySized: requests are within 10 % of the recommendation",
-        "by Resize.",
+        "by Resize, cause Recommend.",
         "Before that, container app requested cpu 100m, memory 64Mi.",
     ];
     says(&text, &story);

@@ -28,6 +28,7 @@ pub mod hands_off;
 pub mod in_place;
 pub mod learning;
 pub mod outage;
+pub mod outcome;
 pub mod restart;
 pub mod rights;
 pub mod rollout;
