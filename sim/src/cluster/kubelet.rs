@@ -261,6 +261,8 @@ fn container_status(container: &ContainerRun, spec: &Value, old: &Value, never_r
     let started = Some(str_at(old, "/state/running/startedAt")).filter(|at| !at.is_empty() && same_run).unwrap_or(time);
     let state = match container.phase {
         Phase::Running(_) => json!({"running": {"startedAt": started}}),
+        // The first restart is immediate, and so is one that a resize asks for: no back-off is shown.
+        Phase::BackOff(_) if container.streak < 2 => container.last_state.clone().unwrap_or_default(),
         Phase::BackOff(_) => json!({"waiting": {"reason": "CrashLoopBackOff",
             "message": "back-off restarting failed container"}}),
         Phase::Created => json!({"waiting": {"reason": "ContainerCreating"}}),
