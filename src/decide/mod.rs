@@ -107,8 +107,8 @@ fn before_any_change(facts: &Facts<'_>) -> Option<Decision> {
     }
     match facts.mode {
         Mode::Disabled => return Some(Decision::Hold(Reason::PolicyDisabled)),
-        Mode::Recommend if !planted(8) => return Some(Decision::Publish),
-        Mode::Auto | Mode::Recommend => {}
+        Mode::Recommend => return Some(Decision::Publish),
+        Mode::Auto => {}
     }
     if facts.dry_run && !planted(29) {
         return Some(Decision::Hold(Reason::DryRun));

