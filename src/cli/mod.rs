@@ -6,6 +6,7 @@ mod restore;
 mod roles;
 mod store;
 mod top;
+mod uninstall;
 
 use crate::config::Flags;
 use clap::{Parser, Subcommand};
@@ -45,6 +46,8 @@ enum Command {
     Store(store::StoreArgs),
     /// Show the usage of the containers that the recommender knows
     Top(top::TopArgs),
+    /// Delete every policy and wait until what they changed is put back where they say so; none stays behind
+    Uninstall(uninstall::UninstallArgs),
 }
 
 /// Runs the command of `cli`; what the process exits with.
@@ -62,6 +65,7 @@ pub async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Restore(args) => restore::restore(&args).await,
         Command::Store(args) => return store::store(&args, &cli.flags).await,
         Command::Top(args) => top::top(&args, &cli.flags).await,
+        Command::Uninstall(args) => uninstall::uninstall(&args).await,
     };
     done.map(|()| ExitCode::SUCCESS)
 }

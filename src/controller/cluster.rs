@@ -23,6 +23,10 @@ pub(super) struct PolicyObject {
     pub(super) id: PolicyId,
     pub(super) uid: String,
     pub(super) generation: i64,
+    /// Since when it is being deleted.
+    pub(super) deleting: Option<Timestamp>,
+    /// Our finalizer keeps it.
+    pub(super) kept: bool,
     /// The policy, or everything that is wrong with it.
     pub(super) parsed: Result<Policy, Vec<FieldError>>,
 }
@@ -250,7 +254,8 @@ impl Cluster {
     /// A policy came, went, or has another spec; a new status alone wakes nobody.
     pub(super) fn note_policies(&mut self, diffs: Vec<Diff<PolicyId, PolicyObject>>) {
         for diff in diffs {
-            let version = |policy: &Option<Arc<PolicyObject>>| policy.as_ref().map(|p| (p.uid.clone(), p.generation));
+            let version =
+                |policy: &Option<Arc<PolicyObject>>| policy.as_ref().map(|p| (p.uid.clone(), p.generation, p.deleting));
             if version(&diff.before) != version(&diff.after) {
                 self.selection += 1;
                 self.woken.insert(diff.key);

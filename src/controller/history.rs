@@ -85,6 +85,11 @@ impl History {
         self.0.entry(workload.clone()).or_default()
     }
 
+    /// Forgets one workload.
+    pub(super) fn forget(&mut self, workload: &WorkloadId) {
+        self.0.remove(workload);
+    }
+
     /// Forgets workloads that are gone.
     pub(super) fn retain(&mut self, exists: impl Fn(&WorkloadId) -> bool) {
         self.0.retain(|id, _| exists(id));

@@ -2,7 +2,7 @@
 //!
 //! - [`watch`]: what is known of the cluster ([`cluster`], [`bounds`], trimmed by [`ingest`]). [`select`]: which policy acts on what.
 //! - [`observe`], [`plan`], [`apply`], [`report`]: the four steps. Only [`writer`] writes.
-//! - [`brake`]: what stops every write at once. [`schedule`]: when. [`history`]: what happened before. [`aftermath`]: what
+//! - [`on_delete`]: what a deleted policy leaves behind. [`brake`]: what stops every write at once. [`schedule`]: when. [`history`]: what happened before. [`aftermath`]: what
 //!   became of it. [`leader`]: who. [`rate`], [`rights`]: how much, and whether.
 //!
 //! It knows no store and no PromQL: usage comes through [`crate::provider::UsageProvider`]. Invariants: one policy is
@@ -20,6 +20,7 @@ mod leader;
 mod motive;
 pub mod notes;
 mod observe;
+mod on_delete;
 mod plan;
 mod providers;
 mod rate;
@@ -30,14 +31,17 @@ mod schedule;
 mod select;
 mod table;
 mod undo;
+mod uninstall;
 mod watch;
 mod writer;
 
 pub use providers::Providers;
 pub use undo::{Restored, Undo, UndoError, Undone};
+pub use uninstall::{UninstallError, Uninstalled, uninstall};
 pub use watch::Readiness;
 
 use crate::clock::Clock;
+use crate::decide::Reason;
 use crate::plant::planted;
 use crate::policy::{Mode, Policy, PolicyId, Scope};
 use crate::telemetry::Metrics;
@@ -315,9 +319,15 @@ impl Controller {
         if !self.restore(&object).await {
             return self.schedule.evaluated(id, &Focus::All, started, RETRY, None);
         }
+        if object.deleting.is_some() {
+            let again = self.let_go(&object).await;
+            return self.schedule.evaluated(id, &Focus::All, started, again, None);
+        }
         let (interval, follow_up) = match &object.parsed {
             Ok(policy) => {
-                (policy.interval.unwrap_or(self.options.interval), self.evaluate_valid(policy, &focus, shutdown).await)
+                let promise = self.keep_promise(&object, policy).await;
+                let follow_up = self.evaluate_valid(policy, promise, &focus, shutdown).await;
+                (policy.interval.unwrap_or(self.options.interval), follow_up)
             }
             Err(errors) => {
                 let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
@@ -329,10 +339,11 @@ impl Controller {
         self.schedule.evaluated(id, &focus, started, interval, follow_up);
     }
 
-    /// The four steps.
+    /// The four steps. Without a `promise` that can be kept nothing is changed.
     async fn evaluate_valid(
         &mut self,
         policy: &Policy,
+        promise: Result<(), Reason>,
         focus: &Focus,
         shutdown: &CancellationToken,
     ) -> Option<FollowUp> {
@@ -340,7 +351,8 @@ impl Controller {
             self.report_disabled(policy).await;
             return None;
         }
-        let observation = self.observe(policy, focus).await;
+        let mut observation = self.observe(policy, focus).await;
+        observation.blocked = observation.blocked.or(promise.err());
         let mut planned = self.plan(&observation, focus);
         let before = self.announce(policy, &mut planned).await;
         let applied = self.executor.apply(policy, planned, shutdown).await;

@@ -21,6 +21,9 @@ pub const CAUSE: &str = "optipod.io/cause";
 /// On a workload: when we wrote, RFC 3339.
 pub const CHANGED_AT: &str = "optipod.io/changed-at";
 
+/// On a policy with `onDelete: Restore`: it stays until what it changed is put back.
+pub const FINALIZER: &str = "optipod.io/restore";
+
 /// Whether annotations ask us to leave the object alone.
 pub(super) fn held(annotations: Option<&BTreeMap<String, String>>) -> bool {
     annotations.and_then(|all| all.get(HOLD)).is_some_and(|value| value != "false")

@@ -37,6 +37,11 @@ impl Selection {
         self.covered.get(policy).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// The policy that acts on each workload.
+    pub(super) fn acting(&self) -> BTreeMap<&WorkloadId, &PolicyId> {
+        self.covered.values().flatten().map(|covered| (&covered.workload, &covered.acting)).collect()
+    }
+
     /// Every workload that some policy covers.
     pub(super) fn all(&self) -> BTreeSet<&WorkloadId> {
         self.covered.values().flatten().map(|covered| &covered.workload).collect()

@@ -9,7 +9,7 @@ use super::ingest;
 use super::leader::Leadership;
 use super::notes;
 use super::watch::Shared;
-use super::writer::{RequestsBefore, Writer, resource};
+use super::writer::{RequestsBefore, Undoer, Writer, resource};
 use crate::decide::{PodResize, Size};
 use crate::quantity::QuantityError;
 use crate::workload::{ContainerResources, Resources, WorkloadId, WorkloadKind};
@@ -64,6 +64,9 @@ pub enum UndoError {
         /// Why it failed.
         cause: String,
     },
+    /// Nothing was sent: a brake is on, or we are no longer the one who acts.
+    #[error("{0}")]
+    Withheld(String),
     /// No such workload.
     #[error("there is no {0}")]
     Absent(WorkloadId),
@@ -163,6 +166,7 @@ fn resized_by_us(managed: &[ManagedFieldsEntry], container: &str, list: &str, re
 pub struct Undo {
     client: Client,
     writer: Writer,
+    by: Undoer,
 }
 
 /// A workload as it is read for this.
@@ -178,7 +182,7 @@ struct Found {
 }
 
 impl Undo {
-    /// Restores with the rights of `client`.
+    /// Restores for a person, with the rights of `client`.
     pub fn new(client: Client) -> Self {
         let writer = Writer {
             client: client.clone(),
@@ -188,7 +192,12 @@ impl Undo {
             leadership: Leadership::without_election(),
             stopping: CancellationToken::new(),
         };
-        Self { client, writer }
+        Self { client, writer, by: Undoer::Person }
+    }
+
+    /// Restores for a policy that is being deleted.
+    pub(super) fn of_deletion(writer: Writer) -> Self {
+        Self { client: writer.client.clone(), writer, by: Undoer::Deletion }
     }
 
     /// Puts the requests of a workload back: those of the template as our notes tell them, those of resized pods as the
@@ -216,15 +225,15 @@ impl Undo {
             let (back, left) = template(&found.template, &found.ours, &found.before);
             if hold || !back.is_empty() {
                 let written =
-                    self.writer.restore_template(id, (&found.uid, &found.resource_version), hold, &back).await;
+                    self.writer.restore_template(self.by, id, (&found.uid, &found.resource_version), hold, &back).await;
                 match written {
                     Err(WriteError::Stale) if attempt < TRIES => continue,
-                    written => written.map_err(|error| call(format!("restoring {id}"), &error))?,
+                    written => written.map_err(|error| failed(format!("restoring {id}"), &error))?,
                 }
             }
             if found.is_applied {
-                let released = self.writer.release(id, &found.uid).await;
-                released.map_err(|error| call(format!("giving up the fields of {id}"), &error))?;
+                let released = self.writer.release(self.by, id, &found.uid).await;
+                released.map_err(|error| failed(format!("giving up the fields of {id}"), &error))?;
             }
             undone.restored.extend(back.iter().map(|back| Restored {
                 pod: None,
@@ -242,13 +251,16 @@ impl Undo {
         for name in self.pods(id, found).await? {
             for attempt in 1..=TRIES {
                 let api: Api<Pod> = Api::namespaced(self.client.clone(), &id.namespace);
-                let Some(now) = self.read(format!("reading pod {name}"), api.get_opt(&name)).await? else { break };
+                // A list of one, for which the controller's right to list is enough.
+                let one = ListParams::default().fields(&format!("metadata.name={name}"));
+                let listed = self.read(format!("reading pod {name}"), api.list(&one)).await?;
+                let Some(now) = listed.items.into_iter().next() else { break };
                 let (resize, left) = pod(&now, &found.template)?;
                 if let Some(resize) = resize {
-                    match self.writer.resize_back(&id.namespace, &resize).await {
+                    match self.writer.resize_back(self.by, id, &resize).await {
                         Err(WriteError::Stale) if attempt < TRIES => continue,
                         Err(WriteError::Gone) => break,
-                        Err(error) => return Err(call(format!("resizing pod {name} back"), &error)),
+                        Err(error) => return Err(failed(format!("resizing pod {name} back"), &error)),
                         Ok(()) => undone.restored.extend(of_pod(&now, &resize)?),
                     }
                 }
@@ -319,9 +331,10 @@ impl Undo {
     }
 
     async fn read<T>(&self, what: String, call_: impl Future<Output = Result<T, Error>>) -> Result<T, UndoError> {
-        match timeout(DEADLINE, call_).await {
+        let deadline = self.writer.deadline;
+        match timeout(deadline, call_).await {
             Ok(answer) => answer.map_err(|error| call(what, &error)),
-            Err(_) => Err(call(what, &format!("the API server did not answer within {DEADLINE:?}"))),
+            Err(_) => Err(call(what, &format!("the API server did not answer within {deadline:?}"))),
         }
     }
 }
@@ -344,6 +357,10 @@ fn of_pod(before: &Pod, resize: &PodResize) -> Result<Vec<Restored>, QuantityErr
         }))
     });
     changed.collect()
+}
+
+fn failed(what: String, error: &WriteError) -> UndoError {
+    if error.was_withheld() { UndoError::Withheld(error.to_string()) } else { call(what, error) }
 }
 
 fn call(what: String, cause: &impl ToString) -> UndoError {

@@ -3,7 +3,7 @@
 //! Invariants: no pod and no workload is changed while a brake is on ([`may_write`]); every call has a deadline; nothing is sent when we do not lead until 2 seconds after that deadline, or are
 //! shutting down; every patch names uid and resourceVersion of the object that was decided upon (a status only the uid).
 
-use super::brake::may_write;
+use super::brake::{may_put_back, may_write};
 use super::errors::{WriteError, classify};
 use super::leader::Leadership;
 use super::watch::Shared;
@@ -16,7 +16,7 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Error};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -67,6 +67,15 @@ pub(super) struct RequestsBefore {
     pub(super) to: Resources,
 }
 
+/// Who wants requests put back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Undoer {
+    /// A person, whom no brake stops.
+    Person,
+    /// A policy that is being deleted.
+    Deletion,
+}
+
 impl Writer {
     /// Resizes one running pod.
     pub(super) async fn resize(
@@ -78,9 +87,9 @@ impl Writer {
         self.change(subject, self.patch_resize(&subject.workload.namespace, pod, with_limits)).await
     }
 
-    /// Resizes one running pod back, requests and limits. A person asked for it: no brake stops it.
-    pub(super) async fn resize_back(&self, namespace: &str, pod: &PodResize) -> Result<(), WriteError> {
-        self.bounded(self.patch_resize(namespace, pod, true)).await.map(drop)
+    /// Resizes one running pod of a workload back, requests and limits.
+    pub(super) async fn resize_back(&self, by: Undoer, id: &WorkloadId, pod: &PodResize) -> Result<(), WriteError> {
+        self.put_back(by, id, self.patch_resize(&id.namespace, pod, true)).await.map(drop)
     }
 
     async fn patch_resize(&self, namespace: &str, pod: &PodResize, with_limits: bool) -> Result<Pod, Error> {
@@ -111,10 +120,10 @@ impl Writer {
         self.change(subject, api.patch(&id.name, &params, &Patch::Apply(patch))).await.map(drop)
     }
 
-    /// Sets requests of a template back as [`RESTORE_MANAGER`], and with `hold` marks the workload to be left alone. A person
-    /// asked for it: no brake stops it.
+    /// Sets requests of a template back as [`RESTORE_MANAGER`], and with `hold` marks the workload to be left alone.
     pub(super) async fn restore_template(
         &self,
+        by: Undoer,
         id: &WorkloadId,
         (uid, resource_version): (&str, &str),
         hold: bool,
@@ -141,11 +150,11 @@ impl Writer {
         }
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &id.namespace, &resource(id.kind));
         let params = PatchParams { field_manager: Some(RESTORE_MANAGER.to_owned()), ..PatchParams::default() };
-        self.bounded(api.patch(&id.name, &params, &Patch::Strategic(patch))).await.map(drop)
+        self.put_back(by, id, api.patch(&id.name, &params, &Patch::Strategic(patch))).await.map(drop)
     }
 
     /// Gives up every field that we own by an apply. What nobody else owns goes with it: our notes.
-    pub(super) async fn release(&self, id: &WorkloadId, uid: &str) -> Result<(), WriteError> {
+    pub(super) async fn release(&self, by: Undoer, id: &WorkloadId, uid: &str) -> Result<(), WriteError> {
         let resource = resource(id.kind);
         let patch = json!({
             "apiVersion": resource.api_version,
@@ -154,7 +163,35 @@ impl Writer {
         });
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &id.namespace, &resource);
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        self.bounded(api.patch(&id.name, &params, &Patch::Apply(patch))).await.map(drop)
+        self.put_back(by, id, api.patch(&id.name, &params, &Patch::Apply(patch))).await.map(drop)
+    }
+
+    /// Sets our finalizer on a policy, or takes it away. Others' finalizers stay.
+    pub(super) async fn finalizer(&self, policy: &PolicyId, uid: &str, is_set: bool) -> Result<(), WriteError> {
+        let resource = ApiResource::erase::<OptimizationPolicy>(&());
+        let mut patch = json!({
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": {"name": policy.name, "namespace": policy.namespace, "uid": uid},
+        });
+        if is_set {
+            patch["metadata"]["finalizers"] = json!([notes::FINALIZER]);
+        }
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &policy.namespace, &resource);
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        self.bounded(api.patch(&policy.name, &params, &Patch::Apply(patch))).await.map(drop)
+    }
+
+    /// Deletes a policy; one that is gone is no error.
+    pub(super) async fn delete_policy(&self, policy: &PolicyId, uid: &str) -> Result<(), WriteError> {
+        let resource = ApiResource::erase::<OptimizationPolicy>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &policy.namespace, &resource);
+        let params =
+            DeleteParams::default().preconditions(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+        match self.bounded(api.delete(&policy.name, &params)).await {
+            Ok(_) | Err(WriteError::Gone) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Merges a policy's status. A list is replaced as a whole.
@@ -174,6 +211,19 @@ impl Writer {
     ) -> Result<T, WriteError> {
         let Subject { policy, workload } = subject;
         self.shared.with(|cluster| may_write(cluster, self.dry_run, policy, workload))?;
+        self.bounded(call).await
+    }
+
+    /// Sends one call that puts back what was there before; for a deleted policy only if no brake is on in this instant.
+    async fn put_back<T>(
+        &self,
+        by: Undoer,
+        workload: &WorkloadId,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, WriteError> {
+        if by == Undoer::Deletion {
+            self.shared.with(|cluster| may_put_back(cluster, self.dry_run, workload))?;
+        }
         self.bounded(call).await
     }
 

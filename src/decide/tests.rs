@@ -3,7 +3,7 @@
 mod guards;
 
 use super::*;
-use crate::policy::{Bounds, ContainerPlan, Direction, Percentile, ResourcePlan, UpdatePlan};
+use crate::policy::{Bounds, ContainerPlan, Direction, OnDelete, Percentile, ResourcePlan, UpdatePlan};
 use crate::quantity::{Bytes, Millicores};
 use crate::recommend::{Insufficient, Recommendation, Sized};
 use crate::workload::{ContainerResources, QosClass, Resources, qos_class};
@@ -46,6 +46,7 @@ pub(super) fn update() -> UpdatePlan {
         cooldown: Duration::from_mins(30),
         max_updates_per_cycle: 10,
         direction: Direction::Both,
+        on_delete: OnDelete::Keep,
     }
 }
 

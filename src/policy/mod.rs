@@ -23,5 +23,6 @@ pub use resolve::FieldError;
 pub use resolved::{Bounds, ContainerPlan, MetricsPlan, Policy, PolicyId, ResourcePlan, UpdatePlan};
 pub use select::{NamespaceFacts, OutOfScope, Scope, WorkloadFacts, covers, winner};
 pub use types::{
-    Direction, MemoryFloor, Mode, OptimizationPolicy, OptimizationPolicySpec, OptimizationPolicyStatus, Percentile,
+    Direction, MemoryFloor, Mode, OnDelete, OptimizationPolicy, OptimizationPolicySpec, OptimizationPolicyStatus,
+    Percentile,
 };

@@ -1,6 +1,6 @@
 //! A policy with every default applied and every text parsed; made by [`Policy::resolve`].
 
-use super::types::{Direction, MemoryFloor, Mode, Percentile, WorkloadSelector};
+use super::types::{Direction, MemoryFloor, Mode, OnDelete, Percentile, WorkloadSelector};
 use crate::quantity::{Bytes, Millicores};
 use jiff::Timestamp;
 use std::fmt;
@@ -116,6 +116,8 @@ pub struct UpdatePlan {
     pub max_updates_per_cycle: usize,
     /// Which way requests may move.
     pub direction: Direction,
+    /// What becomes of the changes when the policy is deleted.
+    pub on_delete: OnDelete,
 }
 
 impl Policy {

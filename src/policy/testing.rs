@@ -2,7 +2,7 @@
 
 use super::duration;
 use super::types::{
-    ContainerOverride, CpuBounds, Direction, MemoryBounds, MemoryFloor, MetricsConfig, Mode, Namespaces,
+    ContainerOverride, CpuBounds, Direction, MemoryBounds, MemoryFloor, MetricsConfig, Mode, Namespaces, OnDelete,
     OptimizationPolicy, OptimizationPolicySpec, PartialBounds, PerResource, Percentile, QuantityText, ResourceBounds,
     TargetKind, UpdateStrategy, WorkloadSelector,
 };
@@ -172,8 +172,8 @@ fn strategies() -> impl Strategy<Value = (Mode, UpdateStrategy)> {
     let modes = select(vec![Mode::Auto, Mode::Recommend, Mode::Disabled]);
     let directions = select(vec![Direction::Both, Direction::IncreaseOnly, Direction::DecreaseOnly]);
     let numbers = (0..=100, 1..=100, 1..=1000);
-    (modes, any::<[bool; 3]>(), numbers, durations(60, 7 * 86_400), directions).prop_map(
-        |(mode, [in_place, recreate, requests_only], (change, decrease, updates), cooldown, direction)| {
+    (modes, any::<[bool; 4]>(), numbers, durations(60, 7 * 86_400), directions).prop_map(
+        |(mode, [in_place, recreate, requests_only, restore], (change, decrease, updates), cooldown, direction)| {
             let strategy = UpdateStrategy {
                 allow_in_place_resize: in_place || (mode == Mode::Auto && !recreate),
                 allow_recreate: recreate,
@@ -183,6 +183,7 @@ fn strategies() -> impl Strategy<Value = (Mode, UpdateStrategy)> {
                 cooldown,
                 max_updates_per_cycle: updates,
                 direction,
+                on_delete: if restore { OnDelete::Restore } else { OnDelete::Keep },
             };
             (mode, strategy)
         },

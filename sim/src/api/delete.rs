@@ -63,6 +63,11 @@ impl State {
             let mut object = Value::clone(old);
             set(&mut object, &["metadata", "deletionTimestamp"], now);
             set(&mut object, &["metadata", "deletionGracePeriodSeconds"], grace);
+            // As the API server does for every object that counts generations.
+            let generation = crate::json::int_at(&object, "/metadata/generation", 0);
+            if generation > 0 {
+                set(&mut object, &["metadata", "generation"], generation + 1);
+            }
             self.store.put(kind, object);
             return true;
         }

@@ -95,18 +95,31 @@ pub(super) fn may_write(
     policy: &Policy,
     workload: &WorkloadId,
 ) -> Result<(), WriteError> {
-    let hold = |reason| Err(WriteError::Held(reason));
-    if !cluster.sees_brake() {
-        return hold(Reason::WatchMissing { resources: WATCH.to_owned() });
-    }
-    if let Some(reason) = brakes(cluster, workload).hold() {
-        return hold(reason);
+    if let Some(reason) = hold(cluster, workload) {
+        return Err(WriteError::Held(reason));
     }
     let same = |now: &PolicyObject| now.uid == policy.uid && now.generation == policy.generation;
     if policy.mode != Mode::Auto || !cluster.policies.get(&policy.id).is_some_and(|now| same(now)) {
         return Err(WriteError::PolicyChanged);
     }
-    if dry_run { hold(Reason::DryRun) } else { Ok(()) }
+    if dry_run { Err(WriteError::Held(Reason::DryRun)) } else { Ok(()) }
+}
+
+/// Whether a policy that is being deleted may still put back what `workload` had before: asked before every single write.
+///
+/// # Errors
+/// `Held` with the brake that is on.
+pub(super) fn may_put_back(cluster: &Cluster, dry_run: bool, workload: &WorkloadId) -> Result<(), WriteError> {
+    let reason = hold(cluster, workload).or(dry_run.then_some(Reason::DryRun));
+    reason.map_or(Ok(()), |reason| Err(WriteError::Held(reason)))
+}
+
+/// The brake that is on for a workload in this instant, or why it cannot be told.
+pub(super) fn hold(cluster: &Cluster, workload: &WorkloadId) -> Option<Reason> {
+    if !cluster.sees_brake() {
+        return Some(Reason::WatchMissing { resources: WATCH.to_owned() });
+    }
+    brakes(cluster, workload).hold()
 }
 
 #[cfg(test)]

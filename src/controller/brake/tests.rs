@@ -64,6 +64,8 @@ fn set_policy(cluster: &mut Cluster, policy: &Policy) {
         id: policy.id.clone(),
         uid: policy.uid.clone(),
         generation: policy.generation,
+        deleting: None,
+        kept: false,
         parsed: Ok(policy.clone()),
     };
     cluster.policies.take(Event::Apply(object), |o| o.id.clone(), Some);

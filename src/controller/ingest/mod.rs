@@ -49,6 +49,8 @@ pub(super) fn policy(object: DeserializeGuard<OptimizationPolicy>) -> PolicyObje
         id: policy_id(&metadata),
         uid: metadata.uid.unwrap_or_default(),
         generation: metadata.generation.unwrap_or_default(),
+        deleting: metadata.deletion_timestamp.map(|time| time.0),
+        kept: metadata.finalizers.iter().flatten().any(|finalizer| finalizer == notes::FINALIZER),
         parsed,
     }
 }

@@ -60,6 +60,11 @@ impl Conditions {
         self.set("Ready", "False", "ValidationFailed", message, generation, now);
     }
 
+    pub(super) fn leaving(&mut self, generation: i64, message: &str, now: Timestamp) {
+        self.set("Ready", "False", "Deleting", message, generation, now);
+        self.set("Applying", "False", "Deleting", "nothing is recommended or changed any more", generation, now);
+    }
+
     /// `brake` is why nothing at all may be written, if that is so.
     pub(super) fn applying(&mut self, policy: &Policy, brake: Option<&Reason>, dry_run: bool, now: Timestamp) {
         if let (Mode::Auto, Some(brake)) = (policy.mode, brake) {

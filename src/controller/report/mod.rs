@@ -10,7 +10,7 @@ mod settle;
 
 pub(super) use conditions::Conditions;
 pub(super) use entry::Entry;
-pub(super) use notices::{circuit_opened, invalid_policy, metrics_missing};
+pub(super) use notices::{circuit_opened, invalid_policy, metrics_missing, not_restored, restored};
 
 use super::Controller;
 use super::aftermath::{circuit_status, rolled_back_status, watch_status};
@@ -19,6 +19,7 @@ use super::brake;
 use super::errors::WriteError;
 use super::history::{Memory, raised_times, requests};
 use super::observe::Observation;
+use super::on_delete::Leaving;
 use super::plan::{Change, Planned, Verdict};
 use super::schedule::{Focus, FollowUp};
 use crate::decide::{Circuit, Reason};
@@ -43,6 +44,8 @@ pub(super) struct PolicyState {
     pub(super) budget: usize,
     /// The circuit, as it opened last.
     pub(super) circuit: Option<Circuit>,
+    /// What was put back, once it is being deleted.
+    pub(super) leaving: Option<Leaving>,
     /// The status as it stands in the cluster, as far as we know.
     pub(super) written: Option<OptimizationPolicyStatus>,
 }
@@ -167,6 +170,13 @@ impl Controller {
         conditions.valid(policy, now);
         conditions.applying(policy, None, self.options.dry_run, now);
         self.write_conditions(&policy.id, policy.generation).await;
+    }
+
+    /// Ready is false while a deleted policy waits for what is put back.
+    pub(super) async fn report_leaving(&mut self, id: &PolicyId, generation: i64, message: &str) {
+        let now = super::seconds(self.clock.now());
+        self.policies.entry(id.clone()).or_default().conditions.leaving(generation, message, now);
+        self.write_conditions(id, generation).await;
     }
 
     async fn write_conditions(&mut self, id: &PolicyId, generation: i64) {

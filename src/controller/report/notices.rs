@@ -6,11 +6,13 @@ use crate::controller::cluster::Workload;
 use crate::controller::history::Method;
 use crate::controller::motive::Motive;
 use crate::controller::plan::{Change, Verdict};
+use crate::controller::undo::UndoError;
 use crate::controller::{Controller, writer};
 use crate::decide::{Cause, Circuit, Reason};
 use crate::plant::planted;
 use crate::policy::{Policy, PolicyId};
 use crate::telemetry::events::{Notice, Severity};
+use crate::workload::WorkloadId;
 use k8s_openapi::api::core::v1::ObjectReference;
 
 impl Controller {
@@ -95,6 +97,31 @@ fn held(workload: &Workload, reason: &Reason) -> Notice {
         reason: reason.code(),
         action: "Hold",
         note: reason.to_string(),
+    }
+}
+
+/// A deleted policy's change was taken back.
+pub(in crate::controller) fn restored(workload: &Workload, policy: &PolicyId) -> Notice {
+    Notice {
+        regarding: regarding(workload),
+        severity: Severity::Normal,
+        reason: "Restored",
+        action: "Undo",
+        note: format!("policy {policy} was deleted; OptiPod has put back the requests from before its changes"),
+    }
+}
+
+/// A deleted policy's change stays.
+pub(in crate::controller) fn not_restored(workload: &Workload, policy: &PolicyId, error: &UndoError) -> Notice {
+    let WorkloadId { namespace, kind, name } = &workload.id;
+    Notice {
+        regarding: regarding(workload),
+        severity: Severity::Warning,
+        reason: "RestoreFailed",
+        action: "Undo",
+        note: format!(
+            "policy {policy} was deleted, and the requests from before its changes could not be put back: {error}; to try again: optipod restore -n {namespace} {kind}/{name}"
+        ),
     }
 }
 

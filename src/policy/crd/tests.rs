@@ -181,7 +181,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(spec["metricsConfig"], metrics);
     let strategy = json!({
         "allowInPlaceResize": true, "allowRecreate": false, "updateRequestsOnly": true, "direction": "Both",
-        "minChangePercent": 10, "maxDecreasePercent": 50, "maxUpdatesPerCycle": 10, "cooldown": "30m",
+        "minChangePercent": 10, "maxDecreasePercent": 50, "maxUpdatesPerCycle": 10, "cooldown": "30m", "onDelete": "Keep",
     });
     assert_eq!(spec["updateStrategy"], strategy);
 }

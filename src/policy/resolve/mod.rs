@@ -173,5 +173,6 @@ fn update(check: &mut Checker, spec: &OptimizationPolicySpec) -> UpdatePlan {
         cooldown: check.duration(&field("cooldown"), &strategy.cooldown, limits::COOLDOWN).unwrap_or_default(),
         max_updates_per_cycle: usize::try_from(per_cycle).unwrap_or(usize::MAX),
         direction: strategy.direction,
+        on_delete: strategy.on_delete,
     }
 }

@@ -307,6 +307,8 @@ pub struct UpdateStrategy {
     pub max_updates_per_cycle: i32,
     /// Which way requests may move.
     pub direction: Direction,
+    /// What becomes of the changes when the policy is deleted.
+    pub on_delete: OnDelete,
 }
 
 /// Which way requests may move.
@@ -319,6 +321,16 @@ pub enum Direction {
     IncreaseOnly,
     /// Only down.
     DecreaseOnly,
+}
+
+/// What becomes of a policy's changes when it is deleted.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default, JsonSchema)]
+pub enum OnDelete {
+    /// Requests stay as they are.
+    #[default]
+    Keep,
+    /// The requests from before OptiPod are put back first, for which a finalizer keeps the policy.
+    Restore,
 }
 
 impl Default for MetricsConfig {
@@ -348,6 +360,7 @@ impl Default for UpdateStrategy {
             cooldown: "30m".to_owned(),
             max_updates_per_cycle: 10,
             direction: Direction::Both,
+            on_delete: OnDelete::Keep,
         }
     }
 }
