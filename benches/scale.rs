@@ -3,6 +3,8 @@
 //! `cargo bench -p optipod --bench scale`; not Criterion's kind of figure: each is one long run. The double and the usage
 //! provider run in the same process, so that the processor's time holds theirs too.
 
+#![allow(clippy::expect_used)] // a bench that panics has failed
+
 use optipod::clock::Clock;
 use optipod::controller::{Controller, ControllerOptions, Deps, Providers};
 use optipod::provider::{ProviderError, UsageProvider, UsageQuery};
@@ -110,7 +112,9 @@ fn start(api: &SimApi) -> (CancellationToken, JoinHandle<()>) {
 
 fn reported(api: &SimApi) -> (usize, usize) {
     let statuses = api.list("optipod.io/v1alpha1", "OptimizationPolicy");
-    let of = |policy: &Value| policy["status"]["summary"]["workloads"].as_u64().unwrap_or_default() as usize;
+    let of = |policy: &Value| {
+        policy["status"]["summary"]["workloads"].as_u64().map_or(0, |n| usize::try_from(n).unwrap_or(0))
+    };
     (statuses.iter().filter(|policy| of(policy) > 0).count(), statuses.iter().map(of).sum())
 }
 

@@ -189,14 +189,12 @@ fn is_changed(cluster: &Cluster, id: &WorkloadId, is_remembered: bool) -> bool {
 
 fn told(leaving: &Leaving, pending: usize, held: Option<&str>) -> String {
     let done = leaving.done.len();
-    let mut text = format!(
-        "the policy is deleted; OptiPod puts back what it changed (onDelete: Restore): {done} workloads are done, {pending} to go"
-    );
-    if !leaving.left.is_empty() {
-        text += &format!(", {} could not be put back; see their events", leaving.left.len());
-    }
-    if let Some(held) = held {
-        text += &format!("; it waits: {held}");
-    }
-    text
+    let left = match leaving.left.len() {
+        0 => String::new(),
+        left => format!(", {left} could not be put back; see their events"),
+    };
+    let held = held.map(|held| format!("; it waits: {held}")).unwrap_or_default();
+    format!(
+        "the policy is deleted; OptiPod puts back what it changed (onDelete: Restore): {done} workloads are done, {pending} to go{left}{held}"
+    )
 }

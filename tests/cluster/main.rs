@@ -77,6 +77,8 @@ fn main() -> std::process::ExitCode {
         optipod::outcome::an_oom_kill_after_a_rollout_brings_the_template_back,
         optipod::undo::a_template_is_put_back_with_its_field_owners,
         optipod::undo::resized_pods_are_put_back_and_left_alone,
+        optipod::undo::a_deleted_policy_puts_a_template_back_and_goes,
+        optipod::undo::a_deleted_policy_puts_resized_pods_back_with_the_namespace_it_lies_in,
         optipod::guards::a_full_quota_holds_until_there_is_room,
         optipod::guards::a_recommendation_keeps_to_a_limit_range,
         optipod::guards::a_limit_range_younger_than_the_pods_holds_them,

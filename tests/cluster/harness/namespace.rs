@@ -83,6 +83,13 @@ impl Namespace {
         Api::namespaced(self.client(), &self.name)
     }
 
+    /// Asks for its deletion, and of everything in it.
+    pub async fn delete(&self) -> Result {
+        let namespaces: Api<v1::Namespace> = Api::all(self.client());
+        namespaces.delete(&self.name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
     /// Labels the namespace itself.
     pub async fn label(&self, key: &str, value: &str) -> Result {
         let namespaces: Api<v1::Namespace> = Api::all(self.client());

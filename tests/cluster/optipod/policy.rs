@@ -2,13 +2,14 @@
 
 use anyhow::{Context, ensure};
 use kube::Api;
-use kube::api::PostParams;
+use kube::api::{DeleteParams, PostParams};
 use optipod::policy::OptimizationPolicy;
 use optipod::policy::types::{OptimizationPolicyStatus, WorkloadStatus};
 use serde_json::{Value, json};
 
+use super::SOON;
 use super::process::Optipod;
-use crate::harness::{Namespace, Result, Workload};
+use crate::harness::{Namespace, Result, Workload, wait_for};
 
 /// A policy in the cluster.
 pub struct Policy {
@@ -44,6 +45,26 @@ impl Policy {
     pub async fn status(&self) -> Result<OptimizationPolicyStatus> {
         let policy = self.api.get(&self.name).await?;
         policy.status.context("the policy has no status")
+    }
+
+    pub async fn finalizers(&self) -> Result<Vec<String>> {
+        Ok(self.api.get(&self.name).await?.metadata.finalizers.unwrap_or_default())
+    }
+
+    /// Asks for its deletion.
+    pub async fn delete(&self) -> Result {
+        self.api.delete(&self.name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// Waits until nothing keeps it any more.
+    pub async fn wait_gone(&self) -> Result {
+        wait_for(format!("policy {} to go", self.full_name()), SOON, || async {
+            let left = self.api.get_opt(&self.name).await?;
+            ensure!(left.is_none(), "{:?}", left.map(|policy| (policy.metadata.finalizers, policy.status)));
+            Ok(())
+        })
+        .await
     }
 
     /// What the status says of one workload.

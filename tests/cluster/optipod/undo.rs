@@ -1,4 +1,4 @@
-//! `optipod restore`, as an administrator runs it.
+//! `optipod restore`, as an administrator runs it, and policies with `onDelete: Restore`.
 
 use anyhow::ensure;
 use kube::api::{Patch, PatchParams};
@@ -83,4 +83,49 @@ pub async fn resized_pods_are_put_back_and_left_alone(cluster: &'static Cluster)
     let again = optipod(cluster, &["restore", "deploy/web", "-n", namespace.name()]).await?;
     says(&again, &["Nothing to put back"]);
     Ok(())
+}
+
+pub async fn a_deleted_policy_puts_a_template_back_and_goes(cluster: &'static Cluster) -> Result {
+    let controller = shared(cluster).await?;
+    let namespace = cluster.namespace("undo-delete").await?;
+    let web = known_deployment(controller, &namespace).await?;
+    let before = web.template().await?;
+    let mut spec = recreate_only();
+    spec["updateStrategy"]["onDelete"] = "Restore".into();
+    let policy = Policy::create(&namespace, "all", spec).await?;
+    controller.wait_status(&policy, &web, "Applied").await?;
+    ensure!(web.template().await? != before);
+    assert_eq!(policy.finalizers().await?, ["optipod.io/restore"]);
+
+    policy.delete().await?;
+
+    policy.wait_gone().await?;
+    assert_eq!(web.template().await?, before);
+    assert_eq!(notes(&web).await?, Vec::<String>::new());
+    let managers = web.field_managers().await?;
+    ensure!(!managers.iter().any(|manager| manager == "optipod"), "{managers:?}");
+    Ok(())
+}
+
+pub async fn a_deleted_policy_puts_resized_pods_back_with_the_namespace_it_lies_in(
+    cluster: &'static Cluster,
+) -> Result {
+    let controller = shared(cluster).await?;
+    let namespace = cluster.namespace("undo-delete-resize").await?;
+    let web = namespace.deployment("web").replicas(2).container(starved()).create().await?;
+    web.wait_ready(SOON).await?;
+    controller.wait_usage(&web, "app", 8).await?;
+    let policy = Policy::create(&namespace, "all", json!({"updateStrategy": {"onDelete": "Restore"}})).await?;
+    controller.wait_status(&policy, &web, "Applied").await?;
+
+    policy.delete().await?;
+
+    policy.wait_gone().await?;
+    let back = pair("100m", "64Mi");
+    web.pods().await?.iter().try_for_each(|pod| ensure_resized(pod, "app", &back))?;
+    // A namespace that goes with its policy and its workloads is not held up.
+    let policy = Policy::create(&namespace, "again", json!({"updateStrategy": {"onDelete": "Restore"}})).await?;
+    controller.wait_status(&policy, &web, "Applied").await?;
+    namespace.delete().await?;
+    policy.wait_gone().await
 }
