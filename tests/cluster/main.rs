@@ -58,6 +58,7 @@ fn main() -> std::process::ExitCode {
         contract::lifetime::a_cluster_ends_with_the_process_that_started_it,
         optipod::schema::the_crd_that_optipod_prints_is_established,
         optipod::schema::good_policies_are_accepted,
+        optipod::schema::a_policy_of_the_first_schema_is_kept_with_its_status,
         optipod::schema::bad_policies_are_refused_with_the_field_and_the_reason,
         optipod::scrape::metrics_server_answers_protobuf_and_both_forms_say_the_same,
         optipod::scrape::a_refusal_to_list_metrics_is_told_in_the_servers_words,

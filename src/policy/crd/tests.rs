@@ -187,6 +187,16 @@ fn defaults_are_the_documented_ones() {
 }
 
 #[test]
+fn a_policy_of_the_first_schema_is_still_taken_and_its_status_kept() {
+    let first: Value = serde_yaml::from_str(include_str!("../../../tests/fixtures/first-schema-policy.yaml")).unwrap();
+    let admitted = admit(&first).unwrap();
+    assert_eq!(admitted["status"], first["status"], "no default is added to a status");
+    let typed: OptimizationPolicy = serde_json::from_value(admitted).unwrap();
+    assert_eq!(Policy::resolve(&typed).map(|policy| policy.id.to_string()), Ok("shop/first".to_owned()));
+    assert_eq!(serde_json::to_value(&typed).unwrap()["status"], first["status"]);
+}
+
+#[test]
 fn every_field_is_described_for_kubectl_explain() {
     fn check(schema: &Value, path: &str) {
         for (name, field) in schema["properties"].as_object().into_iter().flatten() {
