@@ -144,7 +144,7 @@ fn new_target(facts: &Facts<'_>) -> Result<Vec<Size>, Reason> {
         let cooldown = SignedDuration::try_from(facts.update.cooldown).unwrap_or(SignedDuration::MAX);
         let until = last.saturating_add(cooldown).unwrap_or(jiff::Timestamp::MAX);
         if facts.now < until {
-            return Err(Reason::Cooldown { until });
+            return Err(rollback::cools_down(facts, until).unwrap_or(Reason::Cooldown { until }));
         }
     }
     Ok(target)

@@ -29,7 +29,7 @@ pub enum Reason {
     HpaOnResource { autoscaler: String },
     VpaOnWorkload { autoscaler: String },
     LimitReached { container: String },
-    RolledBack { harm: Harm, kept: bool },
+    RolledBack { harm: Harm, kept: bool, until: Option<Timestamp> },
     LimitRangeForbids { detail: String },
     LimitRangeWouldSetLimits { limit_range: String, container: String, detail: String },
     QuotaExceeded { quota: String, detail: String },
@@ -180,13 +180,17 @@ impl fmt::Display for Reason {
             Self::AlreadySized { min_change_percent } => write!(f, "requests are within {min_change_percent} % of the recommendation (minChangePercent)"),
             Self::WindowNotCovered => write!(f, "requests are only lowered when usage covers the whole rolling window; it does not yet"),
             Self::DirectionForbids => write!(f, "updateStrategy.direction forbids this change"),
-            Self::RaisedRecently { until } => write!(f, "this request was raised within the last day and is not lowered again before {until}, so that OptiPod does not follow every swing"),
+            Self::RaisedRecently { until } => write!(f, "this request was raised, or its container killed for memory, within the last day, and is not lowered before {until}, so that OptiPod does not follow every swing"),
             Self::HpaOnResource { autoscaler } => write!(f, "HorizontalPodAutoscaler {autoscaler} scales on the utilization of this resource, which depends on the request; give it an AverageValue target, or another resource, to let OptiPod act"),
             Self::VpaOnWorkload { autoscaler } => write!(f, "VerticalPodAutoscaler {autoscaler} sets this workload's requests; set its updateMode to Off, or delete it, to let OptiPod act"),
             Self::LimitReached { container } => write!(f, "container {container}: the recommendation is above the container's limit, and updateRequestsOnly keeps limits; raise the limit or set updateRequestsOnly: false"),
-            Self::RolledBack { harm, kept } => {
+            Self::RolledBack { harm, kept, until } => {
                 let left = if *kept { ", but for first requests, which cannot be removed in place" } else { "" };
-                write!(f, "{harm} after the last change; the requests of before were put back{left}, and OptiPod waits until its recommendation differs from the size that failed by minChangePercent")
+                let put_back = format_args!("{harm} after the last change; the requests of before were put back{left}");
+                match until {
+                    None => write!(f, "{put_back}, and OptiPod waits until its recommendation differs from the size that failed by minChangePercent"),
+                    Some(until) => write!(f, "{put_back}; the recommendation has changed since, and the next change is possible from {until} (updateStrategy.cooldown)"),
+                }
             }
             Self::LimitRangeForbids { detail } => write!(f, "{detail}; change the LimitRange, or the policy's resourceBounds"),
             Self::LimitRangeWouldSetLimits { limit_range, container, detail } => write!(f, "LimitRange {limit_range} would give container {container}, which has none, {detail} with any resize of its pod; set it in the workload's template, or set allowRecreate: true"),

@@ -8,6 +8,7 @@ mod brakes;
 mod changes;
 mod guards;
 mod harness;
+mod oom;
 mod order;
 mod outcome;
 mod restraint;
