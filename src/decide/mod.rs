@@ -22,6 +22,8 @@ mod rollback;
 mod rollout;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests;
 

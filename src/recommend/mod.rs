@@ -43,7 +43,9 @@ pub struct Recommendation {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Insufficient {
     /// The provider has never seen the container, or not within the window.
-    #[error("no usage is known for this container within the window; it may be new, or its metrics are not collected")]
+    #[error(
+        "no usage is known for this container within the window; it may be new; if this stays so, check that metrics-server reports its pods (`kubectl top pod`)"
+    )]
     NoUsage,
     /// Fewer samples than `minSamples`.
     #[error("{have} of {need} samples so far; the recommendation follows when there are enough")]

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::look::{ensure_resized, limits, pair};
 use super::policy::Policy;
 use super::{SOON, shared};
-use crate::harness::{Cluster, Container, Result};
+use crate::harness::{Cluster, Container, Result, actual_requests, requests};
 
 pub async fn a_kill_raises_the_request_above_the_limit_that_was_hit(cluster: &'static Cluster) -> Result {
     let optipod = shared(cluster).await?;
@@ -35,7 +35,8 @@ pub async fn a_kill_raises_the_request_above_the_limit_that_was_hit(cluster: &'s
     let why = recommended.explanation.as_deref().unwrap_or_default();
     assert!(why.contains("raised to 128Mi × 1.2 = 154Mi, for it was killed for memory at 128Mi"), "{why}");
     let pod = namespace.pod(&killed).await?;
-    ensure_resized(&pod, "app", &pair("100m", "154Mi"))?;
+    assert_eq!(requests(&pod, "app")?, pair("100m", "154Mi"));
+    assert_eq!(actual_requests(&pod, "app")?, pair("100m", "154Mi"));
     assert_eq!(limits(&pod, "app")?, pair("1", "308Mi"), "the ratio of before");
 
     // Its successor comes from the old template and tells of no kill.
