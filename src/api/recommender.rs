@@ -24,7 +24,7 @@ impl RecommenderService for Api {
         let Some(usage) = self.usage_of(&question.key, window)? else {
             return Err(self.nothing_known(&question.key, window)?);
         };
-        let result = recommend(&convert::window_usage(&usage), &question.metrics, &question.plan);
+        let result = recommend(&convert::window_usage(&usage), &question.metrics, &question.plan, None);
         let recommendation = result.map_err(|reason| Status::failed_precondition(reason.to_string()))?;
         Ok(Response::new(question.answer(recommendation, convert::usage(window, &usage))))
     }

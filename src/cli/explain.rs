@@ -100,6 +100,10 @@ fn entry_text(text: &mut String, policy: &OptimizationPolicy, entry: &WorkloadSt
             let _ = writeln!(text, "    container {}: {}", size.container, requests(size));
         }
     }
+    for kill in &entry.oom_kills {
+        let _ =
+            writeln!(text, "  Container {} was killed for memory at {}, {}.", kill.container, kill.memory, kill.at.0);
+    }
     for before in &entry.previous {
         let _ = writeln!(text, "  Before that, container {} requested {}.", before.container, requests(before));
     }

@@ -4,6 +4,7 @@
 
 use super::bounds::Bounds;
 use super::brake::{self, ConfigMapBrake};
+use super::kills::{Killed, Kills, PodMemory};
 use super::table::{Diff, Table};
 use crate::decide::{Cause, HpaFacts, PodFacts, Progress, Replicas, Rollout, Size};
 use crate::policy::{FieldError, Policy, PolicyId};
@@ -67,6 +68,8 @@ pub(super) struct Pod {
     pub(super) held: bool,
     /// It neither ended nor is on its way out.
     pub(super) running: bool,
+    /// Which memory its containers may use, and which were killed for it.
+    pub(super) memory: PodMemory,
     /// What decisions read, or why it cannot be read.
     pub(super) facts: Result<PodFacts, String>,
 }
@@ -112,11 +115,16 @@ pub(super) struct Cluster {
     pods_of: BTreeMap<String, BTreeSet<ObjectKey>>,
     /// ReplicaSets by their Deployment's uid.
     sets_of: BTreeMap<String, BTreeSet<String>>,
+    /// Kills for memory that the pods' statuses show.
+    pub(super) kills: Kills,
     /// Policies whose spec changed, or that came or went.
     woken: BTreeSet<PolicyId>,
     /// Counts every change of what policies select from.
     selection: u64,
 }
+
+/// The kinds of workloads that policies can change.
+const KINDS: [WorkloadKind; 3] = [WorkloadKind::Deployment, WorkloadKind::StatefulSet, WorkloadKind::DaemonSet];
 
 /// The watched resources, as readiness names them; [`Bounds`] has more.
 const WATCHES: [&str; 9] = [
@@ -159,9 +167,29 @@ impl Cluster {
         std::mem::take(&mut self.woken)
     }
 
-    /// Whether some policy waits to be evaluated at once.
+    /// Whether some policy or workload waits to be evaluated at once.
     pub(super) fn has_woken(&self) -> bool {
-        !self.woken.is_empty()
+        !self.woken.is_empty() || self.kills.has_news()
+    }
+
+    /// The workloads of which a container was just killed for memory, each told once.
+    pub(super) fn take_killed(&mut self) -> BTreeSet<WorkloadId> {
+        let pods = self.kills.take_news();
+        pods.iter().filter_map(|pod| self.workload_of(pod)).collect()
+    }
+
+    /// The workload that a pod belongs to.
+    fn workload_of(&self, pod: &ObjectKey) -> Option<WorkloadId> {
+        let owner = &self.pods.get(pod)?.owner;
+        let owns = |uid: &String| uid == owner || self.sets_of.get(uid).is_some_and(|sets| sets.contains(owner));
+        let mut all = KINDS.into_iter().flat_map(|kind| self.workloads_in(&pod.0, kind));
+        all.find(|workload| owns(&workload.uid)).map(|workload| workload.id.clone())
+    }
+
+    /// The kills for memory that the workload's running pods show.
+    pub(super) fn kills_of(&self, workload: &Workload) -> Vec<Killed> {
+        let running = |key: &&ObjectKey| self.pods.get(key).is_some_and(|pod| pod.running);
+        self.pod_keys(workload).into_iter().filter(running).flat_map(|key| self.kills.of(key)).cloned().collect()
     }
 
     /// The table of one of the three kinds that policies can change.
@@ -278,6 +306,7 @@ impl Cluster {
 
     pub(super) fn note_pods(&mut self, diffs: Vec<Diff<ObjectKey, Pod>>) {
         for Diff { key, before, after } in diffs {
+            self.kills.note(&key, before.as_deref(), after.as_deref());
             if before.as_ref().map(|pod| &pod.owner) == after.as_ref().map(|pod| &pod.owner) {
                 continue;
             }

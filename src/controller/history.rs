@@ -5,6 +5,7 @@
 use super::aftermath;
 use super::cluster::Workload;
 use super::errors::WriteError;
+use super::kills::{self, Killed};
 use super::motive::Motive;
 use super::plan::Change;
 use crate::decide::{Cause, RAISED_STAYS, Raised, Reason, RolledBack, Size, Watch};
@@ -61,6 +62,8 @@ pub(super) struct Memory {
     pub(super) watch: Option<Watch>,
     /// The last change that did harm.
     pub(super) rolled_back: Option<RolledBack>,
+    /// Its containers that were killed for memory within the policy's window.
+    pub(super) killed: Vec<Killed>,
     /// The reason that the last event told.
     pub(super) told: Option<&'static str>,
 }
@@ -103,7 +106,7 @@ impl History {
     pub(super) fn restore(&mut self, entry: &WorkloadStatus) {
         let Ok(kind) = entry.kind.parse() else { return };
         let id = WorkloadId { namespace: entry.namespace.clone(), kind, name: entry.name.clone() };
-        if entry.last_applied.is_none() && entry.target.is_empty() {
+        if entry.last_applied.is_none() && entry.target.is_empty() && entry.oom_kills.is_empty() {
             return;
         }
         self.0.entry(id).or_insert_with(|| Memory {
@@ -120,6 +123,7 @@ impl History {
             cause: entry.cause.as_deref().and_then(|cause| cause.parse().ok()),
             watch: entry.watch.as_ref().map(aftermath::watch),
             rolled_back: entry.rolled_back.as_ref().map(aftermath::rolled_back),
+            killed: kills::from_status(&entry.oom_kills),
             told: None,
         });
     }
@@ -130,8 +134,9 @@ impl Memory {
     pub(super) fn of(memory: Option<&Self>, workload: &Workload) -> Self {
         let mut memory = memory.cloned().unwrap_or_default();
         if memory.last_change.is_some_and(|at| at < workload.created) {
-            memory = Self::default();
+            memory = Self { killed: memory.killed, ..Self::default() };
         }
+        memory.killed.retain(|killed| killed.kill.at >= workload.created);
         if workload.applied_at > memory.last_change {
             memory.last_change = workload.applied_at;
             memory.target.clone_from(&workload.applied);
@@ -164,6 +169,18 @@ impl Memory {
             Motive::Begun(_) => {}
         }
         before
+    }
+
+    /// When requests were last raised. A kill counts as that: what was too little is not lowered for a day either.
+    pub(super) fn raised(&self) -> Vec<Raised> {
+        let mut raised = self.raised.clone();
+        for Killed { container, kill } in &self.killed {
+            match raised.iter_mut().find(|raised| raised.container == *container) {
+                Some(known) => known.memory = known.memory.max(Some(kill.at)),
+                None => raised.push(Raised { container: container.clone(), cpu: None, memory: Some(kill.at) }),
+            }
+        }
+        raised
     }
 
     /// Notes which requests the new size raises, and forgets what no longer matters.
@@ -263,7 +280,9 @@ pub(super) fn sizes(requests: &[ContainerRequests]) -> Vec<Size> {
 #[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
-    use crate::quantity::Millicores;
+    use crate::quantity::{Bytes, Millicores};
+    use crate::recommend::OomKill;
+    use crate::workload::WorkloadKind;
 
     fn size(cpu: u64) -> Vec<Size> {
         vec![Size { container: "web".into(), requests: Resources { cpu: Some(Millicores(cpu)), memory: None } }]
@@ -291,6 +310,47 @@ mod tests {
         assert_eq!(memory.raised, raised_at(0));
         memory.begin(&change(size(200), size(250)), at(24));
         assert_eq!(memory.raised, []);
+    }
+
+    #[test]
+    fn kills_are_read_back_also_where_nothing_was_ever_changed() {
+        let kill = OomKill { at: Timestamp::UNIX_EPOCH, memory: Bytes(256 << 20) };
+        let killed = vec![Killed { container: "web".into(), kill }];
+        let mut entry = WorkloadStatus {
+            kind: "Deployment".into(),
+            namespace: "shop".into(),
+            name: "web".into(),
+            oom_kills: kills::to_status(&killed),
+            ..WorkloadStatus::default()
+        };
+        let mut history = History::default();
+        history.restore(&entry);
+        let id = WorkloadId { namespace: "shop".into(), kind: WorkloadKind::Deployment, name: "web".into() };
+        assert_eq!(history.get(&id).map(|memory| &memory.killed), Some(&killed));
+        entry.oom_kills.clear();
+        entry.name = "api".into();
+        history.restore(&entry);
+        assert_eq!(history.get(&WorkloadId { name: "api".into(), ..id }), None);
+    }
+
+    #[test]
+    fn a_kill_counts_as_a_raise_of_memory_if_it_came_later() {
+        let at = |second: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second);
+        let kill = |container: &str, second: i64| Killed {
+            container: container.into(),
+            kill: OomKill { at: at(second), memory: Bytes(1) },
+        };
+        let raised = |container: &str, cpu: Option<i64>, memory: Option<i64>| Raised {
+            container: container.into(),
+            cpu: cpu.map(at),
+            memory: memory.map(at),
+        };
+        let memory = Memory {
+            raised: vec![raised("web", Some(1), Some(5))],
+            killed: vec![kill("web", 3), kill("web", 9), kill("side", 7)],
+            ..Memory::default()
+        };
+        assert_eq!(memory.raised(), [raised("web", Some(1), Some(9)), raised("side", None, Some(7))]);
     }
 
     #[test]

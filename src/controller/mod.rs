@@ -2,8 +2,9 @@
 //!
 //! - [`watch`]: what is known of the cluster ([`cluster`], [`bounds`], trimmed by [`ingest`]). [`select`]: which policy acts on what.
 //! - [`observe`], [`plan`], [`apply`], [`report`]: the four steps. Only [`writer`] writes.
-//! - [`on_delete`]: what a deleted policy leaves behind. [`brake`]: what stops every write at once. [`schedule`]: when. [`history`]: what happened before. [`aftermath`]: what
-//!   became of it. [`leader`]: who. [`rate`], [`rights`]: how much, and whether.
+//! - [`schedule`]: when. [`history`]: what happened before. [`aftermath`]: what became of it. [`kills`]: who ran out of
+//!   memory. [`leader`]: who. [`rate`], [`rights`]: how much, and whether.
+//! - [`brake`]: what stops every write at once. [`on_delete`]: what a deleted policy leaves behind.
 //!
 //! It knows no store and no PromQL: usage comes through [`crate::provider::UsageProvider`]. Invariants: one policy is
 //! evaluated at a time, in the order of due time and name; the same cluster, usage and timeline give the same writes.
@@ -16,6 +17,7 @@ mod cluster;
 mod errors;
 mod history;
 mod ingest;
+mod kills;
 mod leader;
 mod motive;
 pub mod notes;
@@ -298,6 +300,19 @@ impl Controller {
         let woken = self.shared.with(cluster::Cluster::take_woken);
         for policy in woken {
             self.schedule.wake(policy, Instant::now());
+        }
+        self.look_at_killed();
+    }
+
+    /// What ran out of memory is looked at now, not in the policy's next cycle.
+    fn look_at_killed(&mut self) {
+        let killed = self.shared.with(cluster::Cluster::take_killed);
+        if killed.is_empty() {
+            return;
+        }
+        self.refresh_selection();
+        for (policy, workloads) in self.selection.acting_on(&killed) {
+            self.schedule.look(&policy, workloads, Instant::now());
         }
     }
 

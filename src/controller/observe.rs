@@ -6,16 +6,17 @@
 use super::Controller;
 use super::brake::brakes;
 use super::cluster::{Cluster, Workload};
+use super::kills::{self, Killed};
 use super::providers;
 use super::schedule::Focus;
 use super::select::Covered;
 use crate::decide::{Brakes, Guards, HpaFacts, PodFacts, Reason, Rights, fit};
 use crate::policy::{Mode, Policy, PolicyId};
 use crate::provider::UsageQuery;
-use crate::recommend::{Insufficient, Recommendation, recommend};
+use crate::recommend::{Insufficient, OomFloor, Recommendation, recommend};
 use crate::usage::{SeriesKey, WindowUsage};
 use crate::workload::WorkloadKind;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -50,6 +51,8 @@ pub(super) struct Observed {
     pub(super) hpa: HpaFacts,
     pub(super) guards: Guards,
     pub(super) rights: Rights,
+    /// Its containers that were killed for memory within the policy's window.
+    pub(super) killed: Vec<Killed>,
     /// Every container that is not excluded, in the template's order, injected ones last.
     pub(super) outcomes: Vec<Outcome>,
 }
@@ -57,12 +60,10 @@ pub(super) struct Observed {
 impl Controller {
     /// Looks at a policy's workloads, or at some of them.
     pub(super) async fn observe(&mut self, policy: &Policy, focus: &Focus) -> Observation {
-        let (mut workloads, overridden) = self.shared.with(|cluster| {
-            if self.selection.refresh(cluster, &self.options.scope) {
-                self.history.retain(|workload| cluster.workload(workload).is_some());
-            }
-            look(cluster, policy, focus, self.selection.of(&policy.id))
-        });
+        self.refresh_selection();
+        let (mut workloads, overridden) =
+            self.shared.with(|cluster| look(cluster, policy, focus, self.selection.of(&policy.id)));
+        self.remember_kills(policy, &mut workloads);
         let unavailable = self.recommend(policy, &mut workloads).await.err();
         let mut blocked = self.blocked();
         let mut resize_served = false;
@@ -75,6 +76,30 @@ impl Controller {
         }
         let now = self.clock.now();
         Observation { policy: policy.clone(), now, workloads, overridden, resize_served, blocked, unavailable }
+    }
+
+    /// Selects anew where that is due, and forgets workloads that are gone.
+    pub(super) fn refresh_selection(&mut self) {
+        self.shared.with(|cluster| {
+            if self.selection.refresh(cluster, &self.options.scope) {
+                self.history.retain(|workload| cluster.workload(workload).is_some());
+            }
+        });
+    }
+
+    /// Pods are replaced, and a later end hides the one before: what they show is remembered for the window.
+    fn remember_kills(&mut self, policy: &Policy, workloads: &mut [Observed]) {
+        let window = SignedDuration::try_from(policy.metrics.window).unwrap_or(SignedDuration::MAX);
+        let oldest = self.clock.now().saturating_sub(window).unwrap_or(Timestamp::MIN);
+        for observed in workloads {
+            let id = &observed.workload.id;
+            if observed.killed.is_empty() && self.history.get(id).is_none_or(|memory| memory.killed.is_empty()) {
+                continue;
+            }
+            let memory = self.history.entry(id);
+            kills::remember(&mut memory.killed, &observed.killed, oldest.max(observed.workload.created));
+            observed.killed.clone_from(&memory.killed);
+        }
     }
 
     /// Nothing is changed while we cannot see everything that may forbid it.
@@ -108,11 +133,12 @@ impl Controller {
         let answer = providers::ask(provider, &queries, self.options.provider_timeout).await;
         self.metrics.observe_query(name, started.elapsed());
         let usage = answer.map_err(|error| Reason::MetricsUnavailable { detail: error.to_string() })?;
+        let now = self.clock.now();
         let mut answers = queries.into_iter().zip(usage);
         for observed in workloads {
             for container in containers(policy, observed) {
                 let usage = answers.next().and_then(|(_, usage)| usage);
-                let outcome = outcome(policy, &container, usage.as_ref(), observed);
+                let outcome = outcome(policy, &container, usage.as_ref(), observed, now);
                 observed.outcomes.push((container, outcome));
             }
         }
@@ -126,9 +152,12 @@ fn outcome(
     container: &str,
     usage: Option<&WindowUsage>,
     observed: &Observed,
+    now: Timestamp,
 ) -> Result<Recommendation, Insufficient> {
     let plan = policy.container(container);
-    let recommendation = recommend(usage.ok_or(Insufficient::NoUsage)?, &policy.metrics, plan)?;
+    let kills = kills::of_container(&observed.killed, container);
+    let floor = OomFloor::of(kills, policy.metrics.window, now);
+    let recommendation = recommend(usage.ok_or(Insufficient::NoUsage)?, &policy.metrics, plan, floor)?;
     let of_pods = observed.pods.iter().flat_map(|pod| &pod.containers).map(|container| &container.resources);
     let of_template = observed.workload.template.iter().flatten();
     let now = of_pods.chain(of_template).find(|now| now.name == container);
@@ -187,6 +216,7 @@ fn look_at(cluster: &Cluster, workload: Arc<Workload>) -> Observed {
     let brakes = brakes(cluster, &workload.id);
     let hpa = cluster.autoscalers_of(&workload.id);
     let guards = cluster.bounds.of(&workload, &running);
+    let killed = cluster.kills_of(&workload);
     let rights = Rights { resize: true, rollout: true };
-    Observed { workload, pods, unreadable, brakes, hpa, guards, rights, outcomes: Vec::new() }
+    Observed { workload, pods, unreadable, brakes, hpa, guards, rights, killed, outcomes: Vec::new() }
 }

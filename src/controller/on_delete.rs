@@ -160,12 +160,12 @@ impl Controller {
         if object.parsed.as_ref().is_ok_and(|policy| policy.mode == Mode::Disabled) {
             return BTreeSet::new();
         }
-        let Self { shared, selection, history, policies, options, .. } = self;
+        self.refresh_selection();
+        let Self { shared, selection, history, policies, .. } = self;
         let listed = policies.get(&object.id).into_iter().flat_map(|state| state.entries.iter());
         let listed = listed.filter(|(_, entry)| entry.status.reason.as_deref() != Some("OverriddenBy"));
         let listed: Vec<&WorkloadId> = listed.map(|(id, _)| id).collect();
         shared.with(|cluster| {
-            selection.refresh(cluster, &options.scope);
             let mut ids = acted_on(selection, &object.id, &listed);
             ids.retain(|id| {
                 is_changed(cluster, id, history.get(id).is_some_and(|memory| memory.last_change.is_some()))

@@ -168,7 +168,7 @@ fn facts<'a>(
             .map(|size| (size.container.clone(), policy.container(&size.container)))
             .collect(),
         target: memory.target.clone(),
-        raised: memory.raised.clone(),
+        raised: memory.raised(),
         last_change: memory.last_change,
         hpa: observed.hpa.clone(),
         guards: observed.guards.clone(),

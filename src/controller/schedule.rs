@@ -41,6 +41,14 @@ impl Schedule {
         self.0.insert(policy, Entry { due: now, follow_up: None });
     }
 
+    /// Some of the policy's workloads are looked at at once; its regular evaluation stays where it is.
+    pub(super) fn look(&mut self, policy: &PolicyId, workloads: BTreeSet<WorkloadId>, now: Instant) {
+        let Some(entry) = self.0.get_mut(policy) else { return };
+        let mut all = entry.follow_up.take().map_or_else(BTreeSet::new, |(_, workloads)| workloads);
+        all.extend(workloads);
+        entry.follow_up = Some((now, all));
+    }
+
     pub(super) fn remove(&mut self, policy: &PolicyId) {
         self.0.remove(policy);
     }
@@ -97,6 +105,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::WorkloadKind;
 
     fn id(name: &str) -> PolicyId {
         PolicyId { namespace: "ns".into(), name: name.into() }
@@ -116,6 +125,16 @@ mod tests {
         assert_eq!(schedule.next(), Some(later));
         let only = Focus::Only(BTreeSet::new());
         assert_eq!(schedule.due(later), [(id("a"), only.clone())]);
+        schedule.evaluated(&id("a"), &only, later, minute, None);
+        assert_eq!(schedule.next(), Some(start + minute));
+        let workload =
+            |name: &str| WorkloadId { namespace: "ns".into(), kind: WorkloadKind::Deployment, name: name.into() };
+        let one = |name: &str| BTreeSet::from([workload(name)]);
+        let soon = FollowUp { after: minute / 2, workloads: one("x") };
+        schedule.evaluated(&id("a"), &only, later, minute, Some(soon));
+        schedule.look(&id("a"), one("y"), later);
+        assert_eq!(schedule.due(later), [(id("a"), Focus::Only(BTreeSet::from([workload("x"), workload("y")])))]);
+        schedule.look(&id("unknown"), one("y"), later);
         schedule.evaluated(&id("a"), &only, later, minute, None);
         assert_eq!(schedule.next(), Some(start + minute));
         schedule.wake(id("b"), later);

@@ -42,6 +42,17 @@ impl Selection {
         self.covered.values().flatten().map(|covered| (&covered.workload, &covered.acting)).collect()
     }
 
+    /// The policies that act on some of these workloads, with those.
+    pub(super) fn acting_on(&self, some: &BTreeSet<WorkloadId>) -> BTreeMap<PolicyId, BTreeSet<WorkloadId>> {
+        let mut found: BTreeMap<PolicyId, BTreeSet<WorkloadId>> = BTreeMap::new();
+        for (policy, covered) in &self.covered {
+            for covered in covered.iter().filter(|c| c.acting == *policy && some.contains(&c.workload)) {
+                found.entry(policy.clone()).or_default().insert(covered.workload.clone());
+            }
+        }
+        found
+    }
+
     /// Every workload that some policy covers.
     pub(super) fn all(&self) -> BTreeSet<&WorkloadId> {
         self.covered.values().flatten().map(|covered| &covered.workload).collect()

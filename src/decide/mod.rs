@@ -22,6 +22,8 @@ mod rollback;
 mod rollout;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests;
 
@@ -144,7 +146,7 @@ fn new_target(facts: &Facts<'_>) -> Result<Vec<Size>, Reason> {
         let cooldown = SignedDuration::try_from(facts.update.cooldown).unwrap_or(SignedDuration::MAX);
         let until = last.saturating_add(cooldown).unwrap_or(jiff::Timestamp::MAX);
         if facts.now < until {
-            return Err(Reason::Cooldown { until });
+            return Err(rollback::cools_down(facts, until).unwrap_or(Reason::Cooldown { until }));
         }
     }
     Ok(target)

@@ -1,6 +1,8 @@
-//! The whole order of decisions as a table, and what holds for any facts.
+//! Single facts and their answers as a table, and what holds for any facts. The order is in `order.rs`.
 
 mod guards;
+mod order;
+mod reasons;
 
 use super::*;
 use crate::policy::{Bounds, ContainerPlan, Direction, OnDelete, Percentile, ResourcePlan, UpdatePlan};
@@ -119,96 +121,6 @@ fn code(decision: &Decision) -> &'static str {
 }
 
 type Step = (&'static str, fn(&mut Facts<'_>));
-
-/// Every question that holds a workload, in the order in which they are asked. Each step makes the one answer true.
-const ORDER: [Step; 26] = [
-    ("BrakeOn", |f| f.brakes.config_map = Some(Brake { place: "optipod-system/optipod-brake".to_owned(), why: None })),
-    ("HeldByAnnotation", |f| f.brakes.annotation = Some("namespace shop".to_owned())),
-    ("PolicyDisabled", |f| f.mode = Mode::Disabled),
-    ("DryRun", |f| f.dry_run = true),
-    ("WorkloadDeleting", |f| f.deleting = true),
-    ("Rollback", |f| {
-        // Pods that have the size decided last, and a container that was killed for it.
-        let sized = container("web", resources(Some(250), Some(512)), Resources::default());
-        f.pods = vec![pod("a", &[sized])];
-        f.pods[0].containers[0].life.ended = Some(Ended { at: f.now, killed: true });
-        (f.target, f.last_change) = (vec![size("web", 250, 512)], Some(f.now));
-        (f.resize_served, f.rights.resize) = (true, true);
-        f.aftermath.previous = vec![size("web", 500, 512)];
-        (f.aftermath.cause, f.aftermath.watch) = (Some(Cause::Recommend), Some(Watch::default()));
-    }),
-    ("CircuitOpen", |f| {
-        f.aftermath.circuit = Some(Circuit { opened_at: at(0), generation: 1, rollbacks: 3, changed: 9 });
-    }),
-    ("RolloutInProgress", |f| f.rollout = Rollout::Progressing),
-    ("StaleData", |f| f.now = at(11)),
-    ("RolledBack", |f| {
-        let harm = Harm { kind: HarmKind::NotReady, container: None, pod: None };
-        let (failed, restored) = (vec![size("web", 250, 384)], vec![size("web", 500, 512)]);
-        f.aftermath.rolled_back = Some(RolledBack { at: f.now, harm, size: failed, restored });
-        f.aftermath.cause = Some(Cause::Rollback);
-    }),
-    ("WindowNotCovered", |f| {
-        for wanted in &mut f.wanted {
-            if let Ok(recommendation) = &mut wanted.outcome {
-                recommendation.window_covered = false;
-            }
-        }
-    }),
-    ("RaisedRecently", |f| {
-        f.raised = vec![Raised { container: "web".to_owned(), cpu: Some(at(-10)), memory: Some(at(-10)) }];
-    }),
-    ("HpaOnResource", |f| f.hpa = HpaFacts { cpu: Some("hpa".to_owned()), memory: Some("hpa".to_owned()) }),
-    ("Cooldown", |f| f.last_change = Some(f.now)),
-    ("VpaOnWorkload", |f| f.guards.vpa = Some("vpa".to_owned())),
-    ("ResizeNotServed", |f| f.resize_served = false),
-    ("ResizeForbidden", |f| f.rights.resize = false),
-    ("NoRunningPods", |f| f.pods.clear()),
-    ("UnsupportedPodResources", |f| f.pods.iter_mut().for_each(|pod| pod.pod_level_resources = true)),
-    ("BestEffortPods", |f| {
-        let all = f.pods.iter_mut().flat_map(|pod| &mut pod.containers);
-        all.for_each(|c| c.resources.requests = Resources::default());
-    }),
-    ("ResizeRestarts", |f| {
-        let all = f.pods.iter_mut().flat_map(|pod| &mut pod.containers);
-        all.for_each(|c| (c.cpu_restarts, c.memory_restarts) = (true, true));
-    }),
-    ("LimitRangeWouldSetLimits", |f| {
-        let default = LimitRange { default: resources(Some(4000), None), ..guards::range("defaults") };
-        f.guards.limit_ranges.push(default.into());
-    }),
-    ("LimitRangeForbids", |f| {
-        f.guards.limit_ranges.push(LimitRange { min: resources(Some(300), None), ..guards::range("range") }.into());
-    }),
-    ("QuotaExceeded", |f| {
-        let row = guards::row("limits.cpu", Counted::Limits, Resource::Cpu, 4000, 0);
-        f.guards.quotas.push(Quota { name: "quota".to_owned(), rows: vec![row] }.into());
-    }),
-    ("NodeTooSmall", |f| {
-        f.pods.iter_mut().for_each(|pod| pod.node = Some("node".to_owned()));
-        f.guards.nodes = Some(guards::nodes(&[("node", 200, 4096)]));
-    }),
-    ("BudgetSpent", |f| f.budget_spent = true),
-];
-
-#[test]
-fn the_first_question_that_holds_gives_the_reason() {
-    let (update, plan) = (update(), plan());
-    for (first, (expected, _)) in ORDER.iter().enumerate() {
-        let mut facts = facts(&update, &plan);
-        // From the last to the first, so that an earlier answer is true beside all later ones.
-        for (_, make_true) in ORDER[first..].iter().rev() {
-            make_true(&mut facts);
-        }
-        // A workload without requests has nothing to lower, and one that never ran no pods to look at.
-        let alone = matches!(*expected, "WindowNotCovered");
-        if alone {
-            facts = self::facts(&update, &plan);
-            ORDER[first].1(&mut facts);
-        }
-        assert_eq!(code(&decide(&facts)), *expected);
-    }
-}
 
 #[test]
 fn each_single_fact_gives_its_answer() {

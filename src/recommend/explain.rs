@@ -32,6 +32,15 @@ fn steps(steps: &[Step], amount: impl Fn(f64) -> String) -> String {
             Step::PeakFloor { peak, result } => {
                 write!(text, ", raised to the peak {} × {PEAK_MARGIN} = {}", amount(peak), amount(result))
             }
+            Step::OomFloor { floor, result } => write!(
+                text,
+                ", raised to {} × {} = {}, for it was killed for memory at {} {} ago",
+                amount(floor.hit.as_f64()),
+                significant(floor.percent as f64 / 100.0),
+                amount(result),
+                amount(floor.hit.as_f64()),
+                super::human(floor.age),
+            ),
             Step::RaisedToMin(bound) => write!(text, ", raised to the policy's minimum {}", amount(bound)),
             Step::LoweredToMax(bound) => write!(text, ", lowered to the policy's maximum {}", amount(bound)),
         };

@@ -1,16 +1,20 @@
 //! From usage and a policy's settings to a recommendation and its explanation. Pure.
 //!
 //! The steps, in order, each named in the explanation:
-//! percentile × safety factor → memory floor at the observed peak → bounds → rounding up (CPU 1m, memory 1Mi).
+//! percentile × safety factor → memory floor at the observed peak → memory floor of OOM kills → bounds → rounding up (CPU 1m, memory 1Mi).
+//! `memoryFloor: None` switches off the floor at the peak only: a kill is no estimate.
 //!
-//! Invariant: the same usage and settings give the same recommendation and the same sentence, here and over gRPC.
+//! Invariant: the same usage settings and kills give the same recommendation and the same sentence, here and over
+//! gRPC, where nothing is known of kills.
 
 mod explain;
+mod oom;
 mod steps;
 
 #[cfg(test)]
 mod tests;
 
+pub use oom::{OomFloor, OomKill};
 pub use steps::{PEAK_MARGIN, Sized, Step};
 
 use crate::plant::planted;
@@ -39,7 +43,9 @@ pub struct Recommendation {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Insufficient {
     /// The provider has never seen the container, or not within the window.
-    #[error("no usage is known for this container within the window; it may be new, or its metrics are not collected")]
+    #[error(
+        "no usage is known for this container within the window; it may be new; if this stays so, check that metrics-server reports its pods (`kubectl top pod`)"
+    )]
     NoUsage,
     /// Fewer samples than `minSamples`.
     #[error("{have} of {need} samples so far; the recommendation follows when there are enough")]
@@ -63,7 +69,7 @@ pub enum Insufficient {
 /// a restart of the collector does not hold decreases back for a whole window.
 const COVERED_SHARE: f64 = 0.95;
 
-/// Computes what a container should request.
+/// Computes what a container should request. `oom` is the floor of its kills for memory, where there were any.
 ///
 /// # Errors
 /// [`Insufficient`] while there is too little data.
@@ -71,10 +77,11 @@ pub fn recommend(
     usage: &WindowUsage,
     metrics: &MetricsPlan,
     plan: &ContainerPlan,
+    oom: Option<OomFloor>,
 ) -> Result<Recommendation, Insufficient> {
     enough(usage, metrics)?;
     let cpu = steps::size_cpu(&usage.cpu, &plan.cpu);
-    let memory = steps::size_memory(&usage.memory, &plan.memory, metrics.memory_floor);
+    let memory = steps::size_memory(&usage.memory, &plan.memory, metrics.memory_floor, oom);
     let explanation = explain::sentence(usage, metrics, &cpu, &memory);
     let window_covered = usage.covered.as_secs_f64() >= metrics.window.as_secs_f64() * COVERED_SHARE;
     Ok(Recommendation { cpu, memory, window_covered, newest_sample: usage.to, explanation })

@@ -1,5 +1,6 @@
 //! The steps from a usage distribution to one request, each kept so that it can be explained.
 
+use super::oom::OomFloor;
 use crate::plant::planted;
 use crate::policy::{Bounds, MemoryFloor, Percentile, ResourcePlan};
 use crate::quantity::{Bytes, Millicores};
@@ -39,6 +40,13 @@ pub enum Step {
         /// What the floor gives.
         result: f64,
     },
+    /// Raised above what a container hit when it was killed for memory.
+    OomFloor {
+        /// The kill and its margin.
+        floor: OomFloor,
+        /// What the floor gives.
+        result: f64,
+    },
     /// Raised to the policy's least value.
     RaisedToMin(f64),
     /// Lowered to the policy's greatest value.
@@ -55,14 +63,23 @@ pub fn size_cpu(usage: &ResourceUsage, plan: &ResourcePlan<Millicores>) -> Sized
     Sized { request, steps }
 }
 
-/// Sizes memory: percentile × factor, the floor at the peak, bounds, up to the next mebibyte within the bounds.
-pub fn size_memory(usage: &ResourceUsage, plan: &ResourcePlan<Bytes>, floor: MemoryFloor) -> Sized<Bytes> {
+/// Sizes memory: percentile × factor, the floors at the peak and of kills, bounds, up to the next mebibyte within them.
+pub fn size_memory(
+    usage: &ResourceUsage,
+    plan: &ResourcePlan<Bytes>,
+    floor: MemoryFloor,
+    oom: Option<OomFloor>,
+) -> Sized<Bytes> {
     let mut steps = Vec::new();
     let mut wanted = percentile(&mut steps, usage, plan.percentile, plan.safety_factor);
     let at_peak = usage.peak * PEAK_MARGIN;
     if floor == MemoryFloor::Peak && at_peak > wanted && !planted(5) {
         steps.push(Step::PeakFloor { peak: usage.peak, result: at_peak });
         wanted = at_peak;
+    }
+    if let Some(floor) = oom.filter(|floor| floor.bytes().as_f64() > wanted) {
+        wanted = floor.bytes().as_f64();
+        steps.push(Step::OomFloor { floor, result: wanted });
     }
     let bounds = Bounds { min: plan.bounds.min.as_f64(), max: plan.bounds.max.as_f64() };
     clamp(&mut steps, wanted, bounds);

@@ -76,6 +76,7 @@ fn main() -> std::process::ExitCode {
         optipod::rollout::requests_that_somebody_takes_back_are_left_to_them,
         optipod::outcome::a_crash_loop_after_a_resize_brings_the_requests_back,
         optipod::outcome::an_oom_kill_after_a_rollout_brings_the_template_back,
+        optipod::oom::a_kill_raises_the_request_above_the_limit_that_was_hit,
         optipod::undo::a_template_is_put_back_with_its_field_owners,
         optipod::undo::resized_pods_are_put_back_and_left_alone,
         optipod::undo::a_deleted_policy_puts_a_template_back_and_goes,

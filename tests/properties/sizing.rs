@@ -35,7 +35,7 @@ fn recommended(spec: &Value, usage: &WindowUsage) -> Recommendation {
     let object = json!({"apiVersion": "optipod.io/v1alpha1", "kind": "OptimizationPolicy",
         "metadata": {"namespace": "shop", "name": "p"}, "spec": whole});
     let policy = Policy::resolve(&serde_json::from_value::<OptimizationPolicy>(object).unwrap()).unwrap();
-    recommend(usage, &policy.metrics, policy.container("web")).unwrap()
+    recommend(usage, &policy.metrics, policy.container("web"), None).unwrap()
 }
 
 /// The least and the greatest CPU in millicores, and the same of memory in mebibytes.

@@ -9,6 +9,7 @@ mod changes;
 mod guards;
 mod harness;
 mod on_delete;
+mod oom;
 mod order;
 mod outcome;
 mod restraint;

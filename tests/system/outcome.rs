@@ -84,23 +84,34 @@ async fn another_recommendation_is_acted_upon_and_the_one_that_failed_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_oom_kill_after_less_memory_gives_it_back_and_the_next_size_has_more() {
+async fn an_oom_kill_after_less_memory_gives_it_back_and_it_is_not_taken_again() {
     let mut harness = Harness::new().await;
     harness.deployment("web", 2).await;
     harness.need("web", 0.0, 300.0);
     harness.policy("p", json!({"updateStrategy": {"cooldown": "5m"}}));
     harness.start(Harness::options());
-    minutes(10).await;
+    minutes(3).await;
     assert_eq!(memory(&harness, "web"), ["512Mi"; 2]);
     assert_eq!(reasons(&harness, "web"), said("RolledBack", "Rollback", "OOMKilled"));
     assert_eq!(given(&harness.changes(), "memory"), ["256Mi", "256Mi", "512Mi", "512Mi"]);
-    // Another CPU request alone does not release it.
-    harness.provider.set("web", 0.35, 100.0);
-    minutes(20).await;
-    assert_eq!(harness.changes().len(), 4, "{:?}", given(&harness.changes(), "memory"));
-    harness.provider.set("web", 0.35, 290.0);
+    let message = harness.entry("p", "web")["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("the next change is possible from"), "256Mi × 1.2 is another size: {message}");
+    // CPU was not to blame. Memory stays for a day, whatever is recommended.
+    harness.provider.set("web", 0.1, 270.0);
+    minutes(60).await;
+    assert_eq!((harness.cpu("web", "web"), memory(&harness, "web")), (vec!["125m".into(); 2], vec!["512Mi".into(); 2]));
+    assert!(
+        given(&harness.changes(), "memory")[4..].iter().all(|given| given == "512Mi"),
+        "{:?}",
+        given(&harness.changes(), "memory")
+    );
+    let entry = harness.entry("p", "web");
+    assert_eq!(said(entry["reason"].as_str().unwrap(), "Recommend", "OOMKilled"), reasons(&harness, "web"));
+    assert_eq!(entry["reason"], "RaisedRecently", "{entry}");
+    // More is given at any time.
+    harness.provider.set("web", 0.1, 500.0);
     minutes(15).await;
-    assert_eq!(memory(&harness, "web"), ["348Mi"; 2]);
+    assert_eq!(memory(&harness, "web"), ["600Mi"; 2]);
 }
 
 #[tokio::test(start_paused = true)]

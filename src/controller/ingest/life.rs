@@ -1,8 +1,12 @@
 //! What the judgement of a change needs of a pod's status.
 
+use crate::controller::kills::{Killed, PodMemory};
 use crate::decide::{ContainerLife, Ended, PodLife};
+use crate::quantity::Bytes;
+use crate::recommend::OomKill;
+use crate::workload::Resources;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 
 /// When a pod was created, and since when it is ready or not.
 pub(super) fn pod(object: &Pod) -> PodLife {
@@ -21,18 +25,47 @@ pub(super) fn container(status: Option<&PodStatus>, name: &str) -> ContainerLife
 
 fn life(status: &ContainerStatus) -> ContainerLife {
     let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
-    let both = [&status.state, &status.last_state].into_iter().flatten();
-    let ended = both.filter_map(|state| state.terminated.as_ref()).find_map(ended);
     ContainerLife {
         restarts: u32::try_from(status.restart_count).unwrap_or_default(),
         backing_off: waiting.is_some_and(|waiting| waiting.reason.as_deref() == Some("CrashLoopBackOff")),
-        ended,
+        ended: last_end(status),
     }
+}
+
+fn last_end(status: &ContainerStatus) -> Option<Ended> {
+    let both = [&status.state, &status.last_state].into_iter().flatten();
+    both.filter_map(|state| state.terminated.as_ref()).find_map(ended)
 }
 
 fn ended(end: &ContainerStateTerminated) -> Option<Ended> {
     let at = end.finished_at.as_ref()?.0;
     Some(Ended { at, killed: end.reason.as_deref() == Some("OOMKilled") })
+}
+
+/// What each container may use of memory, and whose last end was a kill for it. One that has neither a limit nor a request
+/// has nothing that could be raised.
+pub(super) fn memory(object: &Pod) -> PodMemory {
+    let containers = object.spec.as_ref().map(|spec| spec.containers.as_slice()).unwrap_or_default();
+    let statuses = object.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    let mut found = PodMemory::default();
+    for status in statuses.into_iter().flatten() {
+        let container = containers.iter().find(|container| container.name == status.name);
+        let Some(memory) = in_force(status, container) else { continue };
+        found.in_force.push((status.name.clone(), memory));
+        if let Some(end) = last_end(status).filter(|end| end.killed) {
+            found.kills.push(Killed { container: status.name.clone(), kill: OomKill { at: end.at, memory } });
+        }
+    }
+    found
+}
+
+/// The limit, else the request. What the kubelet reports comes before the spec, which a resize may have changed just now.
+fn in_force(status: &ContainerStatus, container: Option<&Container>) -> Option<Bytes> {
+    let both = [status.resources.as_ref(), container.and_then(|container| container.resources.as_ref())];
+    let both = || both.into_iter().flatten();
+    let memory = |list| Resources::of(list).ok()?.memory;
+    let limit = both().find_map(|resources| memory(resources.limits.as_ref()));
+    limit.or_else(|| both().find_map(|resources| memory(resources.requests.as_ref())))
 }
 
 #[cfg(test)]
@@ -68,6 +101,32 @@ mod tests {
         let life = read(json!({"restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating"}}}));
         assert_eq!(life, ContainerLife::default());
         assert_eq!(container(None, "web"), ContainerLife::default());
+    }
+
+    /// What the only container hit, by its spec and what the kubelet reports to be in force.
+    fn hit(spec: Value, in_force: Value, reason: &str) -> Option<(i64, u64)> {
+        let end = json!({"terminated": {"exitCode": 137, "reason": reason, "finishedAt": "1970-01-01T00:02:00Z"}});
+        let status = json!({"name": "web", "image": "i", "imageID": "", "ready": true, "restartCount": 1, "lastState": end, "resources": in_force});
+        let object = json!({"spec": {"containers": [{"name": "web", "resources": spec}]}, "status": {"containerStatuses": [status]}});
+        let found = memory(&serde_json::from_value(object).unwrap()).kills;
+        found.first().map(|killed| (killed.kill.at.as_second(), killed.kill.memory.0 >> 20))
+    }
+
+    #[test]
+    fn a_kill_hits_the_limit_in_force_else_the_request() {
+        let limited =
+            |request: &str, limit: &str| json!({"requests": {"memory": request}, "limits": {"memory": limit}});
+        let request = |request: &str| json!({"requests": {"memory": request}});
+        assert_eq!(hit(limited("64Mi", "128Mi"), Value::Null, "OOMKilled"), Some((120, 128)));
+        assert_eq!(
+            hit(limited("64Mi", "256Mi"), limited("64Mi", "128Mi"), "OOMKilled"),
+            Some((120, 128)),
+            "not resized yet"
+        );
+        assert_eq!(hit(request("64Mi"), Value::Null, "OOMKilled"), Some((120, 64)));
+        assert_eq!(hit(request("96Mi"), request("64Mi"), "OOMKilled"), Some((120, 64)));
+        assert_eq!(hit(json!({}), Value::Null, "OOMKilled"), None, "nothing that could be raised");
+        assert_eq!(hit(limited("64Mi", "128Mi"), Value::Null, "Error"), None);
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub(in crate::controller) fn pod(object: &ApiPod) -> Option<Pod> {
         owner,
         held: notes::held(object.metadata.annotations.as_ref()),
         running: !ended && object.metadata.deletion_timestamp.is_none(),
+        memory: life::memory(object),
         facts: facts(object).map_err(|error| error.to_string()),
     })
 }

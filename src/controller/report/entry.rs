@@ -3,6 +3,7 @@
 use crate::controller::aftermath::{rolled_back_status, watch_status};
 use crate::controller::apply::{Applied, Outcome};
 use crate::controller::history::{Memory, Method, raised_times, reason_of, requests};
+use crate::controller::kills;
 use crate::controller::plan::{Change, Planned, Verdict};
 use crate::decide::{Cause, Reason};
 use crate::plant::planted;
@@ -43,7 +44,33 @@ pub(super) fn entry(applied: &Applied, memory: &Memory, previous: Option<&Entry>
     let before = previous.map(|entry| &entry.status);
     let status = &mut entry.status;
     word.clone_into(&mut status.status);
-    let mut recommendations = recommendations(planned, reason.as_ref(), before);
+    let containers = publish(status, planned, reason.as_ref(), before, now);
+    status.last_applied = memory.last_change.filter(|_| !planted(23)).map(|at| Time(crate::controller::seconds(at)));
+    status.method = memory.last_change.and(memory.method).map(|method| method.as_str().to_owned());
+    status.message = message.or_else(|| reason.as_ref().map(ToString::to_string));
+    status.target = requests(&memory.target);
+    status.previous = requests(&memory.previous);
+    status.raised = raised_times(&memory.raised);
+    status.oom_kills = kills::to_status(&memory.killed);
+    status.cause = memory.last_change.and(memory.cause).map(|cause| cause.to_string());
+    status.watch = memory.watch.as_ref().map(watch_status);
+    status.rolled_back = memory.rolled_back.as_ref().map(rolled_back_status);
+    cut(status, containers);
+    let reason = reason.filter(|_| !planted(24));
+    entry.attention = reason.as_ref().is_some_and(Reason::needs_attention);
+    status.reason = reason.map(|reason| reason.code().to_owned());
+    entry
+}
+
+/// Puts in what is recommended, and since when; answers for how many containers.
+pub(super) fn publish(
+    status: &mut WorkloadStatus,
+    planned: &Planned,
+    reason: Option<&Reason>,
+    before: Option<&WorkloadStatus>,
+    now: Timestamp,
+) -> usize {
+    let mut recommendations = recommendations(planned, reason, before);
     let containers = recommendations.len();
     recommendations.truncate(STATUS_CONTAINERS);
     status.recommendations = recommendations;
@@ -53,20 +80,7 @@ pub(super) fn entry(applied: &Applied, memory: &Memory, previous: Option<&Entry>
         }
         _ => (!status.recommendations.is_empty()).then_some(Time(now)),
     };
-    status.last_applied = memory.last_change.filter(|_| !planted(23)).map(|at| Time(crate::controller::seconds(at)));
-    status.method = memory.last_change.and(memory.method).map(|method| method.as_str().to_owned());
-    status.message = message.or_else(|| reason.as_ref().map(ToString::to_string));
-    status.target = requests(&memory.target);
-    status.previous = requests(&memory.previous);
-    status.raised = raised_times(&memory.raised);
-    status.cause = memory.last_change.and(memory.cause).map(|cause| cause.to_string());
-    status.watch = memory.watch.as_ref().map(watch_status);
-    status.rolled_back = memory.rolled_back.as_ref().map(rolled_back_status);
-    cut(status, containers);
-    let reason = reason.filter(|_| !planted(24));
-    entry.attention = reason.as_ref().is_some_and(Reason::needs_attention);
-    status.reason = reason.map(|reason| reason.code().to_owned());
-    entry
+    containers
 }
 
 /// Brings the lists to the length that the schema allows, and says so: else the whole status would be refused.

@@ -40,7 +40,7 @@ fn rank(entry: &Entry) -> u8 {
         // Whoever forgets it makes the same change again.
         Entry { status, .. } if status.rolled_back.is_some() => 0,
         Entry { status, .. } if status.status == "Applying" => 1,
-        Entry { status, .. } if !status.target.is_empty() => 2,
+        Entry { status, .. } if !status.target.is_empty() || !status.oom_kills.is_empty() => 2,
         _ => 3,
     }
 }

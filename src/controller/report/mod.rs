@@ -18,6 +18,7 @@ use super::apply::{Applied, Outcome};
 use super::brake;
 use super::errors::WriteError;
 use super::history::{Memory, raised_times, requests};
+use super::kills;
 use super::observe::Observation;
 use super::on_delete::Leaving;
 use super::plan::{Change, Planned, Verdict};
@@ -90,16 +91,19 @@ impl Controller {
         let entry = state.entries.entry(workload.id.clone()).or_insert_with(|| Entry::new(&workload.id));
         let status = &mut entry.status;
         "Applying".clone_into(&mut status.status);
+        let known = status.clone();
+        let containers = entry::publish(status, planned, None, Some(&known), now);
         status.method = Some(change.method.as_str().to_owned());
         status.target = requests(&change.target);
         status.previous = requests(&change.previous);
         status.raised = raised_times(&memory.raised);
+        status.oom_kills = kills::to_status(&memory.killed);
         status.last_applied = Some(Time(now));
         status.cause = memory.cause.map(|cause| cause.to_string());
         status.watch = memory.watch.as_ref().map(watch_status);
         status.rolled_back = memory.rolled_back.as_ref().map(rolled_back_status);
         (status.reason, status.message) = (None, Some(entry::progress(change)));
-        entry::cut(status, 0);
+        entry::cut(status, containers);
         before
     }
 
@@ -114,7 +118,7 @@ impl Controller {
         let policy = &observation.policy;
         let now = super::seconds(observation.now);
         let mut state = self.policies.remove(&policy.id).unwrap_or_default();
-        let was_in_flight = in_flight(&state.entries);
+        let known = news(&state.entries);
         let was_braked = braked(&state.entries);
         let mut entries = if *focus == Focus::All { BTreeMap::new() } else { std::mem::take(&mut state.entries) };
         for applied in &applied {
@@ -143,8 +147,7 @@ impl Controller {
         }
         state.conditions.valid(policy, now);
         self.count(policy, &state, &applied);
-        let worth_writing =
-            opened || *focus == Focus::All || in_flight(&state.entries) != was_in_flight || any_failed(&applied);
+        let worth_writing = opened || *focus == Focus::All || news(&state.entries) != known || any_failed(&applied);
         let follow_up = self.follow_up(&state.entries, now);
         self.policies.insert(policy.id.clone(), state);
         if worth_writing
@@ -292,9 +295,15 @@ fn progress_wait(status: &WorkloadStatus, now: jiff::Timestamp) -> Option<Durati
     Some(if since.as_mins() < 10 { PROGRESS_WAIT } else { SLOW_PROGRESS_WAIT })
 }
 
-fn in_flight(entries: &BTreeMap<WorkloadId, Entry>) -> BTreeSet<(WorkloadId, String, Option<String>)> {
-    let key =
-        |(id, entry): (&WorkloadId, &Entry)| (id.clone(), entry.status.status.clone(), entry.status.reason.clone());
+/// What does not wait for the next cycle to be told.
+type News = (WorkloadId, String, Option<String>, Option<jiff::Timestamp>);
+
+fn news(entries: &BTreeMap<WorkloadId, Entry>) -> BTreeSet<News> {
+    let key = |(id, entry): (&WorkloadId, &Entry)| {
+        let status = &entry.status;
+        let killed = status.oom_kills.iter().map(|kill| kill.at.0).max();
+        (id.clone(), status.status.clone(), status.reason.clone(), killed)
+    };
     entries.iter().map(key).collect()
 }
 

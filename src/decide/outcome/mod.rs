@@ -20,6 +20,7 @@ pub use facts::{Aftermath, ContainerLife, Ended, PodLife, Progress, Trouble, Wat
 use super::{Cause, Facts, PodContainer, PodFacts, Rollout, resize};
 use facts::count;
 use jiff::{SignedDuration, Timestamp};
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -142,23 +143,34 @@ impl Seen<'_> {
 
     fn killed(&self) -> Option<Harm> {
         let until = self.last.saturating_add(KILLED_AFTER).unwrap_or(Timestamp::MAX);
-        let killed = |_: &PodFacts, c: &PodContainer| c.life.was_killed_within(self.watch.since, until);
+        let killed = |_: &PodFacts, c: &PodContainer| {
+            c.life.was_killed_within(self.watch.since, until) && !self.needs_still_more(c)
+        };
         // A container that had been killed before and was given less is killed by that.
-        let before =
-            |container: &str| if self.lowered_memory(container) { 0 } else { self.watch.before(container).killed };
+        let before = |container: &str| {
+            let lowered = self.memory_moved(container) == Some(Ordering::Less);
+            if lowered { 0 } else { self.watch.before(container).killed }
+        };
         self.befell(HarmKind::OomKilled, killed, before)
     }
 
-    fn lowered_memory(&self, container: &str) -> bool {
+    /// It was killed for memory although the change gave it more: what it had before would help it even less.
+    fn needs_still_more(&self, container: &PodContainer) -> bool {
+        let killed = container.life.ended.is_some_and(|ended| ended.killed);
+        killed && self.memory_moved(&container.resources.name) == Some(Ordering::Greater)
+    }
+
+    /// Which way the change moved the container's memory request; none where there was none before.
+    fn memory_moved(&self, container: &str) -> Option<Ordering> {
         let of = |sizes: &[super::Size]| sizes.iter().find(|size| size.container == container)?.requests.memory;
-        of(&self.facts.target).is_some_and(|now| of(&self.facts.aftermath.previous).is_some_and(|before| now < before))
+        Some(of(&self.facts.target)?.cmp(&of(&self.facts.aftermath.previous)?))
     }
 
     fn crashing(&self) -> Option<Harm> {
         let crashing = |pod: &PodFacts, c: &PodContainer| {
             let is_new = pod.life.created >= self.watch.since;
             let before = if is_new { 0 } else { self.watch.before(&c.resources.name).restarts };
-            c.life.crashes_since(self.watch.since, before, !is_new && self.restarts(c))
+            c.life.crashes_since(self.watch.since, before, !is_new && self.restarts(c)) && !self.needs_still_more(c)
         };
         self.befell(HarmKind::CrashLoop, crashing, |container| self.watch.before(container).crashing)
     }

@@ -75,7 +75,7 @@ fn said(judgement: &Judgement) -> String {
 type Row = (&'static str, &'static str, fn(&mut Facts<'_>));
 
 #[rustfmt::skip] // a table reads better with one line a row
-const TABLE: [Row; 48] = [
+const TABLE: [Row; 51] = [
     ("watched", "all is well, and has been for a minute", |_| {}),
     ("watched", "all is well, nearly long enough", |f| f.now = f.now.checked_add(SignedDuration::from_secs(239)).unwrap()),
     ("settled", "all is well for five minutes", |f| f.now = at(5)),
@@ -116,6 +116,9 @@ const TABLE: [Row; 48] = [
     ("OOMKilled", "killed before and after it was given less memory", |f| { life(f, 2).ended = ended(1, true); watch(f).containers = before(0, 1, 1); f.aftermath.previous = vec![size("web", 500, 600)]; }),
     ("OOMKilled", "killed when all was settled, within the hour", |f| { watch(f).settled = true; f.now = at(70); life(f, 2).ended = ended(59, true); }),
     ("over", "killed after the hour", |f| { watch(f).settled = true; f.now = at(70); life(f, 2).ended = ended(61, true); }),
+    ("watched", "killed although it was given more", |f| { life(f, 2).ended = ended(1, true); f.aftermath.previous = vec![size("web", 500, 500)]; }),
+    ("watched", "killed in a loop although it was given more", |f| { crash_loop(f, 2, 1); life(f, 2).ended = ended(1, true); f.aftermath.previous = vec![size("web", 500, 500)]; }),
+    ("CrashLoop", "it fails for another reason after it was given more", |f| { crash_loop(f, 2, 1); f.aftermath.previous = vec![size("web", 500, 500)]; }),
     // Readiness.
     ("watched", "not ready within the deadline", |f| { f.now = at(11); unready(f, 0, 2); }),
     ("NotReady", "not ready for longer", |f| { f.now = at(13); unready(f, 0, 2); }),

@@ -141,10 +141,21 @@ pub(super) fn bars(facts: &Facts<'_>, candidate: Option<&[Size]>) -> Option<Reas
         return None;
     }
     let barred = candidate.map_or(stands, |candidate| !moved_on(past, candidate, facts.update.min_change_percent));
-    barred.then(|| Reason::RolledBack { harm: past.harm.clone(), kept: !facts.aftermath.by_rollout && past.kept() })
+    barred.then(|| past.reason(facts, None))
+}
+
+/// A workload that was rolled back says so until its next change, also while only the cooldown holds that.
+pub(super) fn cools_down(facts: &Facts<'_>, until: Timestamp) -> Option<Reason> {
+    let stands = facts.aftermath.cause == Some(Cause::Rollback);
+    facts.aftermath.rolled_back.as_ref().filter(|_| stands).map(|past| past.reason(facts, Some(until)))
 }
 
 impl RolledBack {
+    fn reason(&self, facts: &Facts<'_>, until: Option<Timestamp>) -> Reason {
+        let kept = !facts.aftermath.by_rollout && self.kept();
+        Reason::RolledBack { harm: self.harm.clone(), kept, until }
+    }
+
     /// A request that there was not before remains.
     fn kept(&self) -> bool {
         self.altered(None).any(|(_, _, restored)| restored.is_none())

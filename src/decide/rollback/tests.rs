@@ -6,12 +6,12 @@ use super::*;
 use crate::quantity::{Bytes, Millicores};
 use proptest::prelude::*;
 
-fn killed() -> ContainerLife {
-    let ended = Ended { at: Timestamp::from_second(1_000_001).unwrap(), killed: true };
+fn crashing() -> ContainerLife {
+    let ended = Ended { at: Timestamp::from_second(1_000_001).unwrap(), killed: false };
     ContainerLife { restarts: 1, backing_off: true, ended: Some(ended) }
 }
 
-/// All three pods were brought to `failed`, by resize or rollout, and one container was killed.
+/// All three pods were brought to `failed`, by resize or rollout, and one container got into a crash loop.
 fn harmed(facts: &mut Facts<'_>, failed: Resources, previous: Resources, by_rollout: bool) {
     let of = |requests| vec![Size { container: "web".to_owned(), requests }];
     facts.target = of(failed);
@@ -26,7 +26,7 @@ fn harmed(facts: &mut Facts<'_>, failed: Resources, previous: Resources, by_roll
         pod.containers[0].resources.requests = requests;
         pod.life.created = facts.last_change.unwrap();
     }
-    facts.pods[1].containers[0].life = killed();
+    facts.pods[1].containers[0].life = crashing();
 }
 
 fn arb_requests() -> impl Strategy<Value = Resources> {

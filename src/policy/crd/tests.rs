@@ -247,6 +247,7 @@ fn every_status_field() -> Value {
             }],
             "previous": requests, "target": requests,
             "raised": [{"container": "c", "cpu": "2026-11-24T10:00:00Z", "memory": "2026-11-24T10:00:00Z"}],
+            "oomKills": [{"container": "app", "at": "2026-11-24T10:00:00Z", "memory": "256Mi"}],
             "cause": "Recommend",
             "watch": {
                 "since": "2026-11-24T10:00:00Z", "settled": true, "template": "0123456789abcdef", "unready": 1,

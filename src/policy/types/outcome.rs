@@ -52,6 +52,18 @@ pub struct ContainerTrouble {
     pub restarts: u32,
 }
 
+/// A container that was killed for memory.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, JsonSchema)]
+#[schemars(extend("required" = ["container", "at", "memory"]))]
+pub struct ContainerOomKill {
+    /// The container's name.
+    pub container: String,
+    /// When.
+    pub at: Time,
+    /// What it hit: its memory limit, or its request where it had no limit.
+    pub memory: String,
+}
+
 /// A change that did harm and was taken back.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug, JsonSchema)]
 #[schemars(extend("required" = ["at", "reason"]))]

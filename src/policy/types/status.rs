@@ -1,7 +1,7 @@
 //! What users read: `status` of an OptimizationPolicy.
 
 use super::super::limits;
-use super::outcome::{CircuitStatus, RolledBackStatus, WatchStatus};
+use super::outcome::{CircuitStatus, ContainerOomKill, RolledBackStatus, WatchStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -87,6 +87,10 @@ pub struct WorkloadStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = limits::STATUS_CONTAINERS), extend("x-kubernetes-list-type" = "atomic"))]
     pub raised: Vec<ContainerRaised>,
+    /// Containers that were killed for memory within the policy's window: their requests stay above what they hit.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = limits::STATUS_CONTAINERS), extend("x-kubernetes-list-type" = "atomic"))]
+    pub oom_kills: Vec<ContainerOomKill>,
     /// Why it was last changed: Recommend, Rollback or Undo.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,

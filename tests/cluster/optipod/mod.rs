@@ -27,6 +27,7 @@ pub mod guards;
 pub mod hands_off;
 pub mod in_place;
 pub mod learning;
+pub mod oom;
 pub mod outage;
 pub mod outcome;
 pub mod restart;
