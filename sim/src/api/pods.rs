@@ -46,14 +46,39 @@ pub(crate) fn qos_class(spec: &Value) -> &'static str {
     if guaranteed { "Guaranteed" } else { "Burstable" }
 }
 
-/// The sum of one resource over the containers that run at the same time.
+/// What a pod counts for of one resource; zero where nothing in it names the resource.
 pub(crate) fn total(spec: &Value, which: &str, name: &str) -> Quantity {
-    let running =
-        list_at(spec, "/containers").iter().chain(list_at(spec, "/initContainers").iter().filter(|c| is_sidecar(c)));
-    running
-        .filter_map(|container| resource(container, which, name))
-        .reduce(Quantity::plus)
-        .unwrap_or(Quantity::whole(0))
+    sum(spec, which, name).unwrap_or(Quantity::whole(0))
+}
+
+/// What a pod counts for of one resource, where it names it: its own `resources`, else the most that its
+/// containers have at the same time (an init container runs beside the sidecars before it).
+pub(crate) fn sum(spec: &Value, which: &str, name: &str) -> Option<Quantity> {
+    if let Some(own) = resource(spec, which, name).filter(|_| RESIZABLE.contains(&name)) {
+        return Some(own);
+    }
+    let of = |container: &Value| resource(container, which, name);
+    let add = |a: Option<Quantity>, b: Option<Quantity>| match (a, b) {
+        (Some(a), Some(b)) => Some(a.plus(b)),
+        (a, b) => a.or(b),
+    };
+    let (mut sidecars, mut starting) = (None, None::<Quantity>);
+    for container in list_at(spec, "/initContainers") {
+        let now = add(of(container), sidecars);
+        if is_sidecar(container) {
+            sidecars = now;
+        }
+        starting = larger(starting, now);
+    }
+    let running = list_at(spec, "/containers").iter().map(of).fold(None, add);
+    larger(add(running, sidecars), starting)
+}
+
+fn larger(a: Option<Quantity>, b: Option<Quantity>) -> Option<Quantity> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if b.nanos() > a.nanos() { b } else { a }),
+        (a, b) => a.or(b),
+    }
 }
 
 /// Whether a pod has ended and holds nothing any more.

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::kinds::Kind;
-use super::pods::{CONTAINER_LISTS, RESIZABLE, is_sidecar, qos_class};
+use super::pods::{CONTAINER_LISTS, RESIZABLE, qos_class};
 use super::status::{FieldError, StatusError};
 use super::validate;
 use crate::json::{At as _, list_at, list_at_mut, map_at, set, str_at};
@@ -103,18 +103,17 @@ fn removals_and_others(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
         let pairs = list_at(old, &pointer).iter().zip(list_at(new, &pointer));
         for (index, (before, after)) in pairs.enumerate() {
             let at = format!("spec.{list}[{index}]");
-            if list == "initContainers" && !is_sidecar(before) {
-                if before != after {
-                    let rule = "resources for non-sidecar init containers are immutable";
-                    errors.push(FieldError::forbidden("spec", rule));
-                }
+            removals(before, after, &at, errors);
+            if without_resizable(before) == without_resizable(after) {
                 continue;
             }
-            removals(before, after, &at, errors);
-            if without_resizable(before) != without_resizable(after) {
-                let rule = "only cpu and memory resources are mutable";
-                errors.push(FieldError::forbidden("spec", rule));
-            }
+            errors.push(match list {
+                "containers" => FieldError::forbidden("spec", "only cpu and memory resources are mutable"),
+                _ => FieldError::forbidden(
+                    at,
+                    "only cpu and memory resources for init or sidecar containers are mutable",
+                ),
+            });
         }
     }
 }
