@@ -1,6 +1,7 @@
 //! The whole order of decisions as a table, and what holds for any facts.
 
 mod guards;
+mod rollout;
 
 use super::*;
 use crate::policy::{Bounds, ContainerPlan, Direction, Percentile, ResourcePlan, UpdatePlan};
