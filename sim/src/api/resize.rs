@@ -1,7 +1,7 @@
 //! The rules of `pods/resize` (`podResizeStrategy` and `ValidatePodResize` of Kubernetes 1.37).
 //!
 //! What it may not know: quotas, LimitRanges and nodes; those are admission.
-//! Invariant: nothing but container resources changes, in whatever form the change was sent.
+//! Invariant: nothing but resources, of containers and of the pod itself, changes, in whatever form the change was sent.
 
 use serde_json::Value;
 
@@ -29,6 +29,10 @@ pub(crate) fn keep_only_resources(old: &Value, new: &Value) -> Value {
                 crate::json::carry(wanted, container, &[field]);
             }
         }
+    }
+    // A client that does not know the pod's own resources leaves them out, and they stay.
+    if new.at("/spec/resources").is_some() {
+        crate::json::carry(new, &mut out, &["spec", "resources"]);
     }
     // Left for validation to compare: uid is immutable, a stale version is refused before.
     crate::json::carry(new, &mut out, &["metadata", "uid"]);

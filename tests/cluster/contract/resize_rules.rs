@@ -157,6 +157,29 @@ pub async fn init_containers_and_sidecars_are_resized_by_the_same_rules(server: 
     Ok(())
 }
 
+pub async fn the_resources_of_a_pod_itself_bound_its_containers(server: &Server) -> Result {
+    let namespace = server.namespace("own").await?;
+    let own = json!({"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}});
+    let object = json!({"metadata": {"name": "app"}, "spec": {"schedulerName": "nobody", "resources": own,
+        "containers": [{"name": "app", "image": "test.invalid/app:1", "resources": {"requests": {"cpu": "200m"}}}]}});
+    let pods: Api<Pod> = namespace.api();
+    pods.create(&Default::default(), &serde_json::from_value(object)?).await?;
+
+    resize(&pods, of("app", json!({"requests": {"cpu": "400m"}}))).await?;
+    let (code, why) = answer(resize(&pods, of("app", json!({"requests": {"cpu": "501m"}}))).await)?;
+    assert_eq!(code, 422);
+    let rule = "must be greater than or equal to aggregate container requests of 501m";
+    assert!(why.contains(&format!("spec.resources.requests[cpu]: Invalid value: \"500m\": {rule}")), "{why}");
+    let resized = resize(&pods, json!({"spec": {"resources": {"requests": {"cpu": "450m"}}}})).await?;
+    let spec = serde_json::to_value(resized.spec)?;
+    assert_eq!(
+        spec["resources"],
+        json!({"requests": {"cpu": "450m", "memory": "512Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}})
+    );
+    assert_eq!(spec["containers"][0]["resources"], json!({"requests": {"cpu": "400m"}}));
+    Ok(())
+}
+
 pub async fn a_resize_changes_nothing_but_resources(server: &Server) -> Result {
     let namespace = server.namespace("only-resources").await?;
     let pods = pod(&namespace, json!({"requests": {"cpu": "200m"}})).await?;
