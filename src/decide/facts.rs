@@ -67,6 +67,11 @@ pub enum Rollout {
     Paused,
     /// Pods of the present revision are still missing.
     Progressing,
+    /// `updateStrategy: OnDelete`: a pod gets a change of the template when somebody deletes it.
+    OnDelete {
+        /// Pods that are not of the present revision.
+        outdated: u32,
+    },
 }
 
 /// What one container should request.

@@ -82,6 +82,13 @@ pub const RAISED_STAYS: SignedDuration = SignedDuration::from_hours(24);
 
 /// Decides what to do about one workload.
 pub fn decide(facts: &Facts<'_>) -> Decision {
+    match first_answer(facts) {
+        Decision::Hold(reason) => Decision::Hold(rollout::awaits_deletion(facts, reason)),
+        decision => decision,
+    }
+}
+
+fn first_answer(facts: &Facts<'_>) -> Decision {
     if let Some(decision) = before_any_change(facts).or_else(|| rollback::due(facts)) {
         return decision;
     }

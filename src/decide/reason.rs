@@ -47,6 +47,7 @@ pub enum Reason {
     ResizeDeferred { pod: String },
     ResizeInfeasible { pod: String, detail: String },
     NoRunningPods,
+    PodsAwaitDeletion { outdated: u32 },
     QosWouldChange,
     BestEffortPods,
     UnsupportedPodResources { pod: String },
@@ -101,6 +102,7 @@ impl Reason {
             Self::ResizeDeferred { .. } => "ResizeDeferred",
             Self::ResizeInfeasible { .. } => "ResizeInfeasible",
             Self::NoRunningPods => "NoRunningPods",
+            Self::PodsAwaitDeletion { .. } => "PodsAwaitDeletion",
             Self::QosWouldChange => "QosWouldChange",
             Self::BestEffortPods => "BestEffortPods",
             Self::UnsupportedPodResources { .. } => "UnsupportedPodResources",
@@ -146,6 +148,7 @@ impl Reason {
                 | Self::ResizeForbidden
                 | Self::ResizeRestarts { .. }
                 | Self::ResizeInfeasible { .. }
+                | Self::PodsAwaitDeletion { .. }
                 | Self::QosWouldChange
                 | Self::BestEffortPods
                 | Self::UnsupportedPodResources { .. }
@@ -209,6 +212,7 @@ impl fmt::Display for Reason {
             Self::ResizeDeferred { pod } => write!(f, "pod {pod}: the kubelet defers the resize until its node has room; free some of it, or wait"),
             Self::ResizeInfeasible { pod, detail } => write!(f, "pod {pod}: the kubelet cannot resize it on its node ({detail}); OptiPod tries again when the recommendation changes"),
             Self::NoRunningPods => write!(f, "no pod is running that could be resized; OptiPod goes on by itself when one does"),
+            Self::PodsAwaitDeletion { outdated } => write!(f, "the template has the new requests; the workload's updateStrategy is OnDelete, so that {outdated} of its pods get them when somebody deletes them, which OptiPod does not do"),
             Self::QosWouldChange => write!(f, "the change would alter the pods' QoS class, which is not possible in place; for Guaranteed pods set updateRequestsOnly: false so that limits move along"),
             Self::BestEffortPods => write!(f, "the pods have no requests at all (BestEffort) and cannot be given any in place; set allowRecreate: true"),
             Self::UnsupportedPodResources { pod } => write!(f, "pod {pod} sets pod-level resources, which OptiPod does not change yet; remove them from the template to let it act"),

@@ -1,6 +1,6 @@
 //! Changing a workload's template, which replaces its pods.
 
-use super::facts::{Facts, Size};
+use super::facts::{Facts, Rollout, Size};
 use super::reason::Reason;
 use super::resize::resized;
 use crate::workload::{ContainerResources, QosClass, qos_class};
@@ -22,6 +22,9 @@ pub(super) fn plan(facts: &Facts<'_>, target: &[Size]) -> Result<TemplateChange,
     if let Some(manager) = &facts.reverted_by {
         return Err(Reason::RevertedByOther { manager: manager.clone() });
     }
+    if let Some(pod) = facts.pods.iter().find(|pod| pod.pod_level_resources) {
+        return Err(Reason::UnsupportedPodResources { pod: pod.name.clone() });
+    }
     let requests_only = facts.update.requests_only;
     let containers: Vec<_> = facts
         .template
@@ -38,6 +41,20 @@ pub(super) fn plan(facts: &Facts<'_>, target: &[Size]) -> Result<TemplateChange,
         return Err(Reason::AlreadySized { min_change_percent: facts.update.min_change_percent });
     }
     Ok(TemplateChange { containers, with_limits: !requests_only })
+}
+
+/// Of a rollout of ours that is complete but for pods that nobody has deleted yet, that is what there is to say.
+pub(super) fn awaits_deletion(facts: &Facts<'_>, reason: Reason) -> Reason {
+    let Rollout::OnDelete { outdated } = facts.rollout else { return reason };
+    let ours = facts.aftermath.by_rollout && !facts.target.is_empty();
+    let nothing_to_do = matches!(
+        reason,
+        Reason::AlreadySized { .. }
+            | Reason::Cooldown { .. }
+            | Reason::WindowNotCovered
+            | Reason::RaisedRecently { .. }
+    );
+    if ours && nothing_to_do && outdated > 0 { Reason::PodsAwaitDeletion { outdated } } else { reason }
 }
 
 /// The template lacks the size. Containers that are not in the template were injected and are not ours to add.

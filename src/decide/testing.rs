@@ -67,6 +67,7 @@ examples! {
     Reason::ResizeDeferred { .. } => Reason::ResizeDeferred { pod: text() },
     Reason::ResizeInfeasible { .. } => Reason::ResizeInfeasible { pod: text(), detail: text() },
     Reason::NoRunningPods => Reason::NoRunningPods,
+    Reason::PodsAwaitDeletion { .. } => Reason::PodsAwaitDeletion { outdated: 2 },
     Reason::QosWouldChange => Reason::QosWouldChange,
     Reason::BestEffortPods => Reason::BestEffortPods,
     Reason::UnsupportedPodResources { .. } => Reason::UnsupportedPodResources { pod: text() },

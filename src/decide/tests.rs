@@ -3,6 +3,7 @@
 mod guards;
 mod order;
 mod reasons;
+mod rollout;
 
 use super::*;
 use crate::policy::{Bounds, ContainerPlan, Direction, OnDelete, Percentile, ResourcePlan, UpdatePlan};

@@ -1,14 +1,14 @@
 //! Tests against a real Kubernetes control plane.
 //!
 //! `just control-plane` builds it once (it needs Go). Without it every test here
-//! shows as *ignored*; with `OPTIPOD_REQUIRE_CLUSTER=1`, which CI sets, that is
+//! but those of the double (`sim::…`, see `contract`) shows as *ignored*; with `OPTIPOD_REQUIRE_CLUSTER=1`, which CI sets, that is
 //! a failure. `cargo test --test cluster -- NAME` runs some of them, and
 //! `cargo test --test cluster -- --serve` keeps a cluster for you to look at.
 //!
 //! # To add a test
 //!
 //! 1. Write `pub async fn what_it_shows(cluster: &'static Cluster) -> Result` in
-//!    a module beside this file.
+//!    a module beside this file; with `server: &Server` it runs on the double too.
 //! 2. Name it in the list below.
 //!
 //! One control plane serves the whole run, and tests run side by side, so a test
@@ -28,32 +28,89 @@ mod harness;
 mod optipod;
 
 fn main() -> std::process::ExitCode {
-    harness::run(harness::tests![
-        // These take longest.
-        optipod::election::one_controller_acts_and_another_takes_over,
-        optipod::hands_off::a_dry_run_publishes_what_it_would_do_and_does_nothing,
+    let mut tests = contract_tests();
+    tests.extend(cluster_tests());
+    harness::run(tests)
+}
+
+/// On the real API server and on the double of `sim/`.
+fn contract_tests() -> Vec<harness::Test> {
+    harness::contracts![
+        contract::lists::a_watch_tells_every_change_after_its_version_once_and_in_order,
+        contract::lists::a_watch_with_a_selector_sees_objects_come_and_go,
+        contract::lists::a_watch_can_begin_with_what_there_is,
+        contract::lists::a_bookmark_says_how_far_the_watch_has_come,
+        contract::lists::without_asking_for_bookmarks_there_are_none,
+        contract::lists::a_watch_from_an_expired_version_gets_410_inside_its_answer,
+        contract::lists::the_pages_of_a_list_show_one_moment,
+        contract::lists::a_page_of_an_expired_list_is_refused_with_410,
+        contract::lists::a_list_at_a_version_to_come_is_refused,
         contract::workloads::nodes_are_ready,
         contract::workloads::a_deployments_pods_become_ready,
         contract::workloads::a_stateful_set_and_a_daemon_set_become_ready,
         contract::workloads::a_pod_starts_as_late_as_it_is_annotated,
-        contract::workloads::a_jobs_pod_completes,
-        contract::workloads::an_oom_kill_and_a_crash_loop_are_reported,
+        contract::workloads::an_apply_of_the_template_rolls_the_pods,
         contract::usage::metrics_list_the_usage_that_pods_are_annotated_with,
         contract::usage::changed_usage_is_listed,
-        contract::usage::usage_swings_when_annotated_with_a_wave,
-        contract::usage::an_outage_of_metrics_server_is_seen_and_ends,
+        contract::metrics::the_list_says_the_same_as_json_and_as_protobuf,
+        contract::metrics::the_list_is_selected_and_never_in_pages,
         contract::resize::a_resize_is_actuated_and_leaves_the_template_alone,
         contract::resize::a_resize_restarts_a_container_whose_policy_says_so,
         contract::resize::a_held_resize_is_pending_until_released,
         contract::resize::a_slow_resize_is_in_progress_meanwhile,
-        contract::resize::a_sidecar_and_a_whole_pod_are_resized,
         contract::resize::another_change_of_the_spec_is_no_resize,
-        contract::resize::a_resize_above_the_nodes_capacity_is_refused,
-        contract::api::an_apply_of_another_managers_field_conflicts,
-        contract::api::a_forced_apply_takes_the_field_and_rolls_the_pods,
-        contract::api::a_quota_and_a_limit_range_bound_a_resize,
-        contract::api::a_service_account_is_limited_to_its_role,
-        contract::api::a_custom_resource_is_served_after_its_definition,
+        contract::resize_rules::requests_and_limits_of_a_burstable_pod_move_within_rules,
+        contract::resize_rules::a_guaranteed_pod_stays_guaranteed,
+        contract::resize_rules::a_best_effort_pod_can_be_given_nothing,
+        contract::resize_rules::init_containers_and_sidecars_are_resized_by_the_same_rules,
+        contract::resize_rules::the_resources_of_a_pod_itself_bound_its_containers,
+        contract::resize_rules::a_resize_changes_nothing_but_resources,
+        contract::resize_rules::a_resize_builds_upon_one_pod_and_one_version,
+        contract::resize_rules::a_resize_comes_as_any_kind_of_patch,
+        contract::bounds::a_limit_range_bounds_containers,
+        contract::bounds::a_limit_range_bounds_the_whole_pod,
+        contract::bounds::a_limit_range_bounds_the_ratio_of_limit_to_request,
+        contract::bounds::a_limit_range_without_a_limit_refuses,
+        contract::bounds::a_resize_of_a_pod_older_than_a_limit_range_gains_its_defaults,
+        contract::bounds::a_quota_bounds_a_resize_and_counts_it,
+        contract::bounds::what_takes_nothing_more_passes_a_quota_that_is_exceeded,
+        contract::bounds::a_quota_refuses_pods_that_do_not_say_what_it_counts,
+        contract::bounds::a_resize_above_what_the_node_can_ever_give_is_refused,
+        contract::applies::a_field_belongs_to_who_wrote_it,
+        contract::applies::an_apply_of_another_managers_field_conflicts_and_names_it,
+        contract::applies::conflicts_are_told_by_manager,
+        contract::applies::by_force_an_apply_takes_the_field_and_leaves_the_rest,
+        contract::applies::a_field_that_an_apply_leaves_out_goes_unless_somebody_shares_it,
+        contract::applies::an_empty_apply_removes_what_was_taken_by_force,
+        contract::applies::requests_put_back_by_another_manager_outlive_the_empty_apply,
+        contract::applies::an_apply_honours_version_and_uid_even_by_force,
+        contract::applies::an_apply_that_makes_no_valid_object_is_refused,
+        contract::writes::the_status_is_written_through_its_subresource_only,
+        contract::writes::the_generation_follows_the_spec_and_a_write_of_the_same_is_none,
+        contract::writes::the_status_of_a_pod_is_its_own_too,
+        contract::writes::a_write_upon_an_older_version_conflicts,
+        contract::writes::a_custom_resource_is_replaced_upon_a_version_only,
+        contract::writes::a_write_to_a_successor_of_the_same_name_is_refused,
+        contract::writes::a_dry_run_answers_and_writes_nothing,
+        contract::writes::an_object_stays_until_its_last_finalizer_goes,
+        contract::access::a_review_tells_what_a_request_would_meet,
+        contract::access::a_refusal_names_user_verb_resource_and_place,
+        contract::access::a_rules_review_lists_what_is_granted,
+    ]
+}
+
+/// On the real control plane only.
+fn cluster_tests() -> Vec<harness::Test> {
+    harness::tests![
+        // These take longest.
+        optipod::election::one_controller_acts_and_another_takes_over,
+        optipod::hands_off::a_dry_run_publishes_what_it_would_do_and_does_nothing,
+        contract::workloads::a_jobs_pod_completes,
+        contract::workloads::an_oom_kill_and_a_crash_loop_are_reported,
+        contract::usage::usage_swings_when_annotated_with_a_wave,
+        contract::usage::an_outage_of_metrics_server_is_seen_and_ends,
+        contract::resize::a_sidecar_and_a_whole_pod_are_resized,
+        contract::custom::a_custom_resource_is_served_after_its_definition,
         contract::lifetime::a_wait_that_fails_tells_what_it_saw,
         contract::lifetime::a_cluster_ends_with_the_process_that_started_it,
         optipod::schema::the_crd_that_optipod_prints_is_established,
@@ -86,6 +143,12 @@ fn main() -> std::process::ExitCode {
         optipod::guards::a_limit_range_younger_than_the_pods_holds_them,
         optipod::guards::a_pod_is_not_resized_beyond_its_node,
         optipod::guards::a_vpa_on_the_workload_holds_it,
+        optipod::containers::an_injected_container_is_resized_and_never_applied,
+        optipod::containers::init_containers_and_native_sidecars_stay_as_they_are,
+        optipod::containers::pods_with_resources_of_their_own_are_held,
+        optipod::on_delete::pods_get_the_new_requests_when_somebody_deletes_them,
+        optipod::refused::an_admission_policy_that_denies_a_change_is_quoted,
+        optipod::refused::a_quota_that_only_the_api_server_can_judge_is_quoted,
         optipod::hands_off::mode_recommend_publishes_and_writes_nothing_else,
         optipod::restart::a_recommender_that_is_killed_again_and_again_loses_no_sample,
         optipod::restart::killed_in_the_middle_of_a_change_it_goes_on_and_decides_nothing_anew,
@@ -97,5 +160,5 @@ fn main() -> std::process::ExitCode {
         optipod::explain::top_lists_what_containers_use,
         optipod::explain::recommend_says_what_to_request_and_why,
         optipod::outage::without_metrics_server_the_recommender_answers_says_so_and_recovers,
-    ])
+    ]
 }

@@ -1,10 +1,11 @@
-//! Who may do what: everything is allowed but what a rule denies.
+//! Who may do what: everything is allowed but what a rule denies, or what a user with roles was not granted.
 //!
 //! What it may not know: the store.
 //! Invariant: a self review answers exactly what the request itself would meet.
 
 use serde_json::{Value, json};
 
+use super::grants::Grant;
 use super::kinds::{Kind, Registry, split_resource};
 use super::status::StatusError;
 use crate::json::str_at;
@@ -91,11 +92,14 @@ pub(crate) struct Asked<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Access {
     pub(crate) denied: Vec<Deny>,
+    pub(crate) granted: Vec<Grant>,
 }
 
 impl Access {
     pub(crate) fn allows(&self, user: &str, asked: &Asked<'_>) -> bool {
-        !self.denied.iter().any(|rule| rule.matches(user, asked))
+        let mut grants = self.granted.iter().filter(|grant| grant.user == user).peekable();
+        let granted = grants.peek().is_none() || grants.any(|grant| grant.allows(asked));
+        granted && !self.denied.iter().any(|rule| rule.matches(user, asked))
     }
 
     /// 403 with the message of the RBAC authoriser.

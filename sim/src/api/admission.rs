@@ -1,4 +1,4 @@
-//! The admission plugins that judge pods: LimitRanger, ResourceQuota and PodResize.
+//! The admission plugins that judge pods: ResourceQuota and PodResize (`limit_ranges` is LimitRanger).
 //!
 //! What it may not know: who writes, or in which form the change came.
 //! Invariant: refusals are 403 `Forbidden` with the plugins' own wording; nothing is stored here.
@@ -11,98 +11,8 @@ use super::kinds::Kind;
 use super::pods::{self, RESIZABLE};
 use super::status::StatusError;
 use super::store::Store;
-use crate::json::{At as _, list_at, list_at_mut, map_at, set, set_default, str_at};
+use crate::json::{At as _, list_at, map_at, set, str_at};
 use crate::quantity::Quantity;
-
-/// LimitRange defaults for a pod, on create and on resize.
-pub(crate) fn apply_limit_ranges(store: &Store, pod: &mut Value) {
-    let namespace = str_at(pod, "/metadata/namespace").to_owned();
-    let mut notes = Vec::new();
-    let ranges = container_limits(store, &namespace);
-    for container in list_at_mut(pod, "/spec/containers").into_iter().flatten() {
-        let name = str_at(container, "/name").to_owned();
-        for limit in &ranges {
-            for (part, which, word) in [("defaultRequest", "requests", "request"), ("default", "limits", "limit")] {
-                let added = add_defaults(container, limit, part, which);
-                if !added.is_empty() {
-                    notes.push(format!("{} {word} for container {name}", added.join(", ")));
-                }
-            }
-        }
-    }
-    if !notes.is_empty() {
-        let note = format!("LimitRanger plugin set: {}", notes.join("; "));
-        set(pod, &["metadata", "annotations", "kubernetes.io/limit-ranger"], note);
-    }
-}
-
-fn add_defaults(container: &mut Value, limit: &Value, part: &str, which: &str) -> Vec<String> {
-    let mut added = Vec::new();
-    for (name, value) in map_at(limit, &format!("/{part}")).into_iter().flatten() {
-        let path = ["resources", which, name.as_str()];
-        if container.at(&format!("/resources/{which}/{name}")).is_none() {
-            set_default(container, &path, value.clone());
-            added.push(name.clone());
-        }
-    }
-    added
-}
-
-fn container_limits(store: &Store, namespace: &str) -> Vec<Value> {
-    store
-        .list_named("limitranges", Some(namespace))
-        .flat_map(|(_, range)| list_at(range, "/spec/limits").to_vec())
-        .filter(|limit| str_at(limit, "/type") == "Container")
-        .collect()
-}
-
-/// Refuses a pod outside a LimitRange.
-pub(crate) fn check_limit_ranges(store: &Store, kind: &Kind, pod: &Value) -> Result<(), StatusError> {
-    let namespace = str_at(pod, "/metadata/namespace");
-    let mut errors = Vec::new();
-    for limit in container_limits(store, namespace) {
-        for container in list_at(pod, "/spec/containers") {
-            check_bound(&limit, "min", container, &mut errors);
-            check_bound(&limit, "max", container, &mut errors);
-        }
-    }
-    match errors.as_slice() {
-        [] => Ok(()),
-        [one] => Err(StatusError::forbidden(kind, str_at(pod, "/metadata/name"), one)),
-        many => {
-            let all = format!("[{}]", many.join(", "));
-            Err(StatusError::forbidden(kind, str_at(pod, "/metadata/name"), &all))
-        }
-    }
-}
-
-fn check_bound(limit: &Value, bound: &str, container: &Value, errors: &mut Vec<String>) {
-    let is_min = bound == "min";
-    let outside = |have: Quantity, wanted: Quantity| {
-        if is_min { have.nanos() < wanted.nanos() } else { have.nanos() > wanted.nanos() }
-    };
-    for (name, value) in map_at(limit, &format!("/{bound}")).into_iter().flatten() {
-        let Some(wanted) = Quantity::from_json(value) else {
-            continue;
-        };
-        let request = pods::resource(container, "requests", name);
-        let max = pods::resource(container, "limits", name);
-        let rule = format!("{bound}imum {name} usage per Container is {}", wanted.canonical());
-        let (must, must_word) = if is_min { (request, "request") } else { (max, "limit") };
-        let (may, may_word) = if is_min { (max, "limit") } else { (request, "request") };
-        match must {
-            None => errors.push(format!("{rule}.  No {must_word} is specified")),
-            Some(have) if outside(have, wanted) => {
-                errors.push(format!("{rule}, but {must_word} is {}", have.canonical()));
-            }
-            Some(_) => {
-                if let Some(have) = may.filter(|have| outside(*have, wanted)) {
-                    errors.push(format!("{rule}, but {may_word} is {}", have.canonical()));
-                }
-            }
-        }
-    }
-}
 
 /// What a pod counts for in quotas, by resource name.
 fn quota_usage(pod: &Value) -> BTreeMap<String, Quantity> {

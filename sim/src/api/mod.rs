@@ -2,8 +2,8 @@
 //!
 //! A request passes `service` (faults, journal) → `route` → `access` → `read` | `watch` | `write` |
 //! `delete` | `metrics` | `discovery`; `store` holds the objects. `apply` is server-side apply,
-//! `strategic` strategic merge, `resize` the rules of `pods/resize`, `admission` quotas and
-//! LimitRanges, `normal` defaults, `validate` and `crd` refusals, `status` their wording.
+//! `strategic` strategic merge, `resize` the rules of `pods/resize`, `admission` quotas and nodes,
+//! `limit_ranges` LimitRanges, `grants` roles, `normal` defaults, `validate` and `crd` refusals, `status` their wording.
 //! What it may not know: the simulated cluster. Controllers and kubelets act on it from outside.
 //! Invariant: deterministic on a current-thread runtime with paused time.
 
@@ -18,8 +18,10 @@ mod delete;
 mod discovery;
 mod events;
 pub(crate) mod faults;
+mod grants;
 pub(crate) mod journal;
 pub(crate) mod kinds;
+mod limit_ranges;
 pub(crate) mod metrics;
 mod metrics_protobuf;
 pub(crate) mod normal;
@@ -46,6 +48,7 @@ use serde_json::{Value, json};
 use self::access::{Access, Deny};
 use self::control::FaultControl;
 use self::faults::Faults;
+use self::grants::Grant;
 use self::journal::{Entry, Journal};
 use self::kinds::Registry;
 use self::metrics::{MetricsTable, PodPoint};
@@ -305,6 +308,13 @@ impl SimApi {
     /// Denies what the rule says, from now on.
     pub fn deny(&self, rule: Deny) {
         self.lock().access.denied.push(rule);
+    }
+
+    /// From now on this user may do what these RBAC rules (a list of `PolicyRule`) say in this namespace, everywhere
+    /// for `""`, and what earlier grants say; nothing else.
+    pub fn grant(&self, user: &str, namespace: &str, rules: Value) {
+        let grant = Grant { user: user.to_owned(), namespace: namespace.to_owned(), rules };
+        self.lock().access.granted.push(grant);
     }
 
     /// Takes back all rules of [`Self::deny`].

@@ -78,6 +78,9 @@ fn pod_spec_defaults(spec: &mut Value) {
     set_default(spec, &["terminationGracePeriodSeconds"], 30);
     set_default(spec, &["schedulerName"], "default-scheduler");
     set_default(spec, &["securityContext"], json!({}));
+    for which in ["requests", "limits"] {
+        canonical_map(spec.pointer_mut(&format!("/resources/{which}")));
+    }
     for list in super::pods::CONTAINER_LISTS {
         let containers = list_at_mut(spec, &format!("/{list}"));
         containers.into_iter().flatten().for_each(container_defaults);

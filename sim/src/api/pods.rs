@@ -25,9 +25,16 @@ pub(crate) fn is_sidecar(container: &Value) -> bool {
     str_at(container, "/restartPolicy") == "Always"
 }
 
-/// `Guaranteed`, `Burstable` or `BestEffort`, from the containers of a pod spec.
+/// Whether a pod spec names resources of its own, beside those of its containers.
+pub(crate) fn has_own_resources(spec: &Value) -> bool {
+    ["requests", "limits"].iter().any(|which| RESIZABLE.iter().any(|name| resource(spec, which, name).is_some()))
+}
+
+/// `Guaranteed`, `Burstable` or `BestEffort`, from the pod's own resources where it has any, else its containers'.
 pub(crate) fn qos_class(spec: &Value) -> &'static str {
-    let containers = || CONTAINER_LISTS.iter().flat_map(|list| list_at(spec, &format!("/{list}")));
+    let own = has_own_resources(spec).then_some(spec);
+    let lists = CONTAINER_LISTS.iter().filter(|_| own.is_none());
+    let containers = || own.into_iter().chain(lists.clone().flat_map(|list| list_at(spec, &format!("/{list}"))));
     let positive =
         |container: &Value, which, name| resource(container, which, name).filter(|quantity| quantity.nanos() > 0);
     let any = containers().any(|container| {
@@ -46,14 +53,41 @@ pub(crate) fn qos_class(spec: &Value) -> &'static str {
     if guaranteed { "Guaranteed" } else { "Burstable" }
 }
 
-/// The sum of one resource over the containers that run at the same time.
+/// What a pod counts for of one resource; zero where nothing in it names the resource.
 pub(crate) fn total(spec: &Value, which: &str, name: &str) -> Quantity {
-    let running =
-        list_at(spec, "/containers").iter().chain(list_at(spec, "/initContainers").iter().filter(|c| is_sidecar(c)));
-    running
-        .filter_map(|container| resource(container, which, name))
-        .reduce(Quantity::plus)
-        .unwrap_or(Quantity::whole(0))
+    sum(spec, which, name).unwrap_or(Quantity::whole(0))
+}
+
+/// What a pod counts for of one resource, where it names it: its own `resources`, else its containers'.
+pub(crate) fn sum(spec: &Value, which: &str, name: &str) -> Option<Quantity> {
+    let own = resource(spec, which, name).filter(|_| RESIZABLE.contains(&name));
+    own.or_else(|| sum_of_containers(spec, which, name))
+}
+
+/// The most that a pod's containers have at the same time: an init container runs beside the sidecars before it.
+pub(crate) fn sum_of_containers(spec: &Value, which: &str, name: &str) -> Option<Quantity> {
+    let of = |container: &Value| resource(container, which, name);
+    let add = |a: Option<Quantity>, b: Option<Quantity>| match (a, b) {
+        (Some(a), Some(b)) => Some(a.plus(b)),
+        (a, b) => a.or(b),
+    };
+    let (mut sidecars, mut starting) = (None, None::<Quantity>);
+    for container in list_at(spec, "/initContainers") {
+        let now = add(of(container), sidecars);
+        if is_sidecar(container) {
+            sidecars = now;
+        }
+        starting = larger(starting, now);
+    }
+    let running = list_at(spec, "/containers").iter().map(of).fold(None, add);
+    larger(add(running, sidecars), starting)
+}
+
+fn larger(a: Option<Quantity>, b: Option<Quantity>) -> Option<Quantity> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if b.nanos() > a.nanos() { b } else { a }),
+        (a, b) => a.or(b),
+    }
 }
 
 /// Whether a pod has ended and holds nothing any more.

@@ -1,7 +1,8 @@
 //! GET and LIST, whole objects or their metadata only.
 //!
 //! What it may not know: tasks and time.
-//! Invariant: a list names the version that a watch may start from without missing anything.
+//! Invariant: a list names the version that a watch may start from without missing anything, and all its pages show
+//! that version.
 
 use serde_json::{Value, json};
 
@@ -62,9 +63,9 @@ impl State {
         let page = self.page_start(target, query)?;
         let limit = query.number("limit").filter(|limit| *limit > 0);
         let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        let mut rest = self
-            .store
-            .list(kind, target.namespace.as_deref())
+        let objects = self.store.list_at(kind, target.namespace.as_deref(), page.version);
+        let mut rest = objects
+            .iter()
             .filter(|(key, _)| page.after.as_ref().is_none_or(|after| *key > after))
             .filter(|(_, object)| selector.matches(object));
         let mut last = None;
@@ -100,8 +101,7 @@ impl State {
         }
         let (version, after) =
             parse_token(text).ok_or_else(|| StatusError::bad_request("continue key is not valid"))?;
-        let trimmed = self.store.table(&target.kind).map_or(0, |table| table.trimmed);
-        if version < trimmed {
+        if version < self.store.oldest(&target.kind) {
             return Err(StatusError::expired(
                 "The provided continue parameter is too old to display a consistent list result. \
                  You can start a new list without the continue parameter.",

@@ -1,12 +1,12 @@
 //! The rules of `pods/resize` (`podResizeStrategy` and `ValidatePodResize` of Kubernetes 1.37).
 //!
 //! What it may not know: quotas, LimitRanges and nodes; those are admission.
-//! Invariant: nothing but container resources changes, in whatever form the change was sent.
+//! Invariant: nothing but resources, of containers and of the pod itself, changes, in whatever form the change was sent.
 
 use serde_json::Value;
 
 use super::kinds::Kind;
-use super::pods::{CONTAINER_LISTS, RESIZABLE, is_sidecar, qos_class};
+use super::pods::{CONTAINER_LISTS, RESIZABLE, qos_class};
 use super::status::{FieldError, StatusError};
 use super::validate;
 use crate::json::{At as _, list_at, list_at_mut, map_at, set, str_at};
@@ -29,6 +29,10 @@ pub(crate) fn keep_only_resources(old: &Value, new: &Value) -> Value {
                 crate::json::carry(wanted, container, &[field]);
             }
         }
+    }
+    // A client that does not know the pod's own resources leaves them out, and they stay.
+    if new.at("/spec/resources").is_some() {
+        crate::json::carry(new, &mut out, &["spec", "resources"]);
     }
     // Left for validation to compare: uid is immutable, a stale version is refused before.
     crate::json::carry(new, &mut out, &["metadata", "uid"]);
@@ -103,18 +107,17 @@ fn removals_and_others(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
         let pairs = list_at(old, &pointer).iter().zip(list_at(new, &pointer));
         for (index, (before, after)) in pairs.enumerate() {
             let at = format!("spec.{list}[{index}]");
-            if list == "initContainers" && !is_sidecar(before) {
-                if before != after {
-                    let rule = "resources for non-sidecar init containers are immutable";
-                    errors.push(FieldError::forbidden("spec", rule));
-                }
+            removals(before, after, &at, errors);
+            if without_resizable(before) == without_resizable(after) {
                 continue;
             }
-            removals(before, after, &at, errors);
-            if without_resizable(before) != without_resizable(after) {
-                let rule = "only cpu and memory resources are mutable";
-                errors.push(FieldError::forbidden("spec", rule));
-            }
+            errors.push(match list {
+                "containers" => FieldError::forbidden("spec", "only cpu and memory resources are mutable"),
+                _ => FieldError::forbidden(
+                    at,
+                    "only cpu and memory resources for init or sidecar containers are mutable",
+                ),
+            });
         }
     }
 }

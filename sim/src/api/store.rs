@@ -48,8 +48,8 @@ pub(crate) struct Change {
 pub(crate) struct Table {
     pub(crate) objects: BTreeMap<Key, Obj>,
     pub(crate) history: VecDeque<Change>,
-    /// Changes up to this version are no longer in the history.
-    pub(crate) trimmed: u64,
+    /// Changes up to this version are no longer in the history; 0 where nothing was forgotten yet.
+    trimmed: u64,
 }
 
 /// What an in-process controller wants to know about a change.
@@ -70,7 +70,8 @@ pub(crate) struct Store {
     dirty: Option<Vec<Dirty>>,
 }
 
-/// Real servers start far from zero too; tests that assume small numbers should fail here as well.
+/// Real servers start far from zero too; tests that assume small numbers should fail here as well. What was before is
+/// as good as compacted.
 const FIRST_VERSION: u64 = 1000;
 
 impl Store {
@@ -114,6 +115,29 @@ impl Store {
 
     pub(crate) fn table_named(&self, name: &str) -> Option<&Table> {
         self.tables.get(name)
+    }
+
+    /// Versions below this are expired: no watch can start and no list can go on from them.
+    pub(crate) fn oldest(&self, kind: &Kind) -> u64 {
+        self.table(kind).map_or(FIRST_VERSION, |table| table.trimmed.max(FIRST_VERSION))
+    }
+
+    /// The objects of one resource as they were at a version that is not expired.
+    pub(crate) fn list_at(&self, kind: &Kind, namespace: Option<&str>, version: u64) -> BTreeMap<Key, Obj> {
+        let now = self.list(kind, namespace).map(|(key, object)| (key.clone(), Arc::clone(object)));
+        let mut then: BTreeMap<Key, Obj> = now.collect();
+        let history = self.table(kind).into_iter().flat_map(|table| table.history.iter().rev());
+        for change in history.take_while(|change| change.version > version) {
+            let key = Key::of(&change.object);
+            if namespace.is_some_and(|wanted| wanted != key.namespace) {
+                continue;
+            }
+            match &change.previous {
+                Some(previous) => then.insert(key, Arc::clone(previous)),
+                None => then.remove(&key),
+            };
+        }
+        then
     }
 
     pub(crate) fn get(&self, kind: &Kind, key: &Key) -> Option<Obj> {

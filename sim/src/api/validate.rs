@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::kinds::Kind;
 use super::normal::pod_spec_pointer;
-use super::pods::CONTAINER_LISTS;
+use super::pods::{CONTAINER_LISTS, RESIZABLE};
 use super::selector::Selector;
 use super::status::{FieldError, StatusError};
 use crate::json::{At as _, list_at, map_at, str_at};
@@ -105,6 +105,24 @@ pub(crate) fn pod_spec(spec: &Value, field: &str, errors: &mut Vec<FieldError>) 
                 errors.push(FieldError::required(format!("{at}.image"), ""));
             }
             resources(container, &at, errors);
+        }
+    }
+    own_resources(spec, field, errors);
+}
+
+/// Validates the resources of the pod itself, which its containers together may not exceed.
+fn own_resources(spec: &Value, field: &str, errors: &mut Vec<FieldError>) {
+    resources(spec, field, errors);
+    for name in RESIZABLE {
+        let own = super::pods::resource(spec, "requests", name);
+        let together = super::pods::sum_of_containers(spec, "requests", name);
+        if let (Some(own), Some(together)) = (own, together)
+            && together.nanos() > own.nanos()
+        {
+            let rule =
+                format!("must be greater than or equal to aggregate container requests of {}", together.canonical());
+            let field = format!("{field}.resources.requests[{name}]");
+            errors.push(FieldError::invalid(field, &Value::String(own.canonical()), &rule));
         }
     }
 }

@@ -25,6 +25,8 @@ use crate::json::{set, str_at};
 
 /// Real servers send a bookmark about once a minute.
 const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
+/// And one this long before the watch ends, so that its successor starts from the present.
+const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 /// The real default is random between 30 and 60 minutes; ours is fixed.
 const DEFAULT_TIMEOUT: Duration = Duration::from_mins(30);
 
@@ -35,6 +37,13 @@ pub(crate) struct Impairment {
     pub(crate) cut_after: Option<Duration>,
     /// Delivers everything this much later.
     pub(crate) lag: Duration,
+}
+
+/// As `cacheWatcher.nextBookmarkTime`.
+fn next_bookmark(now: Instant, deadline: Instant) -> Instant {
+    let periodic = now + BOOKMARK_EVERY;
+    let last = deadline.checked_sub(BOOKMARK_BEFORE_END);
+    last.filter(|last| now < *last && *last < periodic).unwrap_or(periodic)
 }
 
 /// One open watch.
@@ -49,6 +58,9 @@ pub(crate) struct Watch {
     pending: Vec<Value>,
     bookmarks: bool,
     next_bookmark: Instant,
+    /// When it ends by itself, which the server knows and prepares for.
+    deadline: Instant,
+    /// When it ends: by itself, or by an injected fault.
     end: Instant,
     changed: Arc<Notify>,
     cut_epoch: u64,
@@ -77,7 +89,8 @@ impl Watch {
             cursor: 0,
             pending: Vec::new(),
             bookmarks: query.flag("allowWatchBookmarks"),
-            next_bookmark: now + BOOKMARK_EVERY,
+            next_bookmark: next_bookmark(now, now + timeout),
+            deadline: now + timeout,
             end: now + impairment.cut_after.map_or(timeout, |cut| cut.min(timeout)),
             changed: state.store.changed(),
             cut_epoch: state.cut_epoch,
@@ -140,16 +153,17 @@ impl Watch {
     /// The events since the cursor, or the 410.
     fn drain(&mut self, state: &State) -> Vec<Value> {
         let mut lines = std::mem::take(&mut self.pending);
-        let Some(table) = state.store.table(&self.target.kind) else {
-            return lines;
-        };
-        if self.cursor < table.trimmed && !table.objects.is_empty() | !table.history.is_empty() {
+        let oldest = state.store.oldest(&self.target.kind);
+        if self.cursor < oldest {
             self.over = true;
-            let message = format!("too old resource version: {} ({})", self.cursor, table.trimmed);
+            let message = format!("too old resource version: {} ({oldest})", self.cursor);
             let status = StatusError::expired(message).to_json();
             lines.push(json!({"type": "ERROR", "object": status}));
             return lines;
         }
+        let Some(table) = state.store.table(&self.target.kind) else {
+            return lines;
+        };
         let first = table.history.partition_point(|change| change.version <= self.cursor);
         let events = table.history.range(first..);
         lines.extend(events.filter_map(|change| self.event(change)));
@@ -204,7 +218,7 @@ impl Watch {
             let wake = if self.bookmarks { self.next_bookmark.min(self.end) } else { self.end };
             let timed_out = tokio::time::timeout_at(wake, changed).await.is_err();
             if timed_out && self.bookmarks && Instant::now() >= self.next_bookmark {
-                self.next_bookmark += BOOKMARK_EVERY;
+                self.next_bookmark = next_bookmark(Instant::now(), self.deadline);
                 return Some(vec![self.bookmark(self.cursor)]);
             }
         }

@@ -18,7 +18,7 @@ use super::route::Target;
 use super::state::State;
 use super::status::{FieldError, StatusError};
 use super::store::{Key, Obj};
-use super::{admission, crd, events, normal, resize, validate};
+use super::{admission, crd, events, limit_ranges, normal, resize, validate};
 use crate::json::{carry, int_at, list_at, set, str_at};
 
 /// Who writes, and how.
@@ -79,14 +79,14 @@ impl State {
         crate::json::remove(object, &["metadata", "managedFields"]);
         validate::decode(kind, object)?;
         if kind.is("", "pods") {
-            admission::apply_limit_ranges(&self.store, object);
+            limit_ranges::apply(&self.store, object);
         }
         normal::normalise(kind, object);
         crd::default_and_prune(kind, object);
         validate::validate(kind, None, object)?;
         crd::validate(kind, None, object)?;
         if kind.is("", "pods") {
-            admission::check_limit_ranges(&self.store, kind, object)?;
+            limit_ranges::check(&self.store, kind, object)?;
             admission::check_quotas(&self.store, kind, None, object)?;
         }
         Ok(())
@@ -221,7 +221,7 @@ impl State {
         let mut new = scoped(&kind, target.subresource(), old, new, how);
         validate::decode(&kind, &new)?;
         if target.subresource() == "resize" {
-            admission::apply_limit_ranges(&self.store, &mut new);
+            limit_ranges::apply(&self.store, &mut new);
             // Annotations cannot change through resize, not even the plugin's own.
             carry(old, &mut new, &["metadata", "annotations"]);
         }
@@ -242,7 +242,7 @@ impl State {
         match target.subresource() {
             "resize" => {
                 resize::validate_resize(kind, old, new)?;
-                admission::check_limit_ranges(&self.store, kind, new)?;
+                limit_ranges::check(&self.store, kind, new)?;
                 admission::check_quotas(&self.store, kind, Some(old), new)?;
                 if int_at(old, "/metadata/generation", 0) == int_at(new, "/metadata/generation", 0) {
                     return Ok(());

@@ -102,6 +102,14 @@ impl Cluster {
             run.gone_at = Some(moment.now + TERMINATION.min(grace as f64));
         }
         run.status_due |= !readiness_agrees(run, &pod);
+        for container in &mut run.containers {
+            let asked = annotated(&pod, &container.name).filter(|asked| *asked != container.load.behaviour());
+            if let Some(asked) = asked
+                && !self.loads.contains_key(&series_of(plane, &pod, &container.name))
+            {
+                container.load = Load::new(asked, moment.options.seed, &load_name(key, &container.name));
+            }
+        }
     }
 
     fn start(&mut self, plane: &Plane<'_>, moment: &Moment<'_>, key: &Key, pod: &Value) -> PodRun {

@@ -74,7 +74,8 @@ pub struct Behaviour {
     pub cpu: Cpu,
     /// Memory over time.
     pub memory: Memory,
-    /// Relative standard deviation of the noise on CPU; memory has a tenth of it.
+    /// Relative standard deviation of the noise on CPU; memory has a tenth of it. With 0 all replicas use the same, from
+    /// their start.
     pub noise: f64,
 }
 
@@ -159,6 +160,10 @@ impl Load {
         Self { behaviour, rng, share, wander: 0.0, burst_until: 0.0, next_burst }
     }
 
+    pub(crate) fn behaviour(&self) -> Behaviour {
+        self.behaviour
+    }
+
     /// Demand at `seconds` since midnight UTC of the first day, `uptime` seconds after the start.
     pub(crate) fn demand(&mut self, seconds: f64, uptime: f64) -> Demand {
         self.wander = WANDER_MEMORY * self.wander + (1.0 - WANDER_MEMORY) * self.rng.normal();
@@ -168,8 +173,8 @@ impl Load {
         let bursting = self.bursting(seconds);
         let cpu = self.cpu(seconds, bursting) * self.share * (1.0 + noise).max(0.1);
         let memory = self.memory(seconds, uptime, bursting) * (1.0 + 0.1 * noise);
-        // Most programs reach their working set within a minute.
-        let warm = 1.0 - 0.5 * (-uptime / 20.0).exp();
+        // Most programs reach their working set within a minute; without noise a load is what it says, always.
+        let warm = if self.behaviour.noise > 0.0 { 1.0 - 0.5 * (-uptime / 20.0).exp() } else { 1.0 };
         Demand { cpu: cpu.max(0.0), memory: (memory * warm).max(MIB) }
     }
 

@@ -11,6 +11,10 @@ fn progressing(progressing: bool) -> Rollout {
     if progressing { Rollout::Progressing } else { Rollout::Stable }
 }
 
+fn on_delete(pods: i32, updated: i32) -> Rollout {
+    Rollout::OnDelete { outdated: u32::try_from(pods.saturating_sub(updated)).unwrap_or_default() }
+}
+
 fn unseen(generation: Option<i64>, observed: Option<i64>) -> bool {
     observed.unwrap_or_default() < generation.unwrap_or_default()
 }
@@ -46,7 +50,7 @@ pub(super) fn stateful_set(
     }
     let strategy = spec.update_strategy.as_ref();
     if strategy.and_then(|s| s.type_.as_deref()) == Some("OnDelete") {
-        return Rollout::Stable;
+        return on_delete(status.replicas, status.updated_replicas.unwrap_or_default());
     }
     let partition = strategy.and_then(|s| s.rolling_update.as_ref()).and_then(|r| r.partition).unwrap_or_default();
     let updated = status.updated_replicas.unwrap_or_default();
@@ -69,7 +73,8 @@ pub(super) fn daemon_set(generation: Option<i64>, spec: &DaemonSetSpec, status: 
         return Rollout::Progressing;
     }
     if spec.update_strategy.as_ref().and_then(|s| s.type_.as_deref()) == Some("OnDelete") {
-        return Rollout::Stable;
+        let updated = status.updated_number_scheduled.unwrap_or_default();
+        return on_delete(status.desired_number_scheduled, updated);
     }
     progressing(status.updated_number_scheduled.unwrap_or_default() < status.desired_number_scheduled)
 }
@@ -114,7 +119,7 @@ mod tests {
         assert_eq!(of_stateful_set(json!({}), status(3, "b")), Rollout::Stable);
         let partition = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 2}});
         assert_eq!(of_stateful_set(partition, status(1, "a")), Rollout::Stable);
-        assert_eq!(of_stateful_set(json!({"type": "OnDelete"}), status(0, "a")), Rollout::Stable);
+        assert_eq!(of_stateful_set(json!({"type": "OnDelete"}), status(1, "a")), Rollout::OnDelete { outdated: 2 });
     }
 
     #[test]
@@ -126,6 +131,7 @@ mod tests {
         };
         assert_eq!(of("RollingUpdate", 2), Rollout::Progressing);
         assert_eq!(of("RollingUpdate", 3), Rollout::Stable);
-        assert_eq!(of("OnDelete", 0), Rollout::Stable);
+        assert_eq!(of("OnDelete", 1), Rollout::OnDelete { outdated: 2 });
+        assert_eq!(of("OnDelete", 3), Rollout::OnDelete { outdated: 0 });
     }
 }

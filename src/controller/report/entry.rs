@@ -5,7 +5,7 @@ use crate::controller::apply::{Applied, Outcome};
 use crate::controller::history::{Memory, Method, raised_times, reason_of, requests};
 use crate::controller::kills;
 use crate::controller::plan::{Change, Planned, Verdict};
-use crate::decide::{Cause, Reason};
+use crate::decide::{Cause, Reason, Rollout};
 use crate::plant::planted;
 use crate::policy::STATUS_CONTAINERS;
 use crate::policy::types::{ContainerRecommendation, Requests, WorkloadStatus};
@@ -106,13 +106,19 @@ fn state(applied: &Applied, memory: &Memory) -> (&'static str, Option<Reason>, O
         (Verdict::Change(change), Outcome::Failed { error, .. }) => {
             ("Skipped", Some(reason_of(error, change.method)), None)
         }
-        (Verdict::Change(change), _) => ("Applying", None, Some(progress(change))),
+        (Verdict::Change(change), _) => ("Applying", None, Some(progress(change, applied.planned.workload.rollout))),
     }
 }
 
 /// What a change under way is waiting for.
-pub(super) fn progress(change: &Change) -> String {
+pub(super) fn progress(change: &Change, rollout: Rollout) -> String {
     match change.method {
+        Method::Rollout if matches!(rollout, Rollout::OnDelete { .. }) => {
+            let which = if change.motive.cause() == Cause::Rollback { "requests of before" } else { "new requests" };
+            format!(
+                "the template has the {which}; its updateStrategy is OnDelete, so that pods get them when somebody deletes them, which OptiPod does not do"
+            )
+        }
         Method::Resize if change.motive.cause() == Cause::Rollback => {
             "the last change did harm; the pods get back what they requested before".to_owned()
         }
@@ -135,6 +141,7 @@ fn held(reason: &Reason, memory: &Memory) -> &'static str {
         | Reason::Cooldown { .. }
         | Reason::WindowNotCovered
         | Reason::RaisedRecently { .. }
+        | Reason::PodsAwaitDeletion { .. }
             if changed =>
         {
             "Applied"

@@ -102,7 +102,7 @@ impl Controller {
         status.cause = memory.cause.map(|cause| cause.to_string());
         status.watch = memory.watch.as_ref().map(watch_status);
         status.rolled_back = memory.rolled_back.as_ref().map(rolled_back_status);
-        (status.reason, status.message) = (None, Some(entry::progress(change)));
+        (status.reason, status.message) = (None, Some(entry::progress(change, planned.workload.rollout)));
         entry::cut(status, containers);
         before
     }

@@ -232,7 +232,8 @@ impl Seen<'_> {
 
     /// Every pod was changed, no more of them lack readiness than before, and that for a while.
     fn is_well(&self) -> bool {
-        let all = self.changed.len() == self.facts.pods.len() && self.facts.rollout == Rollout::Stable;
+        let stable = matches!(self.facts.rollout, Rollout::Stable | Rollout::OnDelete { .. });
+        let all = self.changed.len() == self.facts.pods.len() && stable;
         let unready = count(self.changed.iter().filter(|pod| !pod.ready));
         all && unready <= self.watch.unready && self.since(self.last_progress()) >= self.settle()
     }

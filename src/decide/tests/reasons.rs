@@ -17,7 +17,7 @@ fn rows() -> Vec<[&'static str; 4]> {
 }
 
 /// What a person or time has to do: an imperative, or that OptiPod does it by itself.
-const INSTRUCTIONS: [&str; 21] = [
+const INSTRUCTIONS: [&str; 22] = [
     "delete it",
     "remove ",
     "set ",
@@ -39,6 +39,7 @@ const INSTRUCTIONS: [&str; 21] = [
     "tries again",
     "correct ",
     "start the",
+    "somebody deletes them",
 ];
 
 #[test]

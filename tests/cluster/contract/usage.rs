@@ -6,10 +6,10 @@ use anyhow::{Context, ensure};
 use kube::ResourceExt;
 
 use super::{SOON, refusal, web};
-use crate::harness::{Cluster, ComponentName, Container, Namespace, Result, wait_for};
+use crate::harness::{Cluster, ComponentName, Container, Namespace, Result, Server, wait_for};
 
-pub async fn metrics_list_the_usage_that_pods_are_annotated_with(cluster: &'static Cluster) -> Result {
-    let namespace = cluster.namespace("usage").await?;
+pub async fn metrics_list_the_usage_that_pods_are_annotated_with(server: &Server) -> Result {
+    let namespace = server.namespace("usage").await?;
     let two = namespace.deployment("two").replicas(2);
     let two = two
         .container(Container::new("app").usage("250m", "90Mi"))
@@ -25,16 +25,16 @@ pub async fn metrics_list_the_usage_that_pods_are_annotated_with(cluster: &'stat
     Ok(())
 }
 
-pub async fn changed_usage_is_listed(cluster: &'static Cluster) -> Result {
-    let namespace = cluster.namespace("usage-change").await?;
+pub async fn changed_usage_is_listed(server: &Server) -> Result {
+    let namespace = server.namespace("usage-change").await?;
     let web = web(&namespace, 1).await?;
     let pod = web.wait_ready(SOON).await?[0].name_any();
     wait_for_usage(&namespace, &pod, "app", 70, 64).await?;
 
-    namespace.annotate_pod(&pod, "usage/cpu.app", Some("700m")).await?;
+    namespace.annotate_pod(&pod, "usage/cpu.app", Some("450m")).await?;
     namespace.annotate_pod(&pod, "usage/memory.app", Some("100Mi")).await?;
 
-    wait_for_usage(&namespace, &pod, "app", 700, 100).await
+    wait_for_usage(&namespace, &pod, "app", 450, 100).await
 }
 
 pub async fn usage_swings_when_annotated_with_a_wave(cluster: &'static Cluster) -> Result {

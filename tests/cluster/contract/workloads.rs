@@ -4,16 +4,16 @@ use anyhow::{Context, ensure};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use super::{SOON, wait_for_requests, web};
 use crate::harness::{
-    Cluster, Container, Result, actual_requests, container_status, is_ready, requests, restart_count, wait_for,
+    Cluster, Container, Result, Server, actual_requests, container_status, is_ready, requests, restart_count, wait_for,
 };
 
-pub async fn nodes_are_ready(cluster: &'static Cluster) -> Result {
-    let nodes: Api<Node> = Api::all(cluster.client());
+pub async fn nodes_are_ready(server: &Server) -> Result {
+    let nodes: Api<Node> = Api::all(server.client());
 
     let nodes = nodes.list(&ListParams::default()).await?.items;
 
@@ -29,8 +29,8 @@ pub async fn nodes_are_ready(cluster: &'static Cluster) -> Result {
     Ok(())
 }
 
-pub async fn a_deployments_pods_become_ready(cluster: &'static Cluster) -> Result {
-    let namespace = cluster.namespace("deployment").await?;
+pub async fn a_deployments_pods_become_ready(server: &Server) -> Result {
+    let namespace = server.namespace("deployment").await?;
 
     let web = web(&namespace, 3).await?;
 
@@ -44,8 +44,8 @@ pub async fn a_deployments_pods_become_ready(cluster: &'static Cluster) -> Resul
     Ok(())
 }
 
-pub async fn a_stateful_set_and_a_daemon_set_become_ready(cluster: &'static Cluster) -> Result {
-    let namespace = cluster.namespace("sets").await?;
+pub async fn a_stateful_set_and_a_daemon_set_become_ready(server: &Server) -> Result {
+    let namespace = server.namespace("sets").await?;
 
     let db = namespace.stateful_set("db").replicas(2);
     let db = db.container(Container::new("db")).create().await?;
@@ -58,8 +58,8 @@ pub async fn a_stateful_set_and_a_daemon_set_become_ready(cluster: &'static Clus
     Ok(())
 }
 
-pub async fn a_pod_starts_as_late_as_it_is_annotated(cluster: &'static Cluster) -> Result {
-    let namespace = cluster.namespace("late").await?;
+pub async fn a_pod_starts_as_late_as_it_is_annotated(server: &Server) -> Result {
+    let namespace = server.namespace("late").await?;
     let web = namespace.deployment("web").container(Container::new("app"));
     let web = web.pod_annotation("start/delay", "2s").create().await?;
 
@@ -125,5 +125,30 @@ pub async fn an_oom_kill_and_a_crash_loop_are_reported(cluster: &'static Cluster
     namespace.resize(&name, "app", json!({"cpu": "150m"})).await?;
     let pod = wait_for_requests(&namespace, &name, "app", "150m", "128Mi").await?;
     assert_eq!(restart_count(&pod, "app")?, 2);
+    Ok(())
+}
+
+pub async fn an_apply_of_the_template_rolls_the_pods(server: &Server) -> Result {
+    let namespace = server.namespace("force").await?;
+    let web = web(&namespace, 2).await?;
+    let before = web.wait_ready(SOON).await?;
+
+    let requests = json!({"requests": {"cpu": "100m"}});
+    let apply = Patch::Apply(json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "spec": {"template": {"spec": {"containers": [{"name": "app", "resources": requests}]}}},
+    }));
+    let params = PatchParams::apply("other").force();
+    web.api().patch(&web.name, &params, &apply).await?;
+
+    let after = web.wait_ready(SOON).await?;
+    assert_ne!(before[0].name_any(), after[0].name_any());
+    assert_eq!(actual_requests(&after[0], "app")?["cpu"], "100m");
+    let template = web.template_requests("app").await?;
+    assert_eq!(template, json!({"cpu": "100m", "memory": "128Mi"}));
+    assert_eq!(web.generation().await?, 2);
+    let managers = web.field_managers().await?;
+    assert!(managers.contains(&"other".to_owned()), "{managers:?}");
     Ok(())
 }

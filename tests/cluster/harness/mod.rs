@@ -9,6 +9,7 @@
 //! | `component`, `flags` | one child process; what each is started with |
 //! | `cluster` | starts all of them and hands out clients |
 //! | `namespace`, `workload`, `pods`, `access` | what a test does in its namespace |
+//! | `server` | what a contract test runs against: this control plane, or the double of `sim/` |
 //! | `wait` | the one way to wait: poll until a condition holds or a deadline passes |
 //! | `suite` | runs a list of tests against the one shared cluster |
 //!
@@ -27,6 +28,7 @@ mod namespace;
 mod nodes;
 mod objects;
 mod pods;
+mod server;
 mod state;
 mod suite;
 mod wait;
@@ -37,9 +39,10 @@ pub use cluster::Cluster;
 pub use component::{Name as ComponentName, log_tail, output};
 pub use namespace::{Namespace, Usage};
 pub use pods::{actual_requests, container_status, is_ready, requests, restart_count};
+pub use server::{Account, Server};
 pub use state::free_ports;
-pub(crate) use suite::tests;
 pub use suite::{Test, run};
+pub(crate) use suite::{contracts, tests};
 pub use wait::wait_for;
 pub use workload::{Container, Kind, Workload};
 

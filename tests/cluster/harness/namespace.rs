@@ -54,14 +54,19 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Creates it and waits for its `default` ServiceAccount, before which no
-    /// pod is admitted.
-    pub async fn create(client: Client, name: &str) -> Result<Self> {
+    /// Creates it.
+    pub async fn new(client: Client, name: &str) -> Result<Self> {
         let namespaces: Api<v1::Namespace> = Api::all(client.clone());
         let object = serde_json::from_value(json!({"metadata": {"name": name}}))?;
         let created = namespaces.create(&PostParams::default(), &object).await;
         created.with_context(|| format!("create namespace {name}"))?;
-        let namespace = Self { name: name.to_owned(), client };
+        Ok(Self { name: name.to_owned(), client })
+    }
+
+    /// Creates it and waits for its `default` ServiceAccount, before which no
+    /// pod is admitted.
+    pub async fn create(client: Client, name: &str) -> Result<Self> {
+        let namespace = Self::new(client, name).await?;
         let accounts: Api<v1::ServiceAccount> = namespace.api();
         wait_for("the default ServiceAccount", USABLE_WITHIN, || async { Ok(accounts.get("default").await?) }).await?;
         Ok(namespace)

@@ -42,7 +42,7 @@ fn parse(yaml: &str) -> Result<Vec<DynamicObject>> {
 /// The manifest without the indentation of its first line, so that one in the
 /// middle of a function can have several documents: `---` counts only at the
 /// start of a line.
-fn outdented(yaml: &str) -> String {
+pub fn outdented(yaml: &str) -> String {
     let first = yaml.lines().find(|line| !line.trim().is_empty());
     let first = first.unwrap_or_default();
     let indentation = &first[..first.len() - first.trim_start().len()];

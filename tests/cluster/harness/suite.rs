@@ -11,7 +11,7 @@ use anyhow::anyhow;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tokio::runtime::Runtime;
 
-use super::{Cluster, binary};
+use super::{Cluster, Server, binary};
 
 /// Tests that run at a time, unless `--test-threads` says otherwise: they
 /// mostly wait, and the control plane has to keep up.
@@ -28,23 +28,36 @@ static CLUSTER: OnceLock<Option<Cluster>> = OnceLock::new();
 
 type TestFuture = Pin<Box<dyn Future<Output = super::Result>>>;
 
-/// A named test: an `async fn(&'static Cluster) -> harness::Result`.
+/// A named test: an `async fn(&'static Cluster) -> harness::Result`, or a
+/// contract test, an `async fn(&Server) -> harness::Result`, on one of the servers.
 pub struct Test {
     name: String,
-    body: fn(&'static Cluster) -> TestFuture,
+    body: Body,
+}
+
+#[derive(Clone, Copy)]
+enum Body {
+    /// On the shared cluster; ignored where there is no control plane.
+    Cluster(fn(&'static Cluster) -> TestFuture),
+    /// On a double of its own, where time passes as fast as it can.
+    Double(fn(Server) -> TestFuture),
 }
 
 impl Test {
     pub fn new(name: &str, body: fn(&'static Cluster) -> TestFuture) -> Self {
-        let name = name.replace(' ', "");
-        Self { name, body }
+        Self { name: name.replace(' ', ""), body: Body::Cluster(body) }
+    }
+
+    pub fn on_double(name: &str, body: fn(Server) -> TestFuture) -> Self {
+        Self { name: format!("sim::{}", name.replace(' ', "")), body: Body::Double(body) }
     }
 
     fn into_trial(self, binary: Result<PathBuf, String>) -> Trial {
-        Trial::ignorable_test(self.name, move || match &binary {
-            Ok(binary) => run_one(self.body, binary).map(|()| Completion::Completed),
-            Err(missing) if binary::is_required() => Err(Failed::from(missing)),
-            Err(missing) => Ok(Completion::ignored_with(missing)),
+        Trial::ignorable_test(self.name, move || match (self.body, &binary) {
+            (Body::Double(body), _) => run_on_double(body).map(|()| Completion::Completed),
+            (Body::Cluster(body), Ok(binary)) => run_one(body, binary).map(|()| Completion::Completed),
+            (_, Err(missing)) if binary::is_required() => Err(Failed::from(missing)),
+            (_, Err(missing)) => Ok(Completion::ignored_with(missing)),
         })
     }
 }
@@ -56,6 +69,19 @@ macro_rules! tests {
     };
 }
 pub(crate) use tests;
+
+/// As `tests!`, of contract tests: each runs on the double too, as `sim::PATH`.
+macro_rules! contracts {
+    ($($test:path),* $(,)?) => {
+        vec![$(
+            $crate::harness::Test::on_double(stringify!($test), |server| Box::pin(async move { $test(&server).await })),
+            $crate::harness::Test::new(stringify!($test), |cluster| Box::pin(async move {
+                $test(&$crate::harness::Server::real(cluster)).await
+            })),
+        )*]
+    };
+}
+pub(crate) use contracts;
 
 /// The whole `main` of the test binary.
 pub fn run(tests: Vec<Test>) -> ExitCode {
@@ -113,9 +139,19 @@ fn shared(binary: &Path) -> Result<&'static Cluster, Failed> {
 
 fn run_one(body: fn(&'static Cluster) -> TestFuture, binary: &Path) -> Result<(), Failed> {
     let cluster = shared(binary)?;
-    let outcome = RUNTIME.block_on(async {
-        let timed_out = |_| Err(anyhow!("the test took longer than {TEST_DEADLINE:?}"));
-        tokio::time::timeout(TEST_DEADLINE, body(cluster)).await.unwrap_or_else(timed_out)
-    });
+    RUNTIME.block_on(bounded(body(cluster)))
+}
+
+fn run_on_double(body: fn(Server) -> TestFuture) -> Result<(), Failed> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
+    runtime.block_on(async {
+        let server = Server::double().map_err(|error| Failed::from(format!("{error:#}")))?;
+        bounded(body(server)).await
+    })
+}
+
+async fn bounded(test: TestFuture) -> Result<(), Failed> {
+    let timed_out = |_| Err(anyhow!("the test took longer than {TEST_DEADLINE:?}"));
+    let outcome = tokio::time::timeout(TEST_DEADLINE, test).await.unwrap_or_else(timed_out);
     outcome.map_err(|error| Failed::from(format!("{error:#}")))
 }

@@ -2,9 +2,10 @@
 
 use std::fmt::Display;
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::bail;
+use tokio::time::Instant;
 
 use super::Result;
 

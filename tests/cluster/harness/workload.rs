@@ -92,6 +92,7 @@ pub struct Builder<'a> {
     containers: Vec<Container>,
     annotations: BTreeMap<String, String>,
     labels: BTreeMap<String, String>,
+    more: Vec<(String, Value)>,
 }
 
 impl<'a> Builder<'a> {
@@ -104,6 +105,7 @@ impl<'a> Builder<'a> {
             containers: Vec::new(),
             annotations: BTreeMap::new(),
             labels: BTreeMap::from([("app".to_owned(), name.to_owned())]),
+            more: Vec::new(),
         }
     }
 
@@ -127,6 +129,12 @@ impl<'a> Builder<'a> {
     /// An annotation of the pods: `resize/hold`, `start/delay`, ... (`kwok.yaml`).
     pub fn pod_annotation(mut self, key: &str, value: &str) -> Self {
         self.annotations.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Sets one more field of its spec: `/updateStrategy`, `/template/spec/initContainers`, ...
+    pub fn with(mut self, pointer: &str, value: Value) -> Self {
+        self.more.push((pointer.to_owned(), value));
         self
     }
 
@@ -167,6 +175,12 @@ impl<'a> Builder<'a> {
         if self.kind == Kind::StatefulSet {
             spec["serviceName"] = self.name.clone().into();
             spec["podManagementPolicy"] = "Parallel".into();
+        }
+        for (pointer, value) in &self.more {
+            let (parent, field) = pointer.rsplit_once('/').unwrap_or_default();
+            if let Some(parent) = spec.pointer_mut(parent) {
+                parent[field] = value.clone();
+            }
         }
         json!({
             "apiVersion": "apps/v1",

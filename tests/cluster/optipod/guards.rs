@@ -44,7 +44,7 @@ pub async fn install_vpa(cluster: &Cluster) -> Result {
     Ok(())
 }
 
-async fn known(optipod: &Optipod, namespace: &Namespace, name: &str, app: Container) -> Result<Workload> {
+pub async fn known(optipod: &Optipod, namespace: &Namespace, name: &str, app: Container) -> Result<Workload> {
     let web = namespace.deployment(name).container(app).create().await?;
     web.wait_ready(SOON).await?;
     optipod.wait_usage(&web, "app", 8).await?;
@@ -53,7 +53,7 @@ async fn known(optipod: &Optipod, namespace: &Namespace, name: &str, app: Contai
 
 /// Waits until the workload is held for `reason`, and sees that it stays as it
 /// was. The message.
-async fn held(optipod: &Optipod, policy: &Policy, web: &Workload, reason: &str) -> Result<String> {
+pub async fn held(optipod: &Optipod, policy: &Policy, web: &Workload, reason: &str) -> Result<String> {
     let before = versions(web).await?;
     let entry = optipod.wait_status(policy, web, &format!("Skipped {reason}")).await?;
     assert_eq!(entry.recommendations.len(), 1, "it is recommended all the same");

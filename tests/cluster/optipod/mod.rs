@@ -21,15 +21,18 @@ mod policy;
 mod process;
 
 pub mod brakes;
+pub mod containers;
 pub mod election;
 pub mod explain;
 pub mod guards;
 pub mod hands_off;
 pub mod in_place;
 pub mod learning;
+pub mod on_delete;
 pub mod oom;
 pub mod outage;
 pub mod outcome;
+pub mod refused;
 pub mod restart;
 pub mod rights;
 pub mod rollout;
