@@ -87,7 +87,7 @@ async fn every_request_is_one_that_the_installed_roles_allow() {
     harness.deployment("web", 3).await;
     harness.deployment("api", 1).await;
     harness.policy("p", json!({"selector": {"workloadSelector": {"matchLabels": {"app": "web"}}}}));
-    let rollout = json!({"allowInPlaceResize": false, "allowRecreate": true});
+    let rollout = json!({"allowInPlaceResize": false, "allowRecreate": true, "onDelete": "Restore"});
     let selector = json!({"workloadSelector": {"matchLabels": {"app": "api"}}});
     harness.policy("r", json!({"selector": selector, "updateStrategy": rollout}));
     for resource in ["pods/resize", "deployments.apps"] {
@@ -98,11 +98,14 @@ async fn every_request_is_one_that_the_installed_roles_allow() {
     options.leader_election = true;
     harness.start(options);
     minutes(5).await;
-    harness.stop().await;
     assert_eq!(
         (harness.cpu("web", "web"), harness.cpu("api", "web")),
-        (vec!["250m".to_owned(); 3], vec!["250m".to_owned()])
+        (["250m"; 3].map(Into::into).into(), vec!["250m".into()])
     );
+    harness.api.delete("optipod.io/v1alpha1", "OptimizationPolicy", "optipod-system", "r").unwrap();
+    minutes(2).await;
+    assert_eq!(harness.cpu("api", "web"), ["500m"]);
+    harness.stop().await;
     let allowed = allowed();
     let mut used = BTreeSet::new();
     for entry in harness.api.journal().into_iter().filter(|entry| !entry.verb.is_empty() && !entry.resource.is_empty())
