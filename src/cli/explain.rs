@@ -204,6 +204,31 @@ mod tests {
     }
 
     #[test]
+    fn every_reason_is_told_by_name_and_in_words() {
+        for reason in crate::decide::testing::every_reason() {
+            let (code, message) = (reason.code(), reason.to_string());
+            let workloads = serde_json::json!([{
+                "kind": "Deployment", "namespace": "shop", "name": "checkout", "status": "Skipped", "reason": code, "message": message,
+            }]);
+            let text = render(&policies(&workloads, 0), "shop", &arg());
+            assert!(text.contains(&format!("  Skipped, {code}: {message}\n")), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_kill_for_memory_is_told_with_what_was_hit() {
+        let workloads = serde_json::json!([{
+            "kind": "Deployment", "namespace": "shop", "name": "checkout", "status": "Published",
+            "oomKills": [{"container": "app", "at": "2026-11-24T10:00:00Z", "memory": "256Mi"}],
+        }]);
+        let text = render(&policies(&workloads, 0), "shop", &arg());
+        assert!(
+            text.ends_with("  Published.\n  Container app was killed for memory at 256Mi, 2026-11-24T10:00:00Z.\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn an_unknown_workload_is_said_to_be_unknown_and_where_to_look() {
         let text = render(&policies(&serde_json::json!([]), 0), "shop", &arg());
         assert!(text.contains("No policy's status speaks of Deployment shop/checkout"), "{text}");

@@ -7,6 +7,9 @@ mod entry;
 mod list;
 mod notices;
 mod settle;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a test that panics has failed
+mod tests;
 
 pub(super) use conditions::Conditions;
 pub(super) use entry::Entry;

@@ -49,7 +49,7 @@ impl Controller {
 }
 
 /// Usage that stays away holds all workloads alike and is told once, on the policy: thousands of events say no more than one.
-fn of_the_workload(reason: &Reason) -> bool {
+pub(super) fn of_the_workload(reason: &Reason) -> bool {
     let of_all =
         matches!(reason, Reason::MetricsUnavailable { .. } | Reason::StaleData { .. } | Reason::CircuitOpen { .. });
     reason.needs_attention() && !of_all
@@ -90,7 +90,7 @@ fn failed(method: Method, workload: &Workload, entry: &Entry) -> Option<Notice> 
     Some(Notice { regarding: regarding(workload), severity: Severity::Warning, reason, action: method.as_str(), note })
 }
 
-fn held(workload: &Workload, reason: &Reason) -> Notice {
+pub(super) fn held(workload: &Workload, reason: &Reason) -> Notice {
     Notice {
         regarding: regarding(workload),
         severity: Severity::Warning,
