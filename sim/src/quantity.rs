@@ -55,6 +55,11 @@ impl Quantity {
         Self { nanos: i128::from(value) * NANO, format: Format::Decimal }
     }
 
+    /// An amount of memory, spelt with binary units.
+    pub(crate) fn kibibytes(value: u64) -> Self {
+        Self { nanos: (i128::from(value) << 10) * NANO, format: Format::Binary }
+    }
+
     /// The amount in units of 10⁻⁹.
     pub(crate) fn nanos(self) -> i128 {
         self.nanos

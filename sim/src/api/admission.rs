@@ -14,9 +14,9 @@ use super::store::Store;
 use crate::json::{At as _, list_at, map_at, set, str_at};
 use crate::quantity::Quantity;
 
-/// What a pod counts for in quotas, by resource name.
+/// What a pod counts for in quotas, by resource name. What a resize gives back counts until the kubelet has taken it.
 fn quota_usage(pod: &Value) -> BTreeMap<String, Quantity> {
-    let spec = pod.get("spec").unwrap_or(&Value::Null);
+    let spec = &pods::spec_in_force(pod);
     let mut usage =
         BTreeMap::from([("pods".to_owned(), Quantity::whole(1)), ("count/pods".to_owned(), Quantity::whole(1))]);
     for name in RESIZABLE {

@@ -19,6 +19,7 @@ use super::status::StatusError;
 use super::store::Key;
 use crate::clock::rfc3339;
 use crate::json::map_at;
+use crate::quantity::Quantity;
 
 /// Usage of one container over one window.
 #[derive(Clone, Debug, PartialEq)]
@@ -202,7 +203,7 @@ fn container(usage: &ContainerUsage) -> Container<'_> {
         0 => "0".to_owned(),
         nanos => format!("{nanos}n"),
     };
-    let memory = format!("{}Ki", usage.memory_kib);
+    let memory = Quantity::kibibytes(usage.memory_kib).canonical();
     Container { name: &usage.name, usage: Usage { cpu, memory } }
 }
 

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use crate::json::{list_at, str_at};
+use crate::json::{list_at, list_at_mut, set, str_at};
 use crate::quantity::Quantity;
 
 /// The two resources that can be resized.
@@ -81,6 +81,28 @@ pub(crate) fn sum_of_containers(spec: &Value, which: &str, name: &str) -> Option
     }
     let running = list_at(spec, "/containers").iter().map(of).fold(None, add);
     larger(add(running, sidecars), starting)
+}
+
+/// The pod's spec where each container has the larger of what it asks for and what its status says it has.
+pub(crate) fn spec_in_force(pod: &Value) -> Value {
+    let mut spec = pod.get("spec").cloned().unwrap_or_default();
+    for (list, statuses) in CONTAINER_LISTS.into_iter().zip(["containerStatuses", "initContainerStatuses"]) {
+        let statuses = list_at(pod, &format!("/status/{statuses}"));
+        for container in list_at_mut(&mut spec, &format!("/{list}")).into_iter().flatten() {
+            let Some(status) = statuses.iter().find(|s| str_at(s, "/name") == str_at(container, "/name")) else {
+                continue;
+            };
+            for (which, name) in ["requests", "limits"].iter().flat_map(|which| RESIZABLE.map(|name| (*which, name))) {
+                let (asked, has) = (resource(container, which, name), resource(status, which, name));
+                if let (Some(asked), Some(has)) = (asked, has)
+                    && has.nanos() > asked.nanos()
+                {
+                    set(container, &["resources", which, name], has.canonical());
+                }
+            }
+        }
+    }
+    spec
 }
 
 fn larger(a: Option<Quantity>, b: Option<Quantity>) -> Option<Quantity> {

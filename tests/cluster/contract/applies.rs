@@ -7,7 +7,8 @@ use kube::core::Status;
 use kube::{Error, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::harness::{Namespace, Result, Server};
+use super::SOON;
+use crate::harness::{Namespace, Result, Server, wait_for};
 
 /// A Deployment without pods, made as kubectl does it: requests and limits of two containers.
 async fn web(namespace: &Namespace) -> Result<Api<Deployment>> {
@@ -78,14 +79,6 @@ fn owners(object: &Deployment, which: &str, resource: &str) -> Vec<String> {
     found
 }
 
-/// The creator, as a conflict names who owns by an update.
-fn owner_as_told(object: &Deployment) -> Result<String> {
-    let mut entries = object.metadata.managed_fields.iter().flatten();
-    let creator = entries.find(|entry| entry.manager.as_deref() == Some("creator")).context("no creator")?;
-    let time = creator.time.as_ref().context("no time")?.0;
-    Ok(format!("\"creator\" using apps/v1 at {time}"))
-}
-
 pub async fn a_field_belongs_to_who_wrote_it(server: &Server) -> Result {
     let namespace = server.namespace("owners").await?;
     let deployments = web(&namespace).await?;
@@ -110,7 +103,7 @@ pub async fn an_apply_of_another_managers_field_conflicts_and_names_it(server: &
     let status = refused(answer)?;
     assert_eq!((status.code, status.reason.as_str()), (409, "Conflict"));
     let field = ".spec.template.spec.containers[name=\"app\"].resources.requests.cpu";
-    let owner = owner_as_told(&before)?;
+    let owner = "\"creator\" using apps/v1";
     let message = format!("Apply failed with 1 conflict: conflict with {owner}: {field}");
     assert_eq!(status.message, message);
     let causes = status.details.context("no details")?.causes;
@@ -118,7 +111,8 @@ pub async fn an_apply_of_another_managers_field_conflicts_and_names_it(server: &
     assert_eq!((causes[0].reason.as_str(), causes[0].field.as_str()), ("FieldManagerConflict", field));
     assert_eq!(causes[0].message, format!("conflict with {owner}"));
     let after = deployments.get("web").await?;
-    assert_eq!(after.resource_version(), before.resource_version(), "nothing was written");
+    assert_eq!(owners(&after, "requests", "cpu"), ["creator Update"], "nothing was written");
+    assert_eq!(after.spec, before.spec);
     Ok(())
 }
 
@@ -137,7 +131,7 @@ pub async fn conflicts_are_told_by_manager(server: &Server) -> Result {
     let message = &status.message;
     let place = ".spec.template.spec.containers";
     let lines = [
-        format!("Apply failed with 3 conflicts: conflicts with {}:", owner_as_told(&deployments.get("web").await?)?),
+        "Apply failed with 3 conflicts: conflicts with \"creator\" using apps/v1:".to_owned(),
         format!("- {place}[name=\"app\"].resources.requests.cpu"),
         format!("- {place}[name=\"app\"].resources.requests.memory"),
         format!("- {place}[name=\"proxy\"].resources.requests.cpu"),
@@ -159,8 +153,45 @@ pub async fn by_force_an_apply_takes_the_field_and_leaves_the_rest(server: &Serv
     assert_eq!(owners(&object, "requests", "cpu"), ["optipod Apply"], "the owner of before owns it no longer");
     assert_eq!(owners(&object, "requests", "memory"), ["creator Update"]);
     assert_eq!(object.metadata.generation, Some(2));
+    Ok(())
+}
+
+pub async fn an_apply_of_the_same_keeps_the_version(server: &Server) -> Result {
+    let namespace = server.namespace("same").await?;
+    let deployments = web(&namespace).await?;
+    let ours = requests(json!({"cpu": "500m"}), json!({"cpu": "100m"}));
+    apply(&deployments, "optipod", true, ours.clone()).await?;
+
+    // The Deployment's own controller writes too, until it is through with the change.
+    let settled = wait_for("the rollout of nothing to be complete", SOON, || async {
+        let object = deployments.get("web").await?;
+        let status = object.status.clone().unwrap_or_default();
+        let mut conditions = status.conditions.unwrap_or_default().into_iter();
+        let complete = conditions.any(|condition| condition.reason.as_deref() == Some("NewReplicaSetAvailable"));
+        ensure!(complete && status.observed_generation == object.metadata.generation, "{object:?}");
+        Ok(object)
+    })
+    .await?;
+    let version = settled.resource_version();
+
+    let again = apply(&deployments, "optipod", true, ours).await?;
+    assert_eq!(again.resource_version(), version);
     let again = apply(&deployments, "optipod", true, requests(json!({"cpu": "0.5"}), json!({"cpu": "0.1"}))).await?;
-    assert_eq!(again.resource_version(), object.resource_version(), "another spelling is the same request");
+    // The time of the apply may be written anew; that is no change of the spec.
+    assert_eq!(again.metadata.generation, settled.metadata.generation, "another spelling is the same request");
+    assert_eq!(resources(&again, 0)?["requests"]["cpu"], "500m");
+    Ok(())
+}
+
+pub async fn a_conflict_with_an_applier_names_it_alone(server: &Server) -> Result {
+    let namespace = server.namespace("appliers").await?;
+    let deployments = web(&namespace).await?;
+    apply(&deployments, "optipod", true, requests(json!({"cpu": "500m"}), json!({}))).await?;
+
+    let status = refused(apply(&deployments, "flux", false, requests(json!({"cpu": "600m"}), json!({}))).await)?;
+
+    let field = ".spec.template.spec.containers[name=\"app\"].resources.requests.cpu";
+    assert_eq!(status.message, format!("Apply failed with 1 conflict: conflict with \"optipod\": {field}"));
     Ok(())
 }
 

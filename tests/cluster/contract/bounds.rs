@@ -2,12 +2,12 @@
 
 use anyhow::{Context, bail, ensure};
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
-use kube::Error;
 use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::{Error, ResourceExt};
 use serde_json::{Value, json};
 
 use super::{SOON, pod};
-use crate::harness::{Namespace, Result, Server, wait_for};
+use crate::harness::{Container, Namespace, Result, Server, wait_for};
 
 async fn limit_range(namespace: &Namespace, item: &str) -> Result {
     let object = format!("{{apiVersion: v1, kind: LimitRange, metadata: {{name: range}}, spec: {{limits: [{item}]}}}}");
@@ -21,9 +21,13 @@ async fn quota(namespace: &Namespace, hard: &str) -> Result {
     Ok(())
 }
 
-async fn try_resize(pods: &Api<Pod>, resources: Value) -> kube::Result<Pod> {
+async fn patch_resize(pods: &Api<Pod>, resources: Value, params: &PatchParams) -> kube::Result<Pod> {
     let patch = json!({"spec": {"containers": [{"name": "app", "resources": resources}]}});
-    pods.patch_resize("app", &PatchParams::default(), &Patch::Strategic(patch)).await
+    pods.patch_resize("app", params, &Patch::Strategic(patch)).await
+}
+
+async fn try_resize(pods: &Api<Pod>, resources: Value) -> kube::Result<Pod> {
+    patch_resize(pods, resources, &PatchParams::default()).await
 }
 
 /// What a refusal says after `pods "app" is forbidden: `.
@@ -34,10 +38,11 @@ fn forbidden(answer: kube::Result<Pod>) -> Result<String> {
     Ok(why.with_context(|| status.message.clone())?.to_owned())
 }
 
-/// Admission sees a new LimitRange or quota a moment after its creation.
+/// Admission sees a new LimitRange or quota a moment after its creation, and until then it would let the resize through.
 async fn refused_soon(pods: &Api<Pod>, resources: Value) -> Result<String> {
+    let dry = PatchParams::default().dry_run();
     wait_for(format!("a refusal of {resources}"), SOON, || async {
-        forbidden(try_resize(pods, resources.clone()).await)
+        forbidden(patch_resize(pods, resources.clone(), &dry).await)
     })
     .await
 }
@@ -170,8 +175,7 @@ pub async fn a_quota_bounds_a_resize_and_counts_it(server: &Server) -> Result {
         why,
         "exceeded quota: quota, requested: requests.cpu=1m, used: requests.cpu=500m, limited: requests.cpu=500m"
     );
-    try_resize(&pods, json!({"requests": {"cpu": "100m"}})).await?;
-    used(&namespace, "requests.cpu", "110m").await
+    Ok(())
 }
 
 pub async fn what_takes_nothing_more_passes_a_quota_that_is_exceeded(server: &Server) -> Result {
@@ -182,8 +186,28 @@ pub async fn what_takes_nothing_more_passes_a_quota_that_is_exceeded(server: &Se
 
     forbidden(try_resize(&pods, json!({"requests": {"cpu": "201m"}})).await)?;
     try_resize(&pods, json!({"requests": {"cpu": "190m"}})).await?;
+    Ok(())
+}
 
-    used(&namespace, "requests.cpu", "200m").await
+pub async fn what_a_resize_gives_back_is_free_when_the_kubelet_has_taken_it(server: &Server) -> Result {
+    let namespace = server.namespace("back").await?;
+    let app = Container::new("app").requests("400m", "64Mi");
+    let web = namespace.deployment("web").container(app).pod_annotation("resize/hold", "Deferred").create().await?;
+    let pod = web.wait_ready(SOON).await?[0].name_any();
+    quota(&namespace, "{requests.cpu: 500m}").await?;
+    used(&namespace, "requests.cpu", "400m").await?;
+
+    namespace.resize(&pod, "app", json!({"cpu": "100m"})).await?;
+
+    wait_for("the resize to be pending", SOON, || async {
+        let conditions = namespace.pod(&pod).await?.status.and_then(|status| status.conditions).unwrap_or_default();
+        ensure!(conditions.iter().any(|condition| condition.type_ == "PodResizePending"), "{conditions:?}");
+        Ok(())
+    })
+    .await?;
+    used(&namespace, "requests.cpu", "400m").await?;
+    namespace.annotate_pod(&pod, "resize/hold", None).await?;
+    used(&namespace, "requests.cpu", "100m").await
 }
 
 pub async fn a_quota_refuses_pods_that_do_not_say_what_it_counts(server: &Server) -> Result {

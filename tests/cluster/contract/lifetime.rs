@@ -34,7 +34,8 @@ pub async fn a_cluster_ends_with_the_process_that_started_it(cluster: &'static C
             .stdout(File::create(&output)?)
             .spawn()?,
     );
-    let port = wait_for("the other run's cluster", SOON, || async {
+    // A second control plane starts beside this one and all other tests.
+    let port = wait_for("the other run's cluster", Duration::from_mins(2), || async {
         let text = fs::read_to_string(&output)?;
         ensure!(text.contains("Ctrl-C"), "it printed {text:?}");
         let path = text.lines().find_map(|l| l.strip_prefix("export KUBECONFIG="));

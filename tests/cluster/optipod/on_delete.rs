@@ -15,14 +15,15 @@ use super::rollout::recreate_only;
 use super::{SOON, shared};
 use crate::harness::{Cluster, Result, Workload, requests};
 
-/// Waits until the status says `Applied` for this reason.
-async fn applied(optipod: &Optipod, policy: &Policy, workload: &Workload, reason: &str) -> Result<WorkloadStatus> {
-    let what = format!("{} to be Applied, {reason}", workload.name);
+/// Waits until the status says `Applied`, and that pods wait to be deleted, or that none does.
+async fn applied(optipod: &Optipod, policy: &Policy, workload: &Workload, waiting: bool) -> Result<WorkloadStatus> {
+    let what = format!("{} to be Applied, with pods that wait: {waiting}", workload.name);
     optipod
         .wait_for(what, || async {
             let entry = policy.entry(workload).await?;
-            let said = (entry.status.as_str(), entry.reason.as_deref());
-            ensure!(said == ("Applied", Some(reason)), "{said:?}: {:?}", entry.message);
+            let (word, reason) = (entry.status.as_str(), entry.reason.as_deref());
+            let says = reason == Some("PodsAwaitDeletion");
+            ensure!(word == "Applied" && says == waiting, "{word} {reason:?}: {:?}", entry.message);
             Ok(entry)
         })
         .await
@@ -48,7 +49,7 @@ pub async fn pods_get_the_new_requests_when_somebody_deletes_them(cluster: &'sta
 
     for (workload, count) in [(&db, 2), (&agent, 3)] {
         let before = workload.pods().await?;
-        let entry = applied(optipod, &policy, workload, "PodsAwaitDeletion").await?;
+        let entry = applied(optipod, &policy, workload, true).await?;
         assert_eq!(entry.method.as_deref(), Some("Rollout"));
         let message = entry.message.clone().unwrap_or_default();
         let said = format!("{count} of its pods get them when somebody deletes them, which OptiPod does not do");
@@ -67,7 +68,7 @@ pub async fn pods_get_the_new_requests_when_somebody_deletes_them(cluster: &'sta
             namespace.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default()).await?;
         }
 
-        applied(optipod, &policy, workload, "Cooldown").await?;
+        applied(optipod, &policy, workload, false).await?;
         for pod in workload.wait_ready(SOON).await? {
             assert_eq!(requests(&pod, "app")?, wanted, "{}", pod.name_any());
         }

@@ -95,14 +95,14 @@ fn take_over(
     force: bool,
 ) -> Result<(), StatusError> {
     let difference = values::compare(rules, old, new);
-    let conflicts: Vec<(Manager, FieldSet, String)> = managers
+    let conflicts: Vec<(Manager, FieldSet)> = managers
         .iter()
         .filter(|(other, _)| *other != manager)
         .map(|(other, owned)| {
             let shared = owned.set.intersection(&difference.changed);
-            (other.clone(), shared, owned.time.clone())
+            (other.clone(), shared)
         })
-        .filter(|(_, shared, _)| !shared.is_empty())
+        .filter(|(_, shared)| !shared.is_empty())
         .collect();
     if !force && !conflicts.is_empty() {
         return Err(conflict(&conflicts));
@@ -217,11 +217,11 @@ fn write(object: &mut Value, managers: &Managers) {
     set(object, &["metadata", "managedFields"], entries);
 }
 
-fn conflict(conflicts: &[(Manager, FieldSet, String)]) -> StatusError {
+fn conflict(conflicts: &[(Manager, FieldSet)]) -> StatusError {
     let mut causes = Vec::new();
     let mut listed = Vec::new();
-    for (manager, shared, time) in conflicts {
-        let shown = shown(manager, time);
+    for (manager, shared) in conflicts {
+        let shown = shown(manager);
         listed.push(format!("conflicts with {shown}:"));
         for path in shared.paths() {
             causes.push(json!({"reason": "FieldManagerConflict",
@@ -230,24 +230,21 @@ fn conflict(conflicts: &[(Manager, FieldSet, String)]) -> StatusError {
         }
     }
     let message = match (causes.as_slice(), conflicts) {
-        ([only], [(manager, _, time)]) => {
-            format!("Apply failed with 1 conflict: conflict with {}: {}", shown(manager, time), str_at(only, "/field"))
+        ([only], [(manager, _)]) => {
+            format!("Apply failed with 1 conflict: conflict with {}: {}", shown(manager), str_at(only, "/field"))
         }
         _ => format!("Apply failed with {} conflicts: {}", causes.len(), listed.join("\n")),
     };
     StatusError { details: json!({ "causes": causes }), ..StatusError::new(409, "Conflict", message) }
 }
 
-fn shown(manager: &Manager, time: &str) -> String {
+fn shown(manager: &Manager) -> String {
     let mut shown = format!("\"{}\"", manager.name);
     if !manager.subresource.is_empty() {
         shown = format!("{shown} with subresource \"{}\"", manager.subresource);
     }
     if manager.operation == "Update" {
         shown = format!("{shown} using {}", manager.api_version);
-        if !time.is_empty() {
-            shown = format!("{shown} at {time}");
-        }
     }
     shown
 }
