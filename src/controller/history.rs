@@ -8,6 +8,7 @@ use super::errors::WriteError;
 use super::motive::Motive;
 use super::plan::Change;
 use crate::decide::{Cause, RAISED_STAYS, Raised, Reason, RolledBack, Size, Watch};
+use crate::plant::planted;
 use crate::policy::types::{ContainerRaised, ContainerRequests, WorkloadStatus};
 use crate::workload::{Resources, WorkloadId};
 use jiff::{SignedDuration, Timestamp};
@@ -104,8 +105,8 @@ impl History {
         self.0.entry(id).or_insert_with(|| Memory {
             target: sizes(&entry.target),
             previous: sizes(&entry.previous),
-            last_change: entry.last_applied.as_ref().map(|time| time.0),
-            raised: raised(&entry.raised),
+            last_change: entry.last_applied.as_ref().map(|time| time.0).filter(|_| !planted(106)),
+            raised: if planted(113) { Vec::new() } else { raised(&entry.raised) },
             method: match entry.method.as_deref() {
                 Some("Resize") => Some(Method::Resize),
                 Some("Rollout") => Some(Method::Rollout),
@@ -114,7 +115,7 @@ impl History {
             failure: None,
             cause: entry.cause.as_deref().and_then(|cause| cause.parse().ok()),
             watch: entry.watch.as_ref().map(aftermath::watch),
-            rolled_back: entry.rolled_back.as_ref().map(aftermath::rolled_back),
+            rolled_back: entry.rolled_back.as_ref().map(aftermath::rolled_back).filter(|_| !planted(110)),
             told: None,
         });
     }
@@ -124,7 +125,7 @@ impl Memory {
     /// What is remembered of this very workload: not of an earlier one of its name, and not less than its own notes say.
     pub(super) fn of(memory: Option<&Self>, workload: &Workload) -> Self {
         let mut memory = memory.cloned().unwrap_or_default();
-        if memory.last_change.is_some_and(|at| at < workload.created) {
+        if memory.last_change.is_some_and(|at| at < workload.created) && !planted(109) {
             memory = Self::default();
         }
         if workload.applied_at > memory.last_change {
