@@ -13,7 +13,7 @@ check:
 test:
     cargo test --workspace
 
-# Every planted bug, and that the test of its property catches it
+# Every planted bug, and that the test which is there for it catches it
 plants *NUMBERS:
     .ci/plants {{NUMBERS}}
 
@@ -21,7 +21,7 @@ plants *NUMBERS:
 control-plane:
     tests/controlplane/build.sh
 
-# The store's long tests, ten times CI's counts, an hour at most: kills, cuts, damages, eio, full-disk, fuzz, disk-30-days, memory-and-restart
+# The long tests, an hour at most: schedules of faults; of the store, ten times CI's counts: kills, cuts, damages, eio, full-disk, fuzz, disk-30-days, memory-and-restart
 soak STAGE:
     .ci/soak {{STAGE}}
 

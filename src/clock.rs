@@ -7,7 +7,8 @@
 //!
 //! Invariant: one process has one clock; it is copied, never made a second time.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -19,6 +20,7 @@ pub struct Clock(Source);
 enum Source {
     Wall,
     Timeline { epoch: Timestamp, start: Instant },
+    Set { epoch: Timestamp, start: Instant, ahead: &'static AtomicI64 },
 }
 
 impl Clock {
@@ -32,11 +34,20 @@ impl Clock {
         Self(Source::Timeline { epoch, start: Instant::now() })
     }
 
+    /// The same, as far ahead of it as `ahead` says in seconds, which may change: a wall clock that somebody sets.
+    pub fn set_ahead(epoch: Timestamp, ahead: &'static AtomicI64) -> Self {
+        Self(Source::Set { epoch, start: Instant::now(), ahead })
+    }
+
     /// The time. Saturates at the end of representable time.
     pub fn now(&self) -> Timestamp {
         match self.0 {
             Source::Wall => Timestamp::now(),
             Source::Timeline { epoch, start } => later(epoch, start.elapsed()),
+            Source::Set { epoch, start, ahead } => {
+                let ahead = SignedDuration::from_secs(ahead.load(Ordering::Relaxed));
+                later(epoch, start.elapsed()).saturating_add(ahead).unwrap_or(Timestamp::MAX)
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Planted bugs: each of the 32 correctness properties has one, which its test must catch (`docs/properties.md`).
+//! Planted bugs that tests must catch: one for each of the 32 correctness properties (`docs/properties.md`), and from 101 on
+//! those of the concurrent kind (`docs/schedules.md`).
 //!
 //! It may not know what a plant breaks. Invariant: a build without debug assertions, as every release is, has no plants:
 //! [`planted`] is constant there, and the environment is not even read.

@@ -9,6 +9,7 @@ use super::kills::{self, Killed};
 use super::motive::Motive;
 use super::plan::Change;
 use crate::decide::{Cause, RAISED_STAYS, Raised, Reason, RolledBack, Size, Watch};
+use crate::plant::planted;
 use crate::policy::types::{ContainerRaised, ContainerRequests, WorkloadStatus};
 use crate::workload::{Resources, WorkloadId};
 use jiff::{SignedDuration, Timestamp};
@@ -112,8 +113,8 @@ impl History {
         self.0.entry(id).or_insert_with(|| Memory {
             target: sizes(&entry.target),
             previous: sizes(&entry.previous),
-            last_change: entry.last_applied.as_ref().map(|time| time.0),
-            raised: raised(&entry.raised),
+            last_change: entry.last_applied.as_ref().map(|time| time.0).filter(|_| !planted(106)),
+            raised: if planted(113) { Vec::new() } else { raised(&entry.raised) },
             method: match entry.method.as_deref() {
                 Some("Resize") => Some(Method::Resize),
                 Some("Rollout") => Some(Method::Rollout),
@@ -122,7 +123,7 @@ impl History {
             failure: None,
             cause: entry.cause.as_deref().and_then(|cause| cause.parse().ok()),
             watch: entry.watch.as_ref().map(aftermath::watch),
-            rolled_back: entry.rolled_back.as_ref().map(aftermath::rolled_back),
+            rolled_back: entry.rolled_back.as_ref().map(aftermath::rolled_back).filter(|_| !planted(110)),
             killed: kills::from_status(&entry.oom_kills),
             told: None,
         });
@@ -133,7 +134,7 @@ impl Memory {
     /// What is remembered of this very workload: not of an earlier one of its name, and not less than its own notes say.
     pub(super) fn of(memory: Option<&Self>, workload: &Workload) -> Self {
         let mut memory = memory.cloned().unwrap_or_default();
-        if memory.last_change.is_some_and(|at| at < workload.created) {
+        if memory.last_change.is_some_and(|at| at < workload.created) && !planted(109) {
             memory = Self { killed: memory.killed, ..Self::default() };
         }
         memory.killed.retain(|killed| killed.kill.at >= workload.created);

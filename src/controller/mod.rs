@@ -280,8 +280,10 @@ impl Controller {
 
     /// As a new leader we know nothing: what the last one did stands in the statuses.
     fn take_over(&mut self) {
-        self.history.clear();
-        self.policies.clear();
+        if !planted(114) {
+            self.history.clear();
+            self.policies.clear();
+        }
         self.schedule.wake_all(Instant::now());
         tracing::info!(identity = self.options.identity, "leading");
     }

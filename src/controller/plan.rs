@@ -217,7 +217,7 @@ pub(super) fn writes(
 fn previous(facts: &Facts<'_>, method: Method, target: &[Size]) -> Vec<Size> {
     let before = |size: &Size| {
         let found = match method {
-            Method::Resize => facts.current(&size.container),
+            Method::Resize => facts.standing(&size.container),
             Method::Rollout => facts.template.iter().find(|c| c.name == size.container).cloned(),
         };
         found.map(|container| Size { container: container.name, requests: container.requests })

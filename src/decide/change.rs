@@ -48,12 +48,14 @@ type Change<T> = Result<T, Reason>;
 fn resources(facts: &Facts<'_>, wanted: &Wanted<'_>) -> Option<(Change<Millicores>, Change<Bytes>)> {
     let recommendation = wanted.outcome.as_ref().ok()?;
     let current = facts.current(&wanted.container)?;
+    let stands = facts.observed(&wanted.container)?.requests;
     let raised = facts.raised.iter().find(|raised| raised.container == wanted.container);
     let most =
         |resource, has_limit| ceiling(&facts.guards.limit_ranges, resource, has_limit).map_or(u64::MAX, |most| most.0);
     let cpu = Candidate {
         container: &wanted.container,
         current: current.requests.cpu.map(|m| m.0),
+        stands: stands.cpu.map(|m| m.0),
         limit: current.limits.cpu.map(|m| m.0),
         wanted: recommendation.cpu.request.0,
         bounds: Bounds { min: wanted.plan.cpu.bounds.min.0, max: wanted.plan.cpu.bounds.max.0 },
@@ -65,6 +67,7 @@ fn resources(facts: &Facts<'_>, wanted: &Wanted<'_>) -> Option<(Change<Millicore
     let memory = Candidate {
         container: &wanted.container,
         current: current.requests.memory.map(|b| b.0),
+        stands: stands.memory.map(|b| b.0),
         limit: current.limits.memory.map(|b| b.0),
         wanted: recommendation.memory.request.0,
         bounds: Bounds { min: wanted.plan.memory.bounds.min.0, max: wanted.plan.memory.bounds.max.0 },
@@ -81,6 +84,8 @@ fn resources(facts: &Facts<'_>, wanted: &Wanted<'_>) -> Option<(Change<Millicore
 struct Candidate<'a> {
     container: &'a str,
     current: Option<u64>,
+    /// What is given now at least; more than `current` where the size decided last was given to nobody yet.
+    stands: Option<u64>,
     limit: Option<u64>,
     wanted: u64,
     bounds: Bounds<u64>,
@@ -131,7 +136,9 @@ impl Candidate<'_> {
     /// At most `maxDecreasePercent` lower than now; the greatest value of policy and LimitRanges wins over that.
     fn one_step_down(&self, facts: &Facts<'_>, current: u64, wanted: u64, round: impl Fn(u64) -> u64) -> u64 {
         let kept = u64::from(100 - facts.update.max_decrease_percent.min(100));
-        let floor = round(u64::try_from(u128::from(current) * u128::from(kept) / 100).unwrap_or(u64::MAX));
+        // From a size that no pod has, a second step would be one of twice the depth for the pods.
+        let from = self.stands.unwrap_or(current).max(current);
+        let floor = round(u64::try_from(u128::from(from) * u128::from(kept) / 100).unwrap_or(u64::MAX));
         wanted.max(floor.min(current)).min(self.bounds.max).min(self.ceiling)
     }
 

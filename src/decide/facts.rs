@@ -196,7 +196,23 @@ impl Facts<'_> {
         Some(found)
     }
 
-    fn observed(&self, container: &str) -> Option<ContainerResources> {
+    /// What a container requested before a change that is decided now: the size decided last where some pod has it, else
+    /// what stands. An announced size need not have been given: we may have been ended before its first write.
+    pub fn standing(&self, container: &str) -> Option<ContainerResources> {
+        let (decided, mut found) = (self.current(container)?, self.observed(container)?);
+        let of_pods = || self.pods.iter().flat_map(|pod| &pod.containers).map(|c| &c.resources);
+        let mut given = of_pods().filter(|c| c.name == container).map(|c| c.requests);
+        if given.clone().any(|requests| requests.cpu == decided.requests.cpu) {
+            found.requests.cpu = decided.requests.cpu;
+        }
+        if given.any(|requests| requests.memory == decided.requests.memory) {
+            found.requests.memory = decided.requests.memory;
+        }
+        Some(found)
+    }
+
+    /// The least that the running pods request where pods can be resized, else what the template says.
+    pub(super) fn observed(&self, container: &str) -> Option<ContainerResources> {
         let of_template = self.template.iter().find(|c| c.name == container).cloned();
         if !self.may_resize() {
             return of_template;

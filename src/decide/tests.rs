@@ -228,6 +228,23 @@ fn small_steps_down_are_worth_it_when_the_whole_way_is() {
 }
 
 /// Three pods have the size that was decided; a new one, `d`, has the template's 500m and 512Mi.
+#[test]
+fn a_size_that_no_pod_has_yet_is_neither_a_step_to_go_on_from_nor_what_was_before() {
+    let (update, plan) = (update(), plan());
+    let mut facts = facts(&update, &plan);
+    // 500m to 250m was announced, and ended before its first write; now 100m are recommended.
+    facts.target = vec![Size { container: "web".into(), requests: resources(Some(250), Some(384)) }];
+    facts.wanted[0].outcome = Ok(recommendation(100, 384));
+    let Decision::Resize { target, .. } = decide(&facts) else { panic!("{:?}", decide(&facts)) };
+    assert_eq!(target, facts.target, "the step that was announced, not a second one upon it");
+    assert_eq!(facts.standing("web").unwrap().requests, resources(Some(500), Some(512)));
+    // One pod has it: the next step goes from there.
+    facts.pods[0] = pod("a", &[container("web", resources(Some(250), Some(384)), Resources::default())]);
+    let Decision::Resize { target, .. } = decide(&facts) else { panic!("{:?}", decide(&facts)) };
+    assert_eq!(target[0].requests, resources(Some(125), Some(384)));
+    assert_eq!(facts.standing("web").unwrap().requests, resources(Some(250), Some(384)));
+}
+
 fn carried_on(target: Size, change: impl FnOnce(&mut ContainerPlan, &mut UpdatePlan), hpa: HpaFacts) -> Decision {
     let (mut update, mut plan) = (update(), plan());
     change(&mut plan, &mut update);

@@ -6,6 +6,7 @@
 
 mod brakes;
 mod changes;
+mod faults;
 mod guards;
 mod harness;
 mod on_delete;

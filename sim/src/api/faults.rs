@@ -33,13 +33,18 @@ pub enum Fault {
     CutWatch(Duration),
     /// A watch delivers everything this much later: caches are stale.
     LagWatch(Duration),
+    /// A watch tells whatever it delivers at once twice, all of it in order and then all of it again: the past comes
+    /// back for a moment, as after a reconnection to a server whose cache is behind.
+    EchoWatch,
+    /// A watch tells changes of different objects in another order than they were made; those of one object stay in order.
+    ShuffleWatch,
     /// The request never gets an answer.
     Hang,
 }
 
 impl Fault {
     fn is_for_watches(&self) -> bool {
-        matches!(self, Self::CutWatch(_) | Self::LagWatch(_))
+        matches!(self, Self::CutWatch(_) | Self::LagWatch(_) | Self::EchoWatch | Self::ShuffleWatch)
     }
 }
 

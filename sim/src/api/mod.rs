@@ -209,6 +209,16 @@ impl SimApi {
         Ok(Value::clone(&written.answer))
     }
 
+    /// Changes a pod's resources through its `resize` subresource, as a person with kubectl.
+    pub fn resize(&self, manager: &str, namespace: &str, name: &str, patch: &Value) -> Result<Value, StatusError> {
+        let mut state = self.lock();
+        let mut target = named_target(&state.registry, "v1", "Pod", namespace, name)?;
+        target.subresource = Some("resize".to_owned());
+        let media = "application/strategic-merge-patch+json";
+        let written = state.patch(&target, media, patch, &self.writer(Some(manager)))?;
+        Ok(Value::clone(&written.answer))
+    }
+
     /// Replaces the status of an object, as a controller of the control plane.
     pub fn set_status(
         &self,

