@@ -132,7 +132,9 @@ async fn at_rest() {
     let processor = processor_time().saturating_sub(began);
     let mut calls: BTreeMap<String, usize> = BTreeMap::new();
     for entry in api.journal() {
-        *calls.entry(format!("{} {}", entry.verb, entry.resource)).or_default() += 1;
+        // Discovery names no resource.
+        let what = if entry.resource.is_empty() { entry.path } else { entry.resource };
+        *calls.entry(format!("{} {what}", entry.method)).or_default() += 1;
     }
     let total: usize = calls.values().sum();
     let (requests, share) = (total as f64 / REST.as_secs_f64(), processor.as_secs_f64() / REST.as_secs_f64());

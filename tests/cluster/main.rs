@@ -153,6 +153,8 @@ fn cluster_tests() -> Vec<harness::Test> {
         optipod::refused::an_admission_policy_that_denies_a_change_is_quoted,
         optipod::refused::a_quota_that_only_the_api_server_can_judge_is_quoted,
         optipod::hands_off::mode_recommend_publishes_and_writes_nothing_else,
+        optipod::reach::a_policy_reaches_its_own_namespace_only_and_deny_wins,
+        optipod::reach::a_disabled_policy_changes_nothing_and_keeps_its_status,
         optipod::restart::a_recommender_that_is_killed_again_and_again_loses_no_sample,
         optipod::restart::killed_in_the_middle_of_a_change_it_goes_on_and_decides_nothing_anew,
         optipod::brakes::the_config_map_stops_a_change_that_is_under_way_and_deleting_it_lets_it_go_on,

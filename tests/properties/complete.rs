@@ -64,3 +64,20 @@ fn every_property_has_a_planted_bug_and_a_line_in_the_documentation() {
     let told: BTreeSet<u32> = documentation.lines().filter_map(|line| number(line.strip_prefix("| ")?)).collect();
     assert_complete(&told, "are not in docs/properties.md");
 }
+
+#[test]
+fn every_test_that_the_documentation_names_on_a_real_control_plane_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documentation = fs::read_to_string(root.join("docs/properties.md")).unwrap();
+    let (_, table) = documentation.split_once("## On a real control plane").unwrap();
+    let named: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).flat_map(code).collect();
+    assert!(named.len() > 20, "{named:?}");
+    let tests = texts(&root.join("tests/cluster"), ".rs").concat();
+    let missing: Vec<&&str> = named.iter().filter(|name| !tests.contains(&format!("pub async fn {name}("))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// What stands between backticks and is a test's name.
+fn code(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2).filter(|text| text.contains('_'))
+}

@@ -32,6 +32,7 @@ pub mod on_delete;
 pub mod oom;
 pub mod outage;
 pub mod outcome;
+pub mod reach;
 pub mod refused;
 pub mod restart;
 pub mod rights;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, ensure};
 use kube::Api;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use optipod::policy::OptimizationPolicy;
 use optipod::policy::types::{OptimizationPolicyStatus, WorkloadStatus};
 use serde_json::{Value, json};
@@ -49,6 +49,12 @@ impl Policy {
 
     pub async fn finalizers(&self) -> Result<Vec<String>> {
         Ok(self.api.get(&self.name).await?.metadata.finalizers.unwrap_or_default())
+    }
+
+    /// Merges a change into its spec.
+    pub async fn set(&self, change: &Value) -> Result {
+        self.api.patch(&self.name, &PatchParams::default(), &Patch::Merge(json!({ "spec": change }))).await?;
+        Ok(())
     }
 
     /// Asks for its deletion.
