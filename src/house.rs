@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module and what it may import of this crate. Downward only.
 const LAYERS: &[(&str, &[&str])] = &[
+    ("hash", &[]),
     ("plant", &[]),
     ("quantity", &[]),
     ("clock", &[]),
@@ -17,13 +18,25 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("recommend", &["plant", "policy", "quantity", "usage", "workload"]),
     ("decide", &["plant", "policy", "quantity", "recommend", "usage", "workload"]),
     ("provider", &["proto", "usage", "workload"]),
-    ("telemetry", &["policy", "workload", "clock"]),
-    ("collector", &["blocking", "clock", "plant", "quantity", "telemetry", "workload"]),
-    ("api", &["blocking", "clock", "plant", "policy", "proto", "quantity", "recommend", "usage", "workload"]),
+    ("telemetry", &["clock", "hash", "policy", "workload"]),
+    ("collector", &["blocking", "clock", "hash", "plant", "quantity", "telemetry", "workload"]),
+    ("api", &["blocking", "clock", "hash", "plant", "policy", "proto", "quantity", "recommend", "usage", "workload"]),
     ("web", &["telemetry"]),
     (
         "controller",
-        &["clock", "decide", "plant", "policy", "provider", "quantity", "recommend", "telemetry", "usage", "workload"],
+        &[
+            "clock",
+            "decide",
+            "hash",
+            "plant",
+            "policy",
+            "provider",
+            "quantity",
+            "recommend",
+            "telemetry",
+            "usage",
+            "workload",
+        ],
     ),
     ("config", &["policy", "telemetry", "web"]),
     ("run", &["api", "clock", "collector", "config", "controller", "policy", "provider", "telemetry", "web"]),
@@ -31,7 +44,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that do no I/O and read no clock.
-const PURE: &[&str] = &["quantity", "workload", "usage", "policy", "recommend", "decide"];
+const PURE: &[&str] = &["hash", "quantity", "workload", "usage", "policy", "recommend", "decide"];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();

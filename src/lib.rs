@@ -20,6 +20,7 @@ pub mod collector;
 pub mod config;
 pub mod controller;
 pub mod decide;
+pub mod hash;
 #[cfg(test)]
 mod house;
 pub mod plant;

@@ -3,6 +3,7 @@
 //! A token is the last key of a page and a checksum over it and the filter, in hexadecimal. Callers must not read it;
 //! one that was made up, cut short or taken from another list is refused.
 
+use crate::hash::fnv_1a;
 use optipod_storage::SeriesKey;
 use std::fmt::Write as _;
 
@@ -62,11 +63,10 @@ impl Filter {
         parts.next().is_none().then_some(key)
     }
 
-    /// FNV-1a over everything that the token stands for.
+    /// Over everything that the token stands for.
     fn checksum(&self, key: &str) -> u64 {
         let parts = [VERSION, &self.namespace, &self.kind, &self.workload, key];
-        let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
-        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        fnv_1a(parts.iter().flat_map(|part| part.bytes().chain([0])))
     }
 }
 

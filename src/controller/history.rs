@@ -202,12 +202,15 @@ impl Memory {
         self.raised = noted;
     }
 
-    /// A write failed: when it may be tried again, not before the server's own `wait` is over.
-    pub(super) fn fail(&mut self, target: &[Size], reason: Reason, wait: Duration, now: Timestamp) {
+    /// A write failed: when it may be tried again, not before the server's own `wait` is over. `scatter`, a hash of the
+    /// workload, makes the wait shorter by up to a fifth, so that what failed together does not come back together.
+    pub(super) fn fail(&mut self, target: &[Size], reason: Reason, wait: Duration, now: Timestamp, scatter: u64) {
         let longest = if reason.waits_for_room() { LONGEST_WAIT_FOR_ROOM } else { LONGEST_WAIT };
         let asked = SignedDuration::try_from(wait).unwrap_or(longest);
         let attempts = self.failure.as_ref().filter(|f| f.target == target).map_or(0, |f| f.attempts) + 1;
-        let wait = FIRST_WAIT.checked_mul(1 << (attempts - 1).min(10)).unwrap_or(longest).max(asked).min(longest);
+        let doubled = FIRST_WAIT.checked_mul(1 << (attempts - 1).min(10)).unwrap_or(longest).min(longest);
+        let earlier = doubled / 100 * i32::try_from(scatter % 21).unwrap_or_default();
+        let wait = (doubled - earlier).max(asked).min(longest);
         let not_before = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
         self.failure = Some(Failure { reason, target: target.to_vec(), attempts, not_before });
     }
@@ -359,13 +362,26 @@ mod tests {
         let mut memory = Memory::default();
         let waits: Vec<_> = (0..9)
             .map(|_| {
-                memory.fail(&size(1), Reason::ResizeForbidden, Duration::ZERO, Timestamp::UNIX_EPOCH);
+                memory.fail(&size(1), Reason::ResizeForbidden, Duration::ZERO, Timestamp::UNIX_EPOCH, 0);
                 memory.failure.as_ref().map(|f| f.not_before.as_second()).unwrap()
             })
             .collect();
         assert_eq!(waits, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
-        memory.fail(&size(2), Reason::ResizeForbidden, Duration::ZERO, Timestamp::UNIX_EPOCH);
+        memory.fail(&size(2), Reason::ResizeForbidden, Duration::ZERO, Timestamp::UNIX_EPOCH, 0);
         assert_eq!(memory.failure.unwrap().attempts, 1);
+    }
+
+    #[test]
+    fn what_failed_together_comes_back_at_different_times_within_a_fifth_of_the_wait() {
+        let wait = |scatter: u64, asked: u64| {
+            let mut memory = Memory::default();
+            let asked = Duration::from_secs(asked);
+            memory.fail(&size(1), Reason::ResizeForbidden, asked, Timestamp::UNIX_EPOCH, scatter);
+            memory.failure.unwrap().not_before.as_millisecond()
+        };
+        let waits: Vec<_> = [0, 1, 10, 20, 21].map(|scatter| wait(scatter, 0)).into();
+        assert_eq!(waits, [30_000, 29_700, 27_000, 24_000, 30_000]);
+        assert_eq!(wait(20, 30), 30_000, "never before the time that the server asks for");
     }
 
     #[test]
@@ -373,7 +389,7 @@ mod tests {
         let wait = |reason: &Reason, asked: u64, attempts: u32| {
             let mut memory = Memory::default();
             for _ in 0..attempts {
-                memory.fail(&size(1), reason.clone(), Duration::from_secs(asked), Timestamp::UNIX_EPOCH);
+                memory.fail(&size(1), reason.clone(), Duration::from_secs(asked), Timestamp::UNIX_EPOCH, 0);
             }
             memory.failure.unwrap().not_before.as_second()
         };

@@ -4,6 +4,7 @@
 //! changing numbers belong into status. Invariant: publishing never waits and never fails the work that it tells of.
 
 use crate::clock::Clock;
+use crate::hash::fnv_1a;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
@@ -187,10 +188,8 @@ fn event(notice: &Notice, note: String, key: &Key, clock: Clock, instance: &str)
     }
 }
 
-/// FNV-1a: stable from process to process, unlike the standard library's.
 fn hash((uid, reason, note): &Key) -> u64 {
-    let bytes = uid.bytes().chain([0]).chain(reason.bytes()).chain([0]).chain(note.bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    fnv_1a(uid.bytes().chain([0]).chain(reason.bytes()).chain([0]).chain(note.bytes()))
 }
 
 /// At most `bytes`, cut between characters.

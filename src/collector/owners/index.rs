@@ -1,6 +1,7 @@
 //! What is known of pods, replicasets and jobs: as little as resolving needs.
 
 use super::resolve::{Controller, Lookup, OwnerRef, PodOwner, resolve};
+use crate::hash::fnv_1a;
 use crate::workload::{WorkloadId, WorkloadKind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::Event;
@@ -166,7 +167,7 @@ impl Table {
 
 fn insert(objects: &mut ByName, meta: ObjectMeta) {
     let entry = Entry {
-        uid: stable_hash(meta.uid.as_deref().unwrap_or_default()),
+        uid: fnv_1a(meta.uid.as_deref().unwrap_or_default().bytes()),
         owner: OwnerRef::controller_of(meta.owner_references.as_deref().unwrap_or_default()),
     };
     let names = objects.entry(meta.namespace.unwrap_or_default()).or_default();
@@ -207,12 +208,6 @@ impl Lookup for View<'_> {
             Some(entry) => entry.owner.as_ref().map_or(Controller::None, Controller::Owner),
         }
     }
-}
-
-/// FNV-1a: the same on every machine and in every version, as the store's files need.
-/// <http://www.isthe.com/chongo/tech/comp/fnv/>
-fn stable_hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -269,13 +264,5 @@ mod tests {
         owners.apply(Watched::ReplicaSets, Event::InitDone);
         owners.apply(Watched::Jobs, Event::InitDone);
         assert!(owners.synced());
-    }
-
-    #[test]
-    fn the_hash_is_fnv_1a() {
-        // Test vectors of the FNV authors.
-        assert_eq!(stable_hash(""), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(stable_hash("a"), 0xaf63_dc4c_8601_ec8c);
-        assert_eq!(stable_hash("foobar"), 0x8594_4171_f739_67e8);
     }
 }

@@ -1,6 +1,7 @@
 //! How a workload's rollouts are judged, by its spec and status.
 
 use crate::decide::Progress;
+use crate::hash::fnv_1a;
 use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
@@ -37,12 +38,7 @@ fn fingerprint(template: &PodTemplateSpec) -> String {
     for container in spec.flat_map(|spec| spec.containers.iter_mut()) {
         container.resources = None;
     }
-    // FNV-1a: the same in every version of ours, because a status keeps it.
-    let json = serde_json::to_vec(&template).unwrap_or_default();
-    let hash = json
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    format!("{hash:016x}")
+    format!("{:016x}", fnv_1a(serde_json::to_vec(&template).unwrap_or_default()))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::controller::errors::WriteError;
 use crate::controller::history::{Method, reason_of};
 use crate::controller::plan::{Change, Verdict};
 use crate::controller::rights::Right;
+use crate::hash::fnv_1a;
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -75,7 +76,9 @@ impl Controller {
             | WriteError::Stopping => {}
             error => {
                 let wait = if let WriteError::Throttled { wait, .. } = error { *wait } else { Duration::ZERO };
-                self.history.entry(id).fail(&change.target, reason_of(error, change.method), wait, now);
+                let reason = reason_of(error, change.method);
+                let scatter = fnv_1a(id.to_string().into_bytes());
+                self.history.entry(id).fail(&change.target, reason, wait, now, scatter);
             }
         }
     }
