@@ -1,5 +1,7 @@
 //! Server-side apply: who owns which field, and what a conflict says.
 
+#![allow(clippy::needless_pass_by_value, reason = "json! makes values")]
+
 use anyhow::{Context, bail, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};

@@ -77,7 +77,7 @@ pub async fn a_watch_tells_every_change_after_its_version_once_and_in_order(serv
     create(&elsewhere.api(), "not-here", "a").await?;
     let labelled = label(&leases, "before", "b").await?;
     leases.delete("after", &DeleteParams::default()).await?;
-    let last = create(&leases, "last", "a").await?;
+    let newest = create(&leases, "last", "a").await?;
 
     let told = watched(&leases, &silent(), version, 4).await?;
     let deleted = told[2].2;
@@ -85,7 +85,7 @@ pub async fn a_watch_tells_every_change_after_its_version_once_and_in_order(serv
         ("ADDED", "after", created),
         ("MODIFIED", "before", labelled),
         ("DELETED", "after", deleted),
-        ("ADDED", "last", last),
+        ("ADDED", "last", newest),
     ];
     assert_eq!(told, expected.map(|(word, name, version)| Told(word, name.to_owned(), version)));
     assert!(told.is_sorted_by(|a, b| a.2 < b.2), "{told:?}");

@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use kube::Client;
 use kube::client::Body;
 use prost::Message;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{SOON, web};
 use crate::harness::{Container, Namespace, Result, Server, wait_for};
@@ -130,7 +130,7 @@ fn of_json(body: &[u8]) -> Result<Vec<Point>> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let point = |item: &Value| {
         let containers = item["containers"].as_array().into_iter().flatten();
-        let labels = item["metadata"].get("labels").cloned().unwrap_or_else(|| Value::Object(Default::default()));
+        let labels = item["metadata"].get("labels").cloned().unwrap_or_else(|| Value::Object(Map::default()));
         Ok(Point {
             namespace: text(&item["metadata"]["namespace"]),
             pod: text(&item["metadata"]["name"]),

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DynamicObject, PostParams};
+use kube::api::{Api, DynamicObject, ListParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
@@ -83,7 +83,7 @@ async fn gadgets(server: &Server, namespace: &Namespace) -> Result<Api<DynamicOb
     let kind = GroupVersionKind::gvk("contract.test", "v1", "Gadget");
     let resource = ApiResource::from_gvk_with_plural(&kind, "gadgets");
     let gadgets: Api<DynamicObject> = Api::namespaced_with(namespace.client(), namespace.name(), &resource);
-    wait_for("gadgets to be served", SOON, || async { Ok(gadgets.list(&Default::default()).await?) }).await?;
+    wait_for("gadgets to be served", SOON, || async { Ok(gadgets.list(&ListParams::default()).await?) }).await?;
     Ok(gadgets)
 }
 

@@ -1,10 +1,12 @@
 //! The rules of `pods/resize`, on pods that no scheduler looks at: what the API
 //! server answers, without a kubelet.
 
+#![allow(clippy::needless_pass_by_value, reason = "json! makes values")]
+
 use anyhow::{Context, bail, ensure};
 use http::Request;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Error, ResourceExt};
 use serde_json::{Value, json};
 
@@ -101,7 +103,7 @@ pub async fn a_guaranteed_pod_stays_guaranteed(server: &Server) -> Result {
     let object = json!({"metadata": {"name": "app"}, "spec": {"schedulerName": "nobody",
         "containers": [{"name": "app", "image": "test.invalid/app:1", "resources": {"limits": both}}]}});
     let pods: Api<Pod> = namespace.api();
-    let created = pods.create(&Default::default(), &serde_json::from_value(object)?).await?;
+    let created = pods.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
     assert_eq!(
         created.status.context("no status")?.qos_class.as_deref(),
         Some("Guaranteed"),
@@ -122,7 +124,7 @@ pub async fn a_best_effort_pod_can_be_given_nothing(server: &Server) -> Result {
     let object = json!({"metadata": {"name": "app"}, "spec": {"schedulerName": "nobody",
         "containers": [{"name": "app", "image": "test.invalid/app:1"}]}});
     let pods: Api<Pod> = namespace.api();
-    pods.create(&Default::default(), &serde_json::from_value(object)?).await?;
+    pods.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
 
     let (code, why) = answer(resize(&pods, of("app", json!({"requests": {"cpu": "500m"}}))).await)?;
 
@@ -140,7 +142,7 @@ pub async fn init_containers_and_sidecars_are_resized_by_the_same_rules(server: 
             {"name": "mesh", "image": "test.invalid/mesh:1", "restartPolicy": "Always", "resources": requests}],
         "containers": [{"name": "app", "image": "test.invalid/app:1", "resources": requests}]}});
     let pods: Api<Pod> = namespace.api();
-    pods.create(&Default::default(), &serde_json::from_value(object)?).await?;
+    pods.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
     let init =
         |name: &str, resources: Value| json!({"spec": {"initContainers": [{"name": name, "resources": resources}]}});
 
@@ -163,7 +165,7 @@ pub async fn the_resources_of_a_pod_itself_bound_its_containers(server: &Server)
     let object = json!({"metadata": {"name": "app"}, "spec": {"schedulerName": "nobody", "resources": own,
         "containers": [{"name": "app", "image": "test.invalid/app:1", "resources": {"requests": {"cpu": "200m"}}}]}});
     let pods: Api<Pod> = namespace.api();
-    pods.create(&Default::default(), &serde_json::from_value(object)?).await?;
+    pods.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
 
     resize(&pods, of("app", json!({"requests": {"cpu": "400m"}}))).await?;
     let (code, why) = answer(resize(&pods, of("app", json!({"requests": {"cpu": "501m"}}))).await)?;
@@ -253,8 +255,8 @@ pub async fn a_resize_comes_as_any_kind_of_patch(server: &Server) -> Result {
 }
 
 async fn json_patch(namespace: &Namespace, patch: Value) -> kube::Result<Pod> {
-    let path = format!("/api/v1/namespaces/{}/pods/app/resize", namespace.name());
-    let request = Request::patch(path).header("Content-Type", "application/json-patch+json");
+    let url = format!("/api/v1/namespaces/{}/pods/app/resize", namespace.name());
+    let request = Request::patch(url).header("Content-Type", "application/json-patch+json");
     let request = request.body(patch.to_string().into_bytes()).expect("a path and a header are valid");
     namespace.client().request(request).await
 }

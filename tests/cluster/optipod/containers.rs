@@ -8,16 +8,34 @@ use optipod::policy::types::WorkloadStatus;
 use serde_json::{Value, json};
 
 use super::guards::{held, known};
+use super::history::Used;
 use super::in_place::{ensure_is_resized, numbers, starved, target};
 use super::look::{Requests, ensure_resized, untouched};
 use super::policy::Policy;
 use super::{SOON, shared};
 use crate::harness::{Cluster, Namespace, Result, Workload, requests, wait_for};
 
+/// A namespace whose Deployments `resize` and `roll` have a native sidecar, `mesh`.
+const INIT: &str = "init-containers";
+
+/// kwok plays no usage of init containers, which kubelets report of native sidecars; so it is put into the store.
+pub fn used_by_sidecars() -> [Used; 2] {
+    ["resize", "roll"].map(|workload| Used {
+        namespace: INIT,
+        workload,
+        container: "mesh",
+        cores: 0.3,
+        bytes: f64::from(200 << 20),
+    })
+}
+
 /// A policy for the workloads with the label `how: <name>`.
 async fn policy(namespace: &Namespace, name: &str, update_strategy: Value) -> Result<Policy> {
     let selector = json!({"workloadSelector": {"matchLabels": {"how": name}}});
-    Policy::create(namespace, name, json!({"selector": selector, "updateStrategy": update_strategy})).await
+    // The hour holds what is in the store from before.
+    let change =
+        json!({"selector": selector, "updateStrategy": update_strategy, "metricsConfig": {"rollingWindow": "1h"}});
+    Policy::create(namespace, name, change).await
 }
 
 async fn resizing(namespace: &Namespace) -> Result<Policy> {
@@ -111,7 +129,7 @@ pub async fn an_injected_container_is_resized_and_never_applied(cluster: &'stati
 
 pub async fn init_containers_and_native_sidecars_stay_as_they_are(cluster: &'static Cluster) -> Result {
     let optipod = shared(cluster).await?;
-    let namespace = cluster.namespace("init").await?;
+    let namespace = Namespace::create(cluster.client(), INIT).await?;
     let init = |name: &str, cpu: &str, restart: Option<&str>| {
         let mut container = json!({"name": name, "image": format!("test.invalid/{name}:1"),
             "resources": {"requests": {"cpu": cpu, "memory": "48Mi"}}});
@@ -123,7 +141,6 @@ pub async fn init_containers_and_native_sidecars_stay_as_they_are(cluster: &'sta
     let containers = json!([init("once", "900m", None), init("mesh", "70m", Some("Always"))]);
     let make = async |how: &str| -> Result<Workload> {
         let web = namespace.deployment(how).label("how", how).container(starved());
-        let web = web.pod_annotation("usage/cpu.mesh", "300m").pod_annotation("usage/memory.mesh", "200Mi");
         web.with("/template/spec/initContainers", containers.clone()).create().await
     };
     let (resized, rolled) = (make("resize").await?, make("roll").await?);

@@ -9,6 +9,7 @@ use kube::api::{Patch, PatchParams};
 use optipod::policy::types::WorkloadStatus;
 use serde_json::{Value, json};
 
+use super::containers;
 use super::history::{self, Used};
 use super::look::{Requests, Untouched, ensure_resized, limits, pair, untouched};
 use super::policy::Policy;
@@ -22,7 +23,9 @@ pub const LONG_KNOWN: &str = "long-known";
 pub fn seed_history(data: &Path) -> Result {
     let used =
         |workload| Used { namespace: LONG_KNOWN, workload, container: "app", cores: 0.1, bytes: f64::from(64 << 20) };
-    history::write(data, Duration::from_mins(40), &[used("web"), used("gone")])
+    let mut all = vec![used("web"), used("gone")];
+    all.extend(containers::used_by_sidecars());
+    history::write(data, Duration::from_mins(40), &all)
 }
 
 /// Asks for half of what it uses.
