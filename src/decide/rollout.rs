@@ -2,7 +2,7 @@
 
 use super::facts::{Facts, Size};
 use super::reason::Reason;
-use super::resize::resized;
+use super::resize::{allows, resized};
 use crate::workload::{ContainerResources, QosClass, qos_class};
 
 /// The resources of a template after a change.
@@ -38,6 +38,18 @@ pub(super) fn plan(facts: &Facts<'_>, target: &[Size]) -> Result<TemplateChange,
         return Err(Reason::AlreadySized { min_change_percent: facts.update.min_change_percent });
     }
     Ok(TemplateChange { containers, with_limits: !requests_only })
+}
+
+/// What of a size decided before the policy's direction still allows: it may have been edited since.
+pub(super) fn allowed(facts: &Facts<'_>, target: &[Size]) -> Vec<Size> {
+    let one = |size: &Size| {
+        let before = facts.template.iter().find(|container| container.name == size.container)?.requests;
+        let mut size = size.clone();
+        size.requests.cpu = size.requests.cpu.filter(|cpu| allows(facts.update.direction, before.cpu, *cpu));
+        size.requests.memory = size.requests.memory.filter(|m| allows(facts.update.direction, before.memory, *m));
+        Some(size)
+    };
+    target.iter().filter_map(one).collect()
 }
 
 /// The template lacks the size. Containers that are not in the template were injected and are not ours to add.
