@@ -192,7 +192,7 @@ fn unfinished(facts: &Facts<'_>) -> Option<Vec<Size>> {
     let open = if facts.may_resize() {
         resize::unfinished(facts, &target)
     } else {
-        rollout::differs(&facts.template, &target)
+        rollout::differs(&facts.template, &rollout::allowed(facts, &target))
     };
     open.then_some(target)
 }
@@ -230,7 +230,7 @@ fn carry_out(facts: &Facts<'_>, target: Vec<Size>) -> Decision {
     if waiting || !(facts.update.recreate || planted(6)) {
         return Decision::Hold(held);
     }
-    let rollout = rollout::plan(facts, &target);
+    let rollout = rollout::plan(facts, &rollout::allowed(facts, &target));
     match rollout.and_then(|template| guards::rollout(facts, &template).map(|()| template)) {
         Ok(template) => Decision::Rollout { target, template },
         Err(reason) => Decision::Hold(reason),

@@ -105,7 +105,7 @@ pub(super) fn changes(
     pod.containers.iter().filter_map(change).collect()
 }
 
-fn allows<T: Ord + Copy>(direction: Direction, before: Option<T>, after: T) -> bool {
+pub(super) fn allows<T: Ord + Copy>(direction: Direction, before: Option<T>, after: T) -> bool {
     match direction {
         Direction::Both => true,
         Direction::IncreaseOnly => before.is_none_or(|before| before <= after),

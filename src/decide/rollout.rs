@@ -2,7 +2,7 @@
 
 use super::facts::{Facts, Rollout, Size};
 use super::reason::Reason;
-use super::resize::resized;
+use super::resize::{allows, resized};
 use crate::workload::{ContainerResources, QosClass, qos_class};
 
 /// The resources of a template after a change.
@@ -55,6 +55,18 @@ pub(super) fn awaits_deletion(facts: &Facts<'_>, reason: Reason) -> Reason {
             | Reason::RaisedRecently { .. }
     );
     if ours && nothing_to_do && outdated > 0 { Reason::PodsAwaitDeletion { outdated } } else { reason }
+}
+
+/// What of a size decided before the policy's direction still allows: it may have been edited since.
+pub(super) fn allowed(facts: &Facts<'_>, target: &[Size]) -> Vec<Size> {
+    let one = |size: &Size| {
+        let before = facts.template.iter().find(|container| container.name == size.container)?.requests;
+        let mut size = size.clone();
+        size.requests.cpu = size.requests.cpu.filter(|cpu| allows(facts.update.direction, before.cpu, *cpu));
+        size.requests.memory = size.requests.memory.filter(|m| allows(facts.update.direction, before.memory, *m));
+        Some(size)
+    };
+    target.iter().filter_map(one).collect()
 }
 
 /// The template lacks the size. Containers that are not in the template were injected and are not ours to add.

@@ -229,6 +229,18 @@ fn small_steps_down_are_worth_it_when_the_whole_way_is() {
 
 /// Three pods have the size that was decided; a new one, `d`, has the template's 500m and 512Mi.
 #[test]
+fn a_size_decided_before_is_brought_to_the_template_only_as_far_as_the_direction_allows() {
+    let both = UpdatePlan { in_place: false, recreate: true, ..update() };
+    let (update, plan) = (UpdatePlan { direction: Direction::IncreaseOnly, ..both }, plan());
+    let mut facts = facts(&update, &plan);
+    facts.target = vec![Size { container: "web".into(), requests: resources(Some(250), Some(384)) }];
+    assert_eq!(code(&decide(&facts)), "AlreadySized", "nothing that is allowed is left to do");
+    facts.target[0].requests = resources(Some(250), Some(600));
+    let Decision::Rollout { template, .. } = decide(&facts) else { panic!("{:?}", decide(&facts)) };
+    assert_eq!(template.containers[0].requests, resources(Some(500), Some(600)));
+}
+
+#[test]
 fn a_size_that_no_pod_has_yet_is_neither_a_step_to_go_on_from_nor_what_was_before() {
     let (update, plan) = (update(), plan());
     let mut facts = facts(&update, &plan);

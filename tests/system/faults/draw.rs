@@ -2,7 +2,7 @@
 
 use super::dice::Dice;
 use super::schedule::{Act, Disturbance, Effect};
-use super::world::{World, bounds, strategy};
+use super::world::{Container, World, bounds, strategy};
 use optipod_sim::Fault;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -53,7 +53,13 @@ pub fn wild_act(dice: &mut Dice, world: &World, at: u64, acts: &mut Vec<(u64, Ac
         5 => acts.push((at, Act::Edit(policy, json!({"updateStrategy": strategy(dice, false)})))),
         6 => acts.extend([(at, Act::Autoscaler(workload, true)), (later, Act::Autoscaler(workload, false))]),
         7 => acts.push((at, Act::Release(workload, at))),
-        8 | 9 => acts.push((dice.pick(&[0, at.min(120)]), Act::Need(workload))),
+        8 | 9 => {
+            let shrinks = |container: &Container| container.uses.0 * 1000.0 < container.millicores as f64 * 0.6;
+            let all = (0..world.workloads.len()).filter(|index| world.workloads[*index].containers.iter().any(shrinks));
+            let all: Vec<usize> = all.collect();
+            let workload = if all.is_empty() { workload } else { dice.pick(&all) };
+            acts.push((dice.pick(&[0, 0, at.min(120)]), Act::Need(workload)));
+        }
         10 => acts.extend([(at, Act::Age(dice.between(5, 30))), (later, Act::Age(0))]),
         _ => acts.push(if dice.percent(50) { (at, Act::HoldPod(workload)) } else { (at, Act::Undo(workload)) }),
     }
@@ -138,6 +144,8 @@ fn effect(dice: &mut Dice) -> Effect {
         Effect::CrashBefore,
         Effect::CrashAfter,
         Effect::CrashAfter,
+        Effect::LoseAnswer,
+        Effect::LoseAnswer,
         Effect::PauseAfter(seconds),
         Effect::PauseAfter(seconds),
         Effect::Touch,

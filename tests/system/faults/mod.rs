@@ -40,7 +40,9 @@ fn run(schedule: &Schedule) -> Played {
 fn examine(schedule: &Schedule) -> (Vec<Violation>, Counts) {
     let played = run(schedule);
     let mut verdict = judge::judge(&played);
-    if played.is_calm && verdict.violations.is_empty() && setting("OPTIPOD_PLANT").is_none() {
+    // Requests that a person gave a pod stay where OptiPod has not decided upon that resource.
+    let is_calm = played.is_calm && !played.faults.contains_key("OnWrite:Resize");
+    if is_calm && verdict.violations.is_empty() && setting("OPTIPOD_PLANT").is_none() {
         let undisturbed = run(&schedule.without_disturbances());
         verdict.violations.extend(judge::same_end(&played, &undisturbed));
     }

@@ -80,7 +80,7 @@ impl Plot {
         *self.sprung.lock().unwrap().entry(word(&name)).or_default() += 1;
         match &trap.effect {
             Effect::CrashBefore => self.end(gate, trap.back_after),
-            Effect::CrashAfter | Effect::PauseAfter(_) => return Some(trap),
+            Effect::CrashAfter | Effect::LoseAnswer | Effect::PauseAfter(_) => return Some(trap),
             Effect::Brake(seconds) => self.for_a_while(*seconds, vec![(Act::Brake(None), Act::BrakeOff)]),
             Effect::Hold(seconds) => {
                 let (_, name, _) = object?;
@@ -119,6 +119,7 @@ impl Plot {
     /// The write has been served; its answer is still on its way.
     pub fn after_write(&self, gate: &Gate, trap: &Trap) {
         match trap.effect {
+            Effect::LoseAnswer => {}
             Effect::PauseAfter(seconds) => gate.stand_still(Duration::from_secs(seconds)),
             _ => self.end(gate, trap.back_after),
         }

@@ -4,6 +4,7 @@
 //! answer that comes later is heard by nobody.
 
 use super::plot::{self, Plot};
+use super::schedule::Effect;
 use super::stage::Stage;
 use http::{Request, Response};
 use kube::client::Body;
@@ -78,6 +79,9 @@ impl Gate {
         let answer = tower::Service::call(&mut service, request).await;
         if let Some(after) = after {
             self.plot.after_write(&self, &after);
+            if after.effect == Effect::LoseAnswer {
+                return Err(std::io::ErrorKind::ConnectionReset.into());
+            }
         }
         if self.is_dead() {
             return std::future::pending().await;

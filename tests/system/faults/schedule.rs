@@ -53,6 +53,8 @@ pub enum Effect {
     CrashBefore,
     /// The process ends; the write is carried out and nobody hears of it.
     CrashAfter,
+    /// It is carried out, and its answer is lost.
+    LoseAnswer,
     /// The process stands still for so many seconds from the write's answer on.
     PauseAfter(u64),
     /// Somebody else changes the object: its version is not what was decided upon.

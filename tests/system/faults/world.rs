@@ -149,8 +149,8 @@ pub fn strategy(dice: &mut Dice, is_calm: bool) -> Value {
         "allowRecreate": recreate,
         "updateRequestsOnly": dice.percent(65),
         "minChangePercent": dice.pick(&[5, 10, 10, 20]),
-        "maxDecreasePercent": dice.pick(&[20, 50, 80]),
-        "cooldown": calm(json!(dice.pick(&["1m", "2m", "4m"])), json!(dice.pick(&["1m", "3m", "10m"]))),
+        "maxDecreasePercent": calm(json!(dice.pick(&[50, 80])), json!(dice.pick(&[20, 50, 80]))),
+        "cooldown": calm(json!(dice.pick(&["1m", "2m"])), json!(dice.pick(&["1m", "3m", "10m"]))),
         "maxUpdatesPerCycle": calm(json!(10), json!(dice.pick(&[1, 2, 10]))),
         "direction": calm(json!("Both"), json!(dice.pick(&["Both", "Both", "Both", "IncreaseOnly", "DecreaseOnly"]))),
     })

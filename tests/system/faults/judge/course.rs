@@ -105,7 +105,10 @@ impl Course {
             *past = Past { uid: said.uid.clone(), ..Past::default() };
         }
         let mut wrong = Vec::new();
-        let is_new = past.last.as_ref().is_none_or(|last| (&last.target, &last.cause) != (&said.target, &said.cause));
+        // What is left of a size decided before is none of its own.
+        let is_new = past.last.as_ref().is_none_or(|last| {
+            last.cause != said.cause || said.target.iter().any(|(key, size)| last.target.get(key) != Some(size))
+        });
         if is_new && said.cause == "Recommend" {
             let specs = known.specs(&said.policy, said.at_ms);
             let least = least(pods, listed(write.containers(before), "requests"));
