@@ -23,7 +23,8 @@ impl Controller {
                 memory.method = Some(change.method);
             }
             Outcome::Held { done: 0, .. } => self.forget_change(applied, before),
-            Outcome::Nothing | Outcome::Held { .. } => {}
+            Outcome::Nothing => {}
+            Outcome::Held { .. } => self.history.entry(&workload.id).last_change = Some(now),
             Outcome::Failed { error, done } => self.failed(applied, change, error, *done, before, now),
         }
     }
@@ -59,6 +60,9 @@ impl Controller {
         let nothing_happened = done == 0 && !error.may_have_happened();
         if nothing_happened {
             self.forget_change(applied, before);
+        } else {
+            // Also a later write of a change that had begun: the cooldown counts from it.
+            self.history.entry(id).last_change = Some(now);
         }
         if let WriteError::Forbidden(_) = error {
             let right = match change.method {

@@ -133,7 +133,9 @@ impl Judge<'_> {
         }
         let floored = specs.iter().all(|spec| spec["metricsConfig"]["memoryFloor"] != "None");
         if key.1 == Resource::Memory && lowered && floored {
-            let most = specs.iter().map(|spec| bounds(spec, key.1).1).min().unwrap_or(u64::MAX);
+            // The bounds of when it was decided: they win over the peak.
+            let decided = self.known.specs(&said.policy, said.at_ms);
+            let most = decided.iter().chain(specs).map(|spec| bounds(spec, key.1).1).min().unwrap_or(u64::MAX);
             let peak = self.known.peak(&key.0, said.at_ms).min(most);
             if now < peak {
                 wrong.push(format!("{key:?} became {now}, below the observed peak {peak}"));
