@@ -47,6 +47,8 @@ pub(super) struct Failure {
 /// What happened to one workload.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct Memory {
+    /// Of which workload, where that is known: statuses of before did not say.
+    pub(super) uid: Option<String>,
     /// The size last decided.
     pub(super) target: Vec<Size>,
     /// The requests before the last change.
@@ -111,6 +113,7 @@ impl History {
             return;
         }
         self.0.entry(id).or_insert_with(|| Memory {
+            uid: entry.uid.clone(),
             target: sizes(&entry.target),
             previous: sizes(&entry.previous),
             last_change: entry.last_applied.as_ref().map(|time| time.0).filter(|_| !planted(106)),
@@ -134,9 +137,15 @@ impl Memory {
     /// What is remembered of this very workload: not of an earlier one of its name, and not less than its own notes say.
     pub(super) fn of(memory: Option<&Self>, workload: &Workload) -> Self {
         let mut memory = memory.cloned().unwrap_or_default();
-        if memory.last_change.is_some_and(|at| at < workload.created) && !planted(109) {
+        // The two times are of different clocks, so that they count only where there is nothing better.
+        let is_another = match &memory.uid {
+            Some(uid) => *uid != workload.uid,
+            None => memory.last_change.is_some_and(|at| at < workload.created),
+        };
+        if is_another && !planted(109) {
             memory = Self { killed: memory.killed, ..Self::default() };
         }
+        memory.uid = Some(workload.uid.clone());
         memory.killed.retain(|killed| killed.kill.at >= workload.created);
         if workload.applied_at > memory.last_change {
             memory.last_change = workload.applied_at;
@@ -284,9 +293,11 @@ pub(super) fn sizes(requests: &[ContainerRequests]) -> Vec<Size> {
 #[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests {
     use super::*;
+    use crate::controller::ingest;
     use crate::quantity::{Bytes, Millicores};
     use crate::recommend::OomKill;
     use crate::workload::WorkloadKind;
+    use serde_json::json;
 
     fn size(cpu: u64) -> Vec<Size> {
         vec![Size { container: "web".into(), requests: Resources { cpu: Some(Millicores(cpu)), memory: None } }]
@@ -295,6 +306,25 @@ mod tests {
     fn change(target: Vec<Size>, previous: Vec<Size>) -> Change {
         let motive = Motive::Recommendation(Watch::default());
         Change { method: Method::Resize, motive, target, previous, is_new: true, writes: Vec::new(), remaining: 0 }
+    }
+
+    #[test]
+    fn an_earlier_workload_is_told_by_its_uid_and_only_without_one_by_the_time() {
+        let workload = |uid: &str| {
+            let metadata =
+                json!({"namespace": "shop", "name": "web", "uid": uid, "creationTimestamp": "1970-01-01T00:01:00Z"});
+            let object = json!({"metadata": metadata, "spec": {"selector": {}, "template": {}}});
+            ingest::deployment(serde_json::from_value(object).unwrap())
+        };
+        let is_known = |remembered: Option<&str>, second: i64, uid: &str| {
+            let last_change = Some(Timestamp::from_second(second).unwrap());
+            let memory =
+                Memory { uid: remembered.map(str::to_owned), target: size(1), last_change, ..Memory::default() };
+            !Memory::of(Some(&memory), &workload(uid)).target.is_empty()
+        };
+        assert!(is_known(Some("a"), 30, "a"), "our clock is behind the API server's");
+        assert!(!is_known(Some("a"), 90, "b"), "it is ahead, and another workload has the name");
+        assert!(!is_known(None, 30, "a") && is_known(None, 90, "a"), "a status of before");
     }
 
     #[test]

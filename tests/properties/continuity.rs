@@ -84,12 +84,12 @@ fn property_30_a_policy_s_provider_answers_and_one_that_is_not_there_is_named_an
 }
 
 /// Fields that were not in every version, and may be missing in what an older one wrote.
-const NEWER: [&str; 5] = ["raised", "message", "lastRecommendation", "method", "reason"];
+const NEWER: [&str; 6] = ["uid", "raised", "message", "lastRecommendation", "method", "reason"];
 
 // Feature: k8s-workload-rightsizing, Property 31: Upgrade preservation
 #[test]
 fn property_31_a_status_of_another_version_is_gone_on_with_and_nothing_in_it_is_lost() {
-    let case = (workloads(), subsequence(NEWER.to_vec(), 0..=5), any::<bool>());
+    let case = (workloads(), subsequence(NEWER.to_vec(), 0..=6), any::<bool>());
     simulate_all(case, async |(workloads, missing, with_summary)| {
         let mut harness = cluster(&workloads).await;
         harness.policy("p", json!({"updateStrategy": {"cooldown": "7d"}}));

@@ -226,15 +226,16 @@ impl Watch {
             // It hears of what happens from here on, also before it is awaited.
             let signal = Arc::clone(&self.changed);
             let changed = signal.notified();
-            let (lines, cut) = {
+            let lines = {
                 let state = api.lock();
-                (self.drain(&state), state.cut_epoch > self.cut_epoch)
+                // What was not sent before the cut does not arrive after it; the next watch begins there.
+                if state.cut_epoch > self.cut_epoch {
+                    return None;
+                }
+                self.drain(&state)
             };
             if !lines.is_empty() {
                 return Some(lines);
-            }
-            if cut {
-                return None;
             }
             let wake = if self.bookmarks { self.next_bookmark.min(self.end) } else { self.end };
             let timed_out = tokio::time::timeout_at(wake, changed).await.is_err();

@@ -44,6 +44,7 @@ pub(super) fn entry(applied: &Applied, memory: &Memory, previous: Option<&Entry>
     let before = previous.map(|entry| &entry.status);
     let status = &mut entry.status;
     word.clone_into(&mut status.status);
+    status.uid = Some(planned.workload.uid.clone());
     let containers = publish(status, planned, reason.as_ref(), before, now);
     status.last_applied = memory.last_change.filter(|_| !planted(23)).map(|at| Time(crate::controller::seconds(at)));
     status.method = memory.last_change.and(memory.method).map(|method| method.as_str().to_owned());

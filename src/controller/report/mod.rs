@@ -98,6 +98,7 @@ impl Controller {
         "Applying".clone_into(&mut status.status);
         let known = status.clone();
         let containers = entry::publish(status, planned, None, Some(&known), now);
+        status.uid = Some(workload.uid.clone());
         status.method = Some(change.method.as_str().to_owned());
         status.target = requests(&change.target);
         status.previous = requests(&change.previous);

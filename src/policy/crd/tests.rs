@@ -238,7 +238,7 @@ fn every_status_field() -> Value {
         }],
         "summary": {"workloads": 1, "updated": 1, "skipped": 0, "pending": 0, "omitted": 0},
         "workloads": [{
-            "kind": "Deployment", "namespace": "default", "name": "web", "status": "Applied", "method": "Resize",
+            "kind": "Deployment", "namespace": "default", "name": "web", "uid": "6f0e", "status": "Applied", "method": "Resize",
             "lastRecommendation": "2026-11-01T10:00:00Z", "lastApplied": "2026-11-01T10:00:00Z",
             "reason": "Cooldown", "message": "until 10:30",
             "recommendations": [{

@@ -55,6 +55,9 @@ pub struct WorkloadStatus {
     pub namespace: String,
     /// The workload's name.
     pub name: String,
+    /// The workload's uid: what is remembered here is not of a later one of the same name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
     /// When the recommendations below last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_recommendation: Option<Time>,
