@@ -42,7 +42,7 @@ pub use rollback::{Restore, Rollback, RolledBack};
 pub use rollout::TemplateChange;
 
 use crate::plant::planted;
-use crate::policy::Mode;
+use crate::policy::{Bounds, Mode};
 use crate::workload::Resources;
 use jiff::SignedDuration;
 
@@ -197,17 +197,28 @@ fn unfinished(facts: &Facts<'_>) -> Option<Vec<Size>> {
     open.then_some(target)
 }
 
-/// The size decided earlier without what was excluded, bounded or given to an autoscaler since.
+/// The size decided earlier without what was excluded, bounded or given to an autoscaler since, and without memory of which
+/// more was used since.
 fn still_allowed(facts: &Facts<'_>) -> Vec<Size> {
     let allowed = |size: &Size| {
         let plan = facts.settings.get(&size.container).filter(|plan| !plan.exclude)?;
+        let limits = facts.current(&size.container).map(|current| current.limits).unwrap_or_default();
+        let wanted = facts.wanted.iter().find(|wanted| wanted.container == size.container);
+        let peak = wanted.and_then(|wanted| wanted.outcome.as_ref().ok()).and_then(|found| found.peak);
+        let cpu = size.requests.cpu.filter(|cpu| within(*cpu, plan.cpu.bounds, limits.cpu));
+        let memory = size.requests.memory.filter(|memory| within(*memory, plan.memory.bounds, limits.memory));
         let requests = Resources {
-            cpu: size.requests.cpu.filter(|cpu| *cpu <= plan.cpu.bounds.max && facts.hpa.cpu.is_none()),
-            memory: size.requests.memory.filter(|m| *m <= plan.memory.bounds.max && facts.hpa.memory.is_none()),
+            cpu: cpu.filter(|_| facts.hpa.cpu.is_none()),
+            memory: memory.filter(|memory| facts.hpa.memory.is_none() && peak.is_none_or(|peak| *memory >= peak)),
         };
         (requests != Resources::default()).then(|| Size { container: size.container.clone(), requests })
     };
     facts.target.iter().filter_map(allowed).collect()
+}
+
+/// A limit is the one thing that may keep a request below the bounds.
+fn within<T: Ord + Copy>(request: T, bounds: Bounds<T>, limit: Option<T>) -> bool {
+    request <= bounds.max && (request >= bounds.min || limit.is_some_and(|limit| limit < bounds.min))
 }
 
 /// By resize where that is allowed and possible, else by rollout where that is allowed, else not, with the first reason.

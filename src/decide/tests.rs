@@ -57,6 +57,7 @@ fn recommendation(cpu: u64, mib: u64) -> Recommendation {
     Recommendation {
         cpu: Sized { request: Millicores(cpu), steps: Vec::new() },
         memory: Sized { request: Bytes(mib << 20), steps: Vec::new() },
+        peak: None,
         window_covered: true,
         newest_sample: at(0),
         explanation: String::new(),
@@ -255,6 +256,26 @@ fn a_size_that_no_pod_has_yet_is_neither_a_step_to_go_on_from_nor_what_was_befor
     let Decision::Resize { target, .. } = decide(&facts) else { panic!("{:?}", decide(&facts)) };
     assert_eq!(target[0].requests, resources(Some(125), Some(384)));
     assert_eq!(facts.standing("web").unwrap().requests, resources(Some(250), Some(384)));
+}
+
+#[test]
+fn a_size_decided_before_is_not_carried_below_new_bounds_nor_below_what_was_used_since() {
+    let raised = |plan: &mut ContainerPlan, cpu: u64| plan.cpu.bounds.min = Millicores(cpu);
+    let below = carried_on(size("web", 200, 384), |plan, _| raised(plan, 300), HpaFacts::default());
+    assert_eq!(sent_to_d(&below), Some(resources(Some(500), Some(384))), "the pod keeps what it has");
+    let (update, plan) = (update(), plan());
+    let sent = |peak: u64| {
+        let mut facts = facts(&update, &plan);
+        let sized = container("web", resources(Some(200), Some(384)), Resources::default());
+        let new = pod("d", &facts.template);
+        facts.pods = vec![pod("a", std::slice::from_ref(&sized)), new];
+        facts.target = vec![size("web", 200, 384)];
+        facts.wanted[0].outcome = Ok(Recommendation { peak: Some(Bytes(peak << 20)), ..recommendation(200, 390) });
+        facts.last_change = Some(facts.now);
+        sent_to_d(&decide(&facts))
+    };
+    assert_eq!(sent(384), Some(resources(Some(200), Some(384))));
+    assert_eq!(sent(385), Some(resources(Some(200), Some(512))));
 }
 
 fn carried_on(target: Size, change: impl FnOnce(&mut ContainerPlan, &mut UpdatePlan), hpa: HpaFacts) -> Decision {

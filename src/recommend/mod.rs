@@ -18,7 +18,7 @@ pub use oom::{OomFloor, OomKill};
 pub use steps::{PEAK_MARGIN, Sized, Step};
 
 use crate::plant::planted;
-use crate::policy::{ContainerPlan, MetricsPlan};
+use crate::policy::{ContainerPlan, MemoryFloor, MetricsPlan};
 use crate::quantity::{Bytes, Millicores};
 use crate::usage::WindowUsage;
 use jiff::Timestamp;
@@ -31,6 +31,8 @@ pub struct Recommendation {
     pub cpu: Sized<Millicores>,
     /// The memory request and the steps to it.
     pub memory: Sized<Bytes>,
+    /// The peak below which memory is not to be lowered: the window's, unless the policy's `memoryFloor` is `None`.
+    pub peak: Option<Bytes>,
     /// Usage covers the whole window (95 % of it at least): only then may a request be lowered.
     pub window_covered: bool,
     /// The last sample that counted.
@@ -84,7 +86,8 @@ pub fn recommend(
     let memory = steps::size_memory(&usage.memory, &plan.memory, metrics.memory_floor, oom);
     let explanation = explain::sentence(usage, metrics, &cpu, &memory);
     let window_covered = usage.covered.as_secs_f64() >= metrics.window.as_secs_f64() * COVERED_SHARE;
-    Ok(Recommendation { cpu, memory, window_covered, newest_sample: usage.to, explanation })
+    let peak = (metrics.memory_floor == MemoryFloor::Peak).then(|| Bytes::from_f64_ceil_mib(usage.memory.peak));
+    Ok(Recommendation { cpu, memory, peak, window_covered, newest_sample: usage.to, explanation })
 }
 
 fn enough(usage: &WindowUsage, metrics: &MetricsPlan) -> Result<(), Insufficient> {
