@@ -55,6 +55,9 @@ pub(super) struct Memory {
     pub(super) previous: Vec<Size>,
     /// The last write that was carried out, or may have been.
     pub(super) last_change: Option<Timestamp>,
+    /// An earlier process was at work when it ended: it may have written once more after its last status. Counts for the
+    /// cooldown only.
+    pub(super) may_have_changed: Option<Timestamp>,
     /// When requests were last raised, for as long as that matters.
     pub(super) raised: Vec<Raised>,
     pub(super) method: Option<Method>,
@@ -105,8 +108,8 @@ impl History {
         self.0.clear();
     }
 
-    /// Reads back what an earlier process wrote to a status. What this process knows already is newer.
-    pub(super) fn restore(&mut self, entry: &WorkloadStatus) {
+    /// Reads back, at `now`, what an earlier process wrote to a status. What this process knows already is newer.
+    pub(super) fn restore(&mut self, entry: &WorkloadStatus, now: Timestamp) {
         let Ok(kind) = entry.kind.parse() else { return };
         let id = WorkloadId { namespace: entry.namespace.clone(), kind, name: entry.name.clone() };
         if entry.last_applied.is_none() && entry.target.is_empty() && entry.oom_kills.is_empty() {
@@ -117,6 +120,7 @@ impl History {
             target: sizes(&entry.target),
             previous: sizes(&entry.previous),
             last_change: entry.last_applied.as_ref().map(|time| time.0).filter(|_| !planted(106)),
+            may_have_changed: (entry.status == "Applying" && !planted(106)).then_some(now),
             raised: if planted(113) { Vec::new() } else { raised(&entry.raised) },
             method: match entry.method.as_deref() {
                 Some("Resize") => Some(Method::Resize),
@@ -358,12 +362,12 @@ mod tests {
             ..WorkloadStatus::default()
         };
         let mut history = History::default();
-        history.restore(&entry);
+        history.restore(&entry, Timestamp::UNIX_EPOCH);
         let id = WorkloadId { namespace: "shop".into(), kind: WorkloadKind::Deployment, name: "web".into() };
         assert_eq!(history.get(&id).map(|memory| &memory.killed), Some(&killed));
         entry.oom_kills.clear();
         entry.name = "api".into();
-        history.restore(&entry);
+        history.restore(&entry, Timestamp::UNIX_EPOCH);
         assert_eq!(history.get(&WorkloadId { name: "api".into(), ..id }), None);
     }
 

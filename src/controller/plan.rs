@@ -169,7 +169,7 @@ fn facts<'a>(
             .collect(),
         target: memory.target.clone(),
         raised: memory.raised(),
-        last_change: memory.last_change,
+        last_change: memory.last_change.max(memory.may_have_changed),
         hpa: observed.hpa.clone(),
         guards: observed.guards.clone(),
         resize_served: observation.resize_served,

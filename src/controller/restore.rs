@@ -55,7 +55,7 @@ impl Controller {
             if entry.reason.as_deref() == Some("OverriddenBy") {
                 continue;
             }
-            self.history.restore(entry);
+            self.history.restore(entry, self.clock.now());
             if let Ok(kind) = entry.kind.parse() {
                 let id = WorkloadId { namespace: entry.namespace.clone(), kind, name: entry.name.clone() };
                 state.entries.insert(id, Entry::restored(entry.clone()));

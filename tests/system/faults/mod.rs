@@ -60,7 +60,9 @@ impl Counts {
     fn add(&mut self, other: Self) {
         self.schedules += other.schedules;
         for (all, some) in [(&mut self.faults, other.faults), (&mut self.writes, other.writes)] {
-            some.into_iter().for_each(|(what, times)| *all.entry(what).or_default() += times);
+            for (what, times) in some {
+                *all.entry(what).or_default() += times;
+            }
         }
     }
 }

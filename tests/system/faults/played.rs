@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 /// For so long watches tell late, or may tell nothing.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_field_names)] // the unit is part of each name
 pub struct Impairment {
     pub from_ms: u64,
     pub until_ms: u64,

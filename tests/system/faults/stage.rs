@@ -216,7 +216,7 @@ impl Stage {
         self.note(&format!("Undo of {id}"));
         // What it cannot do now is no matter here; the journal has what it did.
         let undo = optipod::controller::Undo::new(self.harness.api.client_as("alice"));
-        let _ = tokio::time::timeout(Duration::from_secs(60), undo.workload(&id, true)).await;
+        let _ = tokio::time::timeout(Duration::from_mins(1), undo.workload(&id, true)).await;
         self.note(&format!("Undo of {id} is over"));
     }
 }

@@ -118,8 +118,9 @@ impl Player<'_> {
         let disturbance = &self.schedule.disturbances[index];
         let lag_ms = match disturbance {
             Disturbance::Watches { fault: Fault::LagWatch(lag), .. } => Some(u64::try_from(lag.as_millis()).unwrap()),
-            Disturbance::Watches { .. } | Disturbance::Expire { .. } => None,
-            Disturbance::Requests { verb: "list", .. } => None,
+            Disturbance::Watches { .. } | Disturbance::Expire { .. } | Disturbance::Requests { verb: "list", .. } => {
+                None
+            }
             _ => return,
         };
         let from_ms = self.stage.now_ms();

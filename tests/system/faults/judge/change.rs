@@ -24,7 +24,7 @@ impl Judge<'_> {
                 entry,
             );
         }
-        let app = self.app(entry);
+        let app = Self::app(entry);
         let Some(said) = self.told.of(&app).cloned() else {
             return self.wrong("announced", format!("no status announced a change of {app}"), entry);
         };

@@ -111,7 +111,7 @@ impl Course {
         });
         if is_new && said.cause == "Recommend" {
             let specs = known.specs(&said.policy, said.at_ms);
-            let least = least(pods, listed(write.containers(before), "requests"));
+            let least = of_pods(pods, listed(write.containers(before), "requests"), u64::min);
             wrong.extend(past.step(said, &least, &specs));
             wrong.extend(past.cooldown(at_ms, &specs, self.apart));
             if known.forbidden(&said.policy, app, Why::Stale, said.at_ms.saturating_sub(self.apart)) {
@@ -127,7 +127,7 @@ impl Course {
         } else if write.is_pod && said.cause == "Recommend" && !known.impaired_since(past.last_write_ms) {
             wrong.extend(past.batch(before, pods));
         }
-        past.note(is_new, at_ms, said, write, before);
+        past.note(is_new, at_ms, said, write, before, pods);
         wrong
     }
 
@@ -142,15 +142,15 @@ impl Course {
     }
 }
 
-/// The least that pods request, or the object itself.
-fn least(pods: &[&Value], own: Sizes) -> Sizes {
-    let mut least = own;
+/// The least or the most that pods request, or the object itself.
+fn of_pods(pods: &[&Value], own: Sizes, of_two: fn(u64, u64) -> u64) -> Sizes {
+    let mut found = own;
     for pod in pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null()) {
         for (key, amount) in listed(&pod["spec"]["containers"], "requests") {
-            least.entry(key).and_modify(|least| *least = (*least).min(amount)).or_insert(amount);
+            found.entry(key).and_modify(|found| *found = of_two(*found, amount)).or_insert(amount);
         }
     }
-    least
+    found
 }
 
 impl Past {
@@ -194,13 +194,15 @@ impl Past {
         Some(("batch", format!("the resize of {} is not actuated yet", waiting["metadata"]["name"])))
     }
 
-    fn note(&mut self, is_new: bool, at_ms: u64, said: &Said, write: Write<'_>, before: &Value) {
+    fn note(&mut self, is_new: bool, at_ms: u64, said: &Said, write: Write<'_>, before: &Value, pods: &[&Value]) {
         let was = listed(write.containers(before), "requests");
+        // One pod may have less than the others: the size is a raise where all have less.
+        let most = of_pods(pods, was.clone(), u64::max);
         if is_new {
             if said.cause == "Recommend" {
                 for (key, new) in &said.target {
                     let target = self.last.as_ref().and_then(|last| last.target.get(key));
-                    if target.or(was.get(key)).is_none_or(|before| new > before) {
+                    if target.max(most.get(key)).is_none_or(|before| new > before) {
                         self.raised.insert(key.clone());
                     }
                 }

@@ -164,7 +164,7 @@ impl Judge<'_> {
         *self.verdict.writes.entry("Undo".to_owned()).or_default() += 1;
         let (before, after) = (write.containers(before), write.containers(after));
         let (before, after) = (amounts::listed(before, "requests"), amounts::listed(after, "requests"));
-        let app = self.app(entry);
+        let app = Self::app(entry);
         let changed = after.iter().filter(|(key, amount)| before.get(key) != Some(amount));
         let strange: Vec<_> = changed.filter(|(key, amount)| !self.course.stood_before(&app, key, **amount)).collect();
         if !strange.is_empty() {
@@ -173,7 +173,7 @@ impl Judge<'_> {
     }
 
     /// The workload that a write is about.
-    fn app(&self, entry: &Entry) -> String {
+    fn app(entry: &Entry) -> String {
         let label = entry.before.as_ref().and_then(|before| before["metadata"]["labels"]["app"].as_str());
         let of_name = || entry.name.split('-').next().unwrap_or_default();
         label.unwrap_or_else(of_name).to_owned()
