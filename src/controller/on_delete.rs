@@ -50,12 +50,13 @@ enum Wait {
 }
 
 impl Controller {
-    /// Sets the finalizer where the policy asks for it, and takes it away where it does no longer.
+    /// Sets the finalizer where the policy asks for it and may change something, and takes it away where it asks no longer.
     ///
     /// # Errors
     /// Why nothing may be changed: what could not be put back later.
     pub(super) async fn keep_promise(&self, object: &PolicyObject, policy: &Policy) -> Result<(), Reason> {
-        let is_wanted = policy.update.on_delete == OnDelete::Restore;
+        let restores = policy.update.on_delete == OnDelete::Restore;
+        let is_wanted = restores && (object.kept || policy.mode == Mode::Auto);
         if object.kept == is_wanted || self.options.dry_run {
             return Ok(());
         }

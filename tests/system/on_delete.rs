@@ -109,6 +109,22 @@ async fn a_policy_that_asks_for_it_no_longer_loses_its_finalizer_and_no_other() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn only_a_policy_that_may_change_something_gets_the_finalizer() {
+    let mut harness = Harness::new().await;
+    harness.deployment("web", 1).await;
+    harness.policy("p", json!({"mode": "Recommend", "updateStrategy": {"onDelete": "Restore"}}));
+    harness.start(Harness::options());
+    minutes(5).await;
+    assert_eq!(finalizers(&harness), Value::Null);
+    harness.patch("OptimizationPolicy", OPERATOR, "p", &json!({"spec": {"mode": "Auto"}}));
+    minutes(5).await;
+    assert_eq!(finalizers(&harness), json!(["optipod.io/restore"]));
+    harness.patch("OptimizationPolicy", OPERATOR, "p", &json!({"spec": {"mode": "Recommend"}}));
+    minutes(5).await;
+    assert_eq!(finalizers(&harness), json!(["optipod.io/restore"]), "what it changed is still to be put back");
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_the_finalizer_nothing_is_changed() {
     let mut harness = Harness::new().await;
     harness.deployment("web", 1).await;
