@@ -48,6 +48,8 @@ pub(super) struct Workload {
     pub(super) replicas: Replicas,
     /// The manager that changed requests which we had applied.
     pub(super) reverted_by: Option<String>,
+    /// Containers whose limits an apply of ours set: one that left them out would remove them.
+    pub(super) limits_are_ours: BTreeSet<String>,
     /// What we applied to the template last, by our annotation.
     pub(super) applied: Vec<Size>,
     /// When we applied it.

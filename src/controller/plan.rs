@@ -266,11 +266,15 @@ fn apply(
         (notes::CAUSE, cause.to_string()),
         (notes::CHANGED_AT, super::seconds(now).to_string()),
     ]);
+    let with_limits = match change.with_limits {
+        true => change.containers.iter().map(|container| container.name.clone()).collect(),
+        false => workload.limits_are_ours.clone(),
+    };
     Write::Template(TemplateWrite {
         uid: workload.uid.clone(),
         resource_version: workload.resource_version.clone(),
         containers: change.containers,
-        with_limits: change.with_limits,
+        with_limits,
         annotations,
     })
 }

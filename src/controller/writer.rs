@@ -20,7 +20,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Error};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -55,7 +55,8 @@ pub(super) struct TemplateWrite {
     pub(super) resource_version: String,
     /// Every container of the template.
     pub(super) containers: Vec<ContainerResources>,
-    pub(super) with_limits: bool,
+    /// Those of which limits are set, or kept because they are ours.
+    pub(super) with_limits: BTreeSet<String>,
     /// Our notes, on the workload's own metadata.
     pub(super) annotations: BTreeMap<&'static str, String>,
 }
@@ -96,7 +97,7 @@ impl Writer {
     async fn patch_resize(&self, namespace: &str, pod: &PodResize, with_limits: bool) -> Result<Pod, Error> {
         let patch = json!({
             "metadata": identity(&pod.uid, &pod.resource_version),
-            "spec": {"containers": containers(&pod.containers, with_limits)},
+            "spec": {"containers": containers(&pod.containers, |_| with_limits)},
         });
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
@@ -114,7 +115,7 @@ impl Writer {
                 "name": id.name, "namespace": id.namespace, "uid": write.uid, "resourceVersion": write.resource_version,
                 "annotations": write.annotations,
             },
-            "spec": {"template": {"spec": {"containers": containers(&write.containers, write.with_limits)}}},
+            "spec": {"template": {"spec": {"containers": containers(&write.containers, |name| write.with_limits.contains(name))}}},
         });
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &id.namespace, &resource);
         let params = PatchParams::apply(FIELD_MANAGER).force();
@@ -278,7 +279,7 @@ pub(super) async fn write_lease(client: &Client, namespace: &str, lease: &Lease)
 }
 
 /// `containers` of a pod spec with requests, and limits only where they are ours to set.
-fn containers(containers: &[ContainerResources], with_limits: bool) -> Vec<Value> {
+fn containers(containers: &[ContainerResources], with_limits: impl Fn(&str) -> bool) -> Vec<Value> {
     let list = |cpu: Option<String>, memory: Option<String>| {
         let named = [("cpu", cpu), ("memory", memory)];
         named
@@ -293,7 +294,7 @@ fn containers(containers: &[ContainerResources], with_limits: bool) -> Vec<Value
             "requests".into(),
             list(requests.cpu.map(|c| c.to_string()), requests.memory.map(|m| m.to_string())).into(),
         );
-        if with_limits {
+        if with_limits(&container.name) {
             let limits = list(limits.cpu.map(|c| c.to_string()), limits.memory.map(|m| m.to_string()));
             resources.insert("limits".into(), limits.into());
         }

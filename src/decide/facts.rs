@@ -177,7 +177,23 @@ pub struct Rights {
     pub rollout: bool,
 }
 
+impl PodFacts {
+    /// What a container requests.
+    pub(super) fn requests(&self, container: &str) -> Option<Resources> {
+        let mut all = self.containers.iter().map(|container| &container.resources);
+        Some(all.find(|resources| resources.name == container)?.requests)
+    }
+}
+
 impl Facts<'_> {
+    /// Memory is not lowered below this where an earlier size is carried on: the observed peak, or what is recommended where
+    /// bounds keep that below it. Nothing where no usage is known.
+    pub(super) fn used_memory(&self, container: &str) -> Option<Bytes> {
+        let wanted = self.wanted.iter().find(|wanted| wanted.container == container)?;
+        let found = wanted.outcome.as_ref().ok()?;
+        Some(found.peak?.min(found.memory.request))
+    }
+
     /// The policy, the API server and RBAC all allow resizing pods.
     pub fn may_resize(&self) -> bool {
         self.update.in_place && self.resize_served && self.rights.resize

@@ -197,19 +197,16 @@ fn unfinished(facts: &Facts<'_>) -> Option<Vec<Size>> {
     open.then_some(target)
 }
 
-/// The size decided earlier without what was excluded, bounded or given to an autoscaler since, and without memory of which
-/// more was used since.
+/// The size decided earlier without what was excluded, bounded or given to an autoscaler since.
 fn still_allowed(facts: &Facts<'_>) -> Vec<Size> {
     let allowed = |size: &Size| {
         let plan = facts.settings.get(&size.container).filter(|plan| !plan.exclude)?;
         let limits = facts.current(&size.container).map(|current| current.limits).unwrap_or_default();
-        let wanted = facts.wanted.iter().find(|wanted| wanted.container == size.container);
-        let peak = wanted.and_then(|wanted| wanted.outcome.as_ref().ok()).and_then(|found| found.peak);
         let cpu = size.requests.cpu.filter(|cpu| within(*cpu, plan.cpu.bounds, limits.cpu));
         let memory = size.requests.memory.filter(|memory| within(*memory, plan.memory.bounds, limits.memory));
         let requests = Resources {
             cpu: cpu.filter(|_| facts.hpa.cpu.is_none()),
-            memory: memory.filter(|memory| facts.hpa.memory.is_none() && peak.is_none_or(|peak| *memory >= peak)),
+            memory: memory.filter(|_| facts.hpa.memory.is_none()),
         };
         (requests != Resources::default()).then(|| Size { container: size.container.clone(), requests })
     };

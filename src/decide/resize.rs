@@ -34,7 +34,8 @@ pub(super) fn plan(facts: &Facts<'_>, target: &[Size]) -> Result<(Vec<PodResize>
     }
     let mut open = Vec::new();
     for pod in &facts.pods {
-        let containers = changes(pod, target, facts.update.direction, facts.update.requests_only);
+        let target = above_use(facts, target, |container| pod.requests(container));
+        let containers = changes(pod, &target, facts.update.direction, facts.update.requests_only);
         if !containers.is_empty() {
             open.push(patch(facts, pod, containers)?);
         }
@@ -64,13 +65,29 @@ fn patch(facts: &Facts<'_>, pod: &PodFacts, containers: Vec<ContainerResources>)
 /// Some pod lacks the size, or has not been brought to it yet.
 pub(super) fn unfinished(facts: &Facts<'_>, target: &[Size]) -> bool {
     let UpdatePlan { direction, requests_only, .. } = *facts.update;
-    let lacks = |pod: &PodFacts| !changes(pod, target, direction, requests_only).is_empty();
+    let lacks = |pod: &PodFacts| {
+        let target = above_use(facts, target, |container| pod.requests(container));
+        !changes(pod, &target, direction, requests_only).is_empty()
+    };
     facts.pods.iter().any(|pod| pod.resize != ResizeState::Actuated || lacks(pod))
 }
 
 /// The pod requests this size, as far as its limits allow.
 pub(super) fn has(pod: &PodFacts, size: &[Size], requests_only: bool) -> bool {
     changes(pod, size, Direction::Both, requests_only).is_empty()
+}
+
+/// A size without memory that would be lowered below what was used since it was decided.
+pub(super) fn above_use(facts: &Facts<'_>, target: &[Size], requests: impl Fn(&str) -> Option<Resources>) -> Vec<Size> {
+    let one = |size: &Size| {
+        let before = requests(&size.container).and_then(|requests| requests.memory);
+        let used = facts.used_memory(&size.container);
+        let kept =
+            |memory: &Bytes| before.is_none_or(|before| before <= *memory) || used.is_none_or(|used| used <= *memory);
+        let memory = size.requests.memory.filter(kept);
+        Size { container: size.container.clone(), requests: Resources { memory, ..size.requests } }
+    };
+    target.iter().map(one).collect()
 }
 
 fn allowed(facts: &Facts<'_>) -> Result<(), Reason> {

@@ -2,7 +2,7 @@
 
 use super::facts::{Facts, Rollout, Size};
 use super::reason::Reason;
-use super::resize::{allows, resized};
+use super::resize::{above_use, allows, resized};
 use crate::workload::{ContainerResources, QosClass, qos_class};
 
 /// The resources of a template after a change.
@@ -59,6 +59,8 @@ pub(super) fn awaits_deletion(facts: &Facts<'_>, reason: Reason) -> Reason {
 
 /// What of a size decided before the policy's direction still allows: it may have been edited since.
 pub(super) fn allowed(facts: &Facts<'_>, target: &[Size]) -> Vec<Size> {
+    let of_template = |name: &str| Some(facts.template.iter().find(|container| container.name == name)?.requests);
+    let target = above_use(facts, target, of_template);
     let one = |size: &Size| {
         let before = facts.template.iter().find(|container| container.name == size.container)?.requests;
         let mut size = size.clone();

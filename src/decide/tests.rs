@@ -264,18 +264,19 @@ fn a_size_decided_before_is_not_carried_below_new_bounds_nor_below_what_was_used
     let below = carried_on(size("web", 200, 384), |plan, _| raised(plan, 300), HpaFacts::default());
     assert_eq!(sent_to_d(&below), Some(resources(Some(500), Some(384))), "the pod keeps what it has");
     let (update, plan) = (update(), plan());
-    let sent = |peak: u64| {
+    let sent = |peak: u64, has: u64| {
         let mut facts = facts(&update, &plan);
         let sized = container("web", resources(Some(200), Some(384)), Resources::default());
-        let new = pod("d", &facts.template);
+        let new = pod("d", &[container("web", resources(Some(500), Some(has)), Resources::default())]);
         facts.pods = vec![pod("a", std::slice::from_ref(&sized)), new];
         facts.target = vec![size("web", 200, 384)];
         facts.wanted[0].outcome = Ok(Recommendation { peak: Some(Bytes(peak << 20)), ..recommendation(200, 390) });
         facts.last_change = Some(facts.now);
         sent_to_d(&decide(&facts))
     };
-    assert_eq!(sent(384), Some(resources(Some(200), Some(384))));
-    assert_eq!(sent(385), Some(resources(Some(200), Some(512))));
+    assert_eq!(sent(384, 512), Some(resources(Some(200), Some(384))));
+    assert_eq!(sent(385, 512), Some(resources(Some(200), Some(512))));
+    assert_eq!(sent(385, 256), Some(resources(Some(200), Some(384))), "more than it has is better than nothing");
 }
 
 fn carried_on(target: Size, change: impl FnOnce(&mut ContainerPlan, &mut UpdatePlan), hpa: HpaFacts) -> Decision {

@@ -203,3 +203,34 @@ async fn of_more_containers_than_a_status_may_list_all_are_sized_and_the_first_a
     assert_eq!(harness.status_writes(), written, "what is cut is no change");
     assert!(harness.writes(|entry| entry.code >= 400).is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn limits_that_were_set_stay_when_the_policy_leaves_limits_alone_from_then_on() {
+    let mut harness = Harness::new().await;
+    let limited = json!({"name": "web", "image": "example/app", "resources": {
+        "requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}}});
+    harness.deployment_with("web", 1, &json!([limited])).await;
+    let strategy =
+        json!({"allowInPlaceResize": false, "allowRecreate": true, "updateRequestsOnly": false, "cooldown": "1m"});
+    harness.policy("p", json!({ "updateStrategy": strategy }));
+    harness.start(Harness::options());
+    minutes(10).await;
+    let resources = |harness: &Harness| {
+        harness.workload("Deployment", "web")["spec"]["template"]["spec"]["containers"][0]["resources"].clone()
+    };
+    let before = resources(&harness);
+    assert_ne!(before["limits"], json!({"cpu": "1", "memory": "1Gi"}), "they moved with the requests");
+
+    harness.patch(
+        "OptimizationPolicy",
+        "optipod-system",
+        "p",
+        &json!({"spec": {"updateStrategy": {"updateRequestsOnly": true}}}),
+    );
+    harness.provider.set("web", 0.05, 50.0);
+    minutes(90).await;
+
+    let after = resources(&harness);
+    assert_ne!(after["requests"], before["requests"]);
+    assert_eq!(after["limits"], before["limits"]);
+}

@@ -1,6 +1,7 @@
 //! What decisions need of a Deployment, StatefulSet or DaemonSet.
 
 use super::{object_key, progress, replicas, rollout};
+use crate::controller::FIELD_MANAGER;
 use crate::controller::cluster::Workload;
 use crate::controller::notes;
 use crate::decide::{Progress, Replicas, Rollout, Size};
@@ -9,6 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use std::collections::BTreeSet;
 
 pub(in crate::controller) fn deployment(object: Deployment) -> Workload {
     let progress = progress::deployment(&object);
@@ -52,8 +54,10 @@ fn workload(
         let container = reverted(template, &applied)?;
         Some(manager_of(metadata.managed_fields.as_deref().unwrap_or_default(), container))
     });
+    let limits_are_ours = limits_of(metadata.managed_fields.as_deref().unwrap_or_default());
     Workload {
         id: WorkloadId { namespace, kind, name },
+        limits_are_ours,
         held: notes::held(metadata.annotations.as_ref()),
         uid: metadata.uid.unwrap_or_default(),
         resource_version: metadata.resource_version.unwrap_or_default(),
@@ -89,6 +93,24 @@ fn reverted<'a>(template: &'a [ContainerResources], applied: &[Size]) -> Option<
         applied.iter().any(|size| size.container == container.name && differs(container.requests, size.requests))
     });
     found.next().map(|container| container.name.as_str())
+}
+
+/// The containers whose limits we own by an apply.
+fn limits_of(managed: &[ManagedFieldsEntry]) -> BTreeSet<String> {
+    let ours = |entry: &&ManagedFieldsEntry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
+    };
+    let fields = managed.iter().filter(ours).filter_map(|entry| entry.fields_v1.as_ref());
+    let containers =
+        fields.filter_map(|fields| fields.0.pointer("/f:spec/f:template/f:spec/f:containers")?.as_object());
+    let with_limits = containers.flatten().filter(|(_, fields)| fields.pointer("/f:resources/f:limits").is_some());
+    with_limits.filter_map(|(key, _)| name_in(key)).collect()
+}
+
+/// The name in `k:{"name":"web"}`.
+fn name_in(key: &str) -> Option<String> {
+    let key: serde_json::Value = serde_json::from_str(key.strip_prefix("k:")?).ok()?;
+    key.get("name")?.as_str().map(str::to_owned)
 }
 
 /// Whoever else owns the container's requests; the latest of several.
@@ -144,6 +166,24 @@ mod tests {
         assert_eq!(read(json!({"cpu": "100m"}), note).reverted_by.as_deref(), Some("helm"));
         assert_eq!(read(json!({"cpu": "100m"}), r#"{"gone":{"cpu":"200m"}}"#).reverted_by, None);
         assert_eq!(read(json!({"cpu": "100m"}), "").reverted_by, None);
+    }
+
+    #[test]
+    fn limits_that_an_apply_of_ours_set_are_ours_to_keep() {
+        let of = |manager: &str, operation: &str, list: &str| {
+            let fields = json!({"f:spec": {"f:template": {"f:spec": {"f:containers": {
+                "k:{\"name\":\"web\"}": {"f:resources": {list: {"f:cpu": {}}}}, "k:{\"name\":\"proxy\"}": {}}}}}});
+            limits_of(&[ManagedFieldsEntry {
+                manager: Some(manager.into()),
+                operation: Some(operation.into()),
+                fields_v1: Some(serde_json::from_value(fields).unwrap()),
+                ..ManagedFieldsEntry::default()
+            }])
+        };
+        assert_eq!(of("optipod", "Apply", "f:limits"), BTreeSet::from(["web".to_owned()]));
+        let others =
+            [("optipod", "Apply", "f:requests"), ("optipod", "Update", "f:limits"), ("helm", "Apply", "f:limits")];
+        assert!(others.iter().all(|(manager, operation, list)| of(manager, operation, list).is_empty()));
     }
 
     #[test]

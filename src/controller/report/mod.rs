@@ -127,8 +127,10 @@ impl Controller {
         let known = news(&state.entries);
         let was_braked = braked(&state.entries);
         let mut entries = if *focus == Focus::All { BTreeMap::new() } else { std::mem::take(&mut state.entries) };
+        // What counts for the cooldown is when the writes were over, however long they took.
+        let written = super::seconds(self.clock.now());
         for applied in &applied {
-            self.settle(applied, before, now);
+            self.settle(applied, before, written);
             self.heed(applied);
             let id = &applied.planned.workload.id;
             let memory = Memory::of(self.history.get(id), &applied.planned.workload);
