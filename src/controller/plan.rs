@@ -266,9 +266,10 @@ fn apply(
         (notes::CAUSE, cause.to_string()),
         (notes::CHANGED_AT, super::seconds(now).to_string()),
     ]);
-    let with_limits = match change.with_limits {
-        true => change.containers.iter().map(|container| container.name.clone()).collect(),
-        false => workload.limits_are_ours.clone(),
+    let with_limits = if change.with_limits {
+        change.containers.iter().map(|container| container.name.clone()).collect()
+    } else {
+        workload.limits_are_ours.clone()
     };
     Write::Template(TemplateWrite {
         uid: workload.uid.clone(),

@@ -186,12 +186,12 @@ impl PodFacts {
 }
 
 impl Facts<'_> {
-    /// Memory is not lowered below this where an earlier size is carried on: the observed peak, or what is recommended where
-    /// bounds keep that below it. Nothing where no usage is known.
-    pub(super) fn used_memory(&self, container: &str) -> Option<Bytes> {
-        let wanted = self.wanted.iter().find(|wanted| wanted.container == container)?;
-        let found = wanted.outcome.as_ref().ok()?;
-        Some(found.peak?.min(found.memory.request))
+    /// Whether memory may be lowered to an earlier size: not below the observed peak, unless bounds ask for it, and not
+    /// while no usage is known.
+    pub(super) fn may_lower_memory(&self, container: &str, to: Bytes) -> bool {
+        let wanted = self.wanted.iter().find(|wanted| wanted.container == container);
+        let found = wanted.and_then(|wanted| wanted.outcome.as_ref().ok());
+        found.is_some_and(|found| found.peak.is_none_or(|peak| to >= peak.min(found.memory.request)))
     }
 
     /// The policy, the API server and RBAC all allow resizing pods.

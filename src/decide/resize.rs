@@ -77,14 +77,13 @@ pub(super) fn has(pod: &PodFacts, size: &[Size], requests_only: bool) -> bool {
     changes(pod, size, Direction::Both, requests_only).is_empty()
 }
 
-/// A size without memory that would be lowered below what was used since it was decided.
+/// A size without memory that would be lowered below what was used since it was decided, or without knowing that.
 pub(super) fn above_use(facts: &Facts<'_>, target: &[Size], requests: impl Fn(&str) -> Option<Resources>) -> Vec<Size> {
     let one = |size: &Size| {
         let before = requests(&size.container).and_then(|requests| requests.memory);
-        let used = facts.used_memory(&size.container);
-        let kept =
-            |memory: &Bytes| before.is_none_or(|before| before <= *memory) || used.is_none_or(|used| used <= *memory);
-        let memory = size.requests.memory.filter(kept);
+        let is_no_decrease = |memory: Bytes| before.is_none_or(|before| before <= memory);
+        let may_be = |memory: &Bytes| is_no_decrease(*memory) || facts.may_lower_memory(&size.container, *memory);
+        let memory = size.requests.memory.filter(may_be);
         Size { container: size.container.clone(), requests: Resources { memory, ..size.requests } }
     };
     target.iter().map(one).collect()

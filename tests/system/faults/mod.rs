@@ -40,8 +40,9 @@ fn run(schedule: &Schedule) -> Played {
 fn examine(schedule: &Schedule) -> (Vec<Violation>, Counts) {
     let played = run(schedule);
     let mut verdict = judge::judge(&played);
-    // Requests that a person gave a pod stay where OptiPod has not decided upon that resource.
-    let is_calm = played.is_calm && !played.faults.contains_key("OnWrite:Resize");
+    // Requests that a person gave a pod stay where OptiPod has not decided upon that resource, and without the right to
+    // resize it takes the other method, where it may.
+    let is_calm = played.is_calm && !played.faults.contains_key("OnWrite:Resize") && !schedule.denies_resize();
     if is_calm && verdict.violations.is_empty() && setting("OPTIPOD_PLANT").is_none() {
         let undisturbed = run(&schedule.without_disturbances());
         verdict.violations.extend(judge::same_end(&played, &undisturbed));

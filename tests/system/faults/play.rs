@@ -177,6 +177,7 @@ impl Player<'_> {
             snapshots: self.stage.snapshots(),
             witnesses: self.stage.witnesses(),
             impairments: self.impairments,
+            pauses: self.stage.notes.lock().unwrap().pauses.clone(),
             starts: self.starts,
             clocks_apart: self.furthest.unsigned_abs(),
             is_elected: self.schedule.is_elected,

@@ -21,6 +21,8 @@ pub struct Played {
     pub snapshots: Vec<Snapshot>,
     pub witnesses: Vec<Witness>,
     pub impairments: Vec<Impairment>,
+    /// When some process stood still, in milliseconds.
+    pub pauses: Vec<(u64, u64)>,
     /// When each process began: its user, and the journal's next number.
     pub starts: Vec<(String, u64)>,
     /// The furthest that two readings of wall clocks lie apart, in seconds.

@@ -51,6 +51,9 @@ impl Gate {
 
     pub fn stand_still(&self, time: Duration) {
         self.life.lock().unwrap().still_until = Instant::now() + time;
+        let now = self.stage.now_ms();
+        let until = now + u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.stage.notes.lock().unwrap().pauses.push((now, until));
         self.moved.notify_waiters();
     }
 

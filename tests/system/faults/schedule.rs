@@ -176,6 +176,12 @@ impl Schedule {
         if self.is_elected { 2 } else { 1 }
     }
 
+    /// The right to resize is missing for a while.
+    pub fn denies_resize(&self) -> bool {
+        let denied = |disturbance: &Disturbance| matches!(disturbance, Disturbance::Deny { resource, .. } if *resource == "pods/resize");
+        self.disturbances.iter().any(denied)
+    }
+
     pub fn without_disturbances(&self) -> Self {
         Self { disturbances: Vec::new(), ..self.clone() }
     }

@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub age: u64,
     /// Memory peaks by container, in bytes.
     pub peaks: Vec<(String, u64)>,
+    /// The provider answers nothing, so that nobody learns of a new peak.
+    pub is_silent: bool,
     pub what: String,
 }
 
@@ -46,6 +48,9 @@ pub(super) struct Notes {
     pub(super) snapshots: Vec<Snapshot>,
     pub(super) witnesses: Vec<Witness>,
     pub(super) age: u64,
+    pub(super) is_silent: bool,
+    /// When some process stood still, in milliseconds.
+    pub(super) pauses: Vec<(u64, u64)>,
     pub(super) peaks: Vec<(String, u64)>,
     pub(super) uses: Vec<(String, (f64, f64))>,
     /// The names of the workloads, none where it is deleted.
@@ -133,6 +138,7 @@ impl Stage {
             held_pods: pods.map(app).collect(),
             age: notes.age,
             peaks: notes.peaks.clone(),
+            is_silent: notes.is_silent,
             what: what.to_owned(),
         };
         notes.snapshots.push(snapshot);
@@ -165,7 +171,10 @@ impl Stage {
                 self.notes.lock().unwrap().age = *minutes;
                 self.harness.provider.set_age(Duration::from_mins(*minutes));
             }
-            Act::ProviderDown(down) => self.harness.provider.set_down(*down),
+            Act::ProviderDown(down) => {
+                self.notes.lock().unwrap().is_silent = *down;
+                self.harness.provider.set_down(*down);
+            }
             Act::Autoscaler(index, on) => self.autoscaler(*index, *on),
             Act::DeletePod(index) => self.delete_pod(*index),
             Act::Scale(index, replicas) if self.world.workloads[*index].kind != "DaemonSet" => {

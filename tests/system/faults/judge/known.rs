@@ -28,6 +28,7 @@ const LONGEST_CYCLE: u64 = 120_000;
 
 pub struct Known<'a> {
     impairments: &'a [Impairment],
+    pauses: &'a [(u64, u64)],
     pub now: Option<&'a Snapshot>,
     since: BTreeMap<(String, String, Why), u64>,
     /// Each policy's specs, and from when on each was in force.
@@ -95,9 +96,9 @@ fn forbids(snapshot: &Snapshot, policy: &Value, workload: &Value) -> BTreeSet<Wh
 }
 
 impl<'a> Known<'a> {
-    pub fn new(impairments: &'a [Impairment]) -> Self {
+    pub fn new(impairments: &'a [Impairment], pauses: &'a [(u64, u64)]) -> Self {
         let (since, specs, peaks) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { impairments, now: None, since, specs, peaks }
+        Self { impairments, pauses, now: None, since, specs, peaks }
     }
 
     /// The cluster is like this from now on.
@@ -117,7 +118,7 @@ impl<'a> Known<'a> {
             }
         }
         self.since = still;
-        for (container, peak) in &snapshot.peaks {
+        for (container, peak) in snapshot.peaks.iter().filter(|_| !snapshot.is_silent) {
             let peaks = self.peaks.entry(container.clone()).or_default();
             if peaks.last().is_none_or(|(_, last)| last != peak) {
                 peaks.push((snapshot.at_ms, *peak));
@@ -135,14 +136,17 @@ impl<'a> Known<'a> {
     /// When what became true at `at` is known at the latest.
     fn heard_at(&self, why: Why, at: u64) -> u64 {
         let mut heard = at;
+        // Who stood still begins to wait for a late delivery when it moves again.
+        let moved = self.pauses.iter().filter(|(from, until)| *from <= at && at <= *until).map(|(_, until)| *until);
+        let moved = moved.max().unwrap_or(at);
         // Twice: one may reach into another.
         for impairment in self.impairments.iter().chain(self.impairments) {
-            if impairment.from_ms > heard || heard > impairment.until_ms + RECOVERY {
+            if impairment.from_ms > heard.max(moved) || heard > impairment.until_ms + RECOVERY {
                 continue;
             }
             match impairment.lag_ms {
                 // What comes while a delivery waits waits for that one and then as long again.
-                Some(lag) => heard = heard.max(at + 2 * lag + 1000),
+                Some(lag) => heard = heard.max(moved + 2 * lag + 1000),
                 // A brake that cannot be seen counts as on.
                 None if why == Why::Brake => {}
                 None => heard = heard.max(impairment.until_ms + RECOVERY),

@@ -79,7 +79,7 @@ impl<'e> Write<'e> {
 
 /// Judges the whole of it.
 pub fn judge(played: &Played) -> Verdict {
-    let known = Known::new(&played.impairments);
+    let known = Known::new(&played.impairments, &played.pauses);
     let (told, lease, course) = (Told::default(), Lease::default(), Course::new(played.clocks_apart));
     let conflicts = BTreeMap::new();
     let mut judge = Judge { played, known, told, lease, course, conflicts, verdict: Verdict::default() };
