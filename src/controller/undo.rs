@@ -6,9 +6,7 @@
 use super::FIELD_MANAGER;
 use super::errors::WriteError;
 use super::ingest;
-use super::leader::Leadership;
 use super::notes;
-use super::watch::Shared;
 use super::writer::{RequestsBefore, Undoer, Writer, resource};
 use crate::decide::{PodResize, Size};
 use crate::quantity::QuantityError;
@@ -20,12 +18,8 @@ use kube::api::{Api, DynamicObject, ListParams, ResourceExt};
 use kube::core::Selector;
 use kube::{Client, Error};
 use std::collections::BTreeSet;
-use std::time::Duration;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
-/// The deadline of each call.
-const DEADLINE: Duration = Duration::from_secs(30);
 /// A workload that changes again and again while we look is given up.
 const TRIES: usize = 5;
 /// Pods of one list.
@@ -184,14 +178,7 @@ struct Found {
 impl Undo {
     /// Restores for a person, with the rights of `client`.
     pub fn new(client: Client) -> Self {
-        let writer = Writer {
-            client: client.clone(),
-            shared: Shared::default(),
-            dry_run: false,
-            deadline: DEADLINE,
-            leadership: Leadership::without_election(),
-            stopping: CancellationToken::new(),
-        };
+        let writer = Writer::of_a_person(client.clone());
         Self { client, writer, by: Undoer::Person }
     }
 

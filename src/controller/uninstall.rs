@@ -3,19 +3,14 @@
 //! A running controller puts back what policies with `onDelete: Restore` changed. Where none runs, or it does not come to
 //! an end, their finalizers are taken away after a while, so that neither the policies nor the CRD stay for ever.
 
-use super::leader::Leadership;
 use super::notes::FINALIZER;
-use super::watch::Shared;
-use super::writer::Writer;
+use super::writer::{DEADLINE, Writer};
 use crate::policy::{OptimizationPolicy, PolicyId};
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, ResourceExt};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
-/// The deadline of each call.
-const DEADLINE: Duration = Duration::from_secs(30);
 /// Between two looks at what is left.
 const EVERY: Duration = Duration::from_secs(2);
 /// Policies of one list.
@@ -45,14 +40,7 @@ pub struct UninstallError {
 /// # Errors
 /// What could not be listed, deleted or let go; asking again goes on.
 pub async fn uninstall(client: Client, patience: Duration) -> Result<Uninstalled, UninstallError> {
-    let writer = Writer {
-        client: client.clone(),
-        shared: Shared::default(),
-        dry_run: false,
-        deadline: DEADLINE,
-        leadership: Leadership::without_election(),
-        stopping: CancellationToken::new(),
-    };
+    let writer = Writer::of_a_person(client.clone());
     let policies = list(&client).await?;
     let mut done = Uninstalled { policies: policies.len(), ..Uninstalled::default() };
     for policy in &policies {

@@ -28,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 /// A write's deadline ends this long before our lease does.
 const LEASE_MARGIN: Duration = Duration::from_secs(2);
+/// The deadline of a call that a person waits for.
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Writes to the cluster while we may.
 #[derive(Clone)]
@@ -79,6 +81,18 @@ pub(super) enum Undoer {
 }
 
 impl Writer {
+    /// Writes for a person, with the rights of `client`: no lease and no brake is asked.
+    pub(super) fn of_a_person(client: Client) -> Self {
+        Self {
+            client,
+            shared: Shared::default(),
+            dry_run: false,
+            deadline: DEADLINE,
+            leadership: Leadership::without_election(),
+            stopping: CancellationToken::new(),
+        }
+    }
+
     /// Resizes one running pod.
     pub(super) async fn resize(
         &self,
