@@ -82,8 +82,8 @@ pub(super) struct BitReader<'a> {
 
 impl<'a> BitReader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        let last_eight = bytes.iter().skip(bytes.len().saturating_sub(8));
-        let tail = last_eight.fold(0, |tail, byte| tail << 8 | u64::from(*byte));
+        let few = || bytes.iter().fold(0, |tail, byte| tail << 8 | u64::from(*byte));
+        let tail = bytes.last_chunk().map_or_else(few, |eight| u64::from_be_bytes(*eight));
         Self { bytes, tail, at: 0, held: 0, len: 0 }
     }
 

@@ -103,7 +103,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<TDigest, DecodeError> {
         return Err(DecodeError::Invalid("a digest's head"));
     };
     bits.end("the end of a digest")?;
-    TDigest::from_centroids(centroids).map_err(|_| DecodeError::Invalid("a digest's size"))
+    Ok(TDigest::of_total(centroids, total))
 }
 
 /// Fills the list with the centroids of a total.

@@ -4,6 +4,10 @@
 //! Invariant: every machine gets the same bits, because only `+ - * /` and `sqrt` are used, which
 //! IEEE 754 defines to the last bit; no `ln`, no `exp`, no fused multiplication.
 
+use std::cell::Cell;
+
+use super::tdigest::SLOT_COMPRESSION;
+
 /// Limits of the weights in a digest of a given total.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scale {
@@ -15,12 +19,33 @@ pub(super) struct Scale {
     offset: f64,
 }
 
+thread_local! {
+    /// The last scale of a slot: the slots of a window mostly hold as many values as one another, and the logarithm takes
+    /// a tenth of reading a digest.
+    static LAST: Cell<(u64, Scale)> = const { Cell::new((0, Scale::NOTHING)) };
+}
+
 impl Scale {
+    /// The limits of no values: none may be joined.
+    const NOTHING: Self = Self { total: 0.0, factor: 0.0, inverse: 0.0, offset: 0.0 };
+
+    /// The limits of a slot's digest.
+    #[inline]
+    pub(super) fn of_slot(total: u64) -> Self {
+        let (known, scale) = LAST.get();
+        if known == total {
+            return scale;
+        }
+        let scale = Self::new(total, SLOT_COMPRESSION);
+        LAST.set((total, scale));
+        scale
+    }
+
     /// `compression` is δ. Of `δ / 2` values or fewer none are joined.
     pub(super) fn new(total: u64, compression: f64) -> Self {
         let total = total as f64;
         if total <= compression / 2.0 {
-            return Self { total, factor: 0.0, inverse: 0.0, offset: 0.0 };
+            return Self { total, ..Self::NOTHING };
         }
         let inverse = total * (compression / (4.0 * ln(total / compression) + 24.0).max(4.0));
         Self { total, factor: 1.0 / inverse, inverse, offset: (inverse - total) / 2.0 }

@@ -66,6 +66,11 @@ impl TDigest {
         Ok(Self { centroids, count })
     }
 
+    /// Centroids whose weights add up to `total`, one at least.
+    pub(super) fn of_total(centroids: Vec<Centroid>, total: u64) -> Self {
+        Self { centroids, count: total }
+    }
+
     pub(super) fn centroids(&self) -> &[Centroid] {
         &self.centroids
     }

@@ -5,7 +5,6 @@
 
 use super::bits::bit_length;
 use super::scale::Scale;
-use super::tdigest::SLOT_COMPRESSION;
 
 /// Foretells weights one after the other.
 pub(super) struct Weights {
@@ -20,7 +19,7 @@ impl Weights {
     /// The weights of a digest of `total` values: at least one, and at most
     /// [`super::tdigest::MAX_WEIGHT`].
     pub(super) fn new(total: u64) -> Self {
-        Self { scale: Scale::new(total, SLOT_COMPRESSION), before: 0, total: total.cast_signed(), usual: 0 }
+        Self { scale: Scale::of_slot(total), before: 0, total: total.cast_signed(), usual: 0 }
     }
 
     /// Whether weight is left.

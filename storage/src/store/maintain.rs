@@ -120,9 +120,11 @@ impl Store {
             !frame.rows.is_empty() || !frame.streams.is_empty()
         });
         writer.space.give_back(&freed);
-        let removes = freed.into_iter().map(|position| Key::Chunk(position).bytes()).collect();
+        let removes: Vec<Vec<u8>> = freed.into_iter().map(|position| Key::Chunk(position).bytes()).collect();
+        // The head first: a tick that it tells and that is not there would be taken for lost.
         let head = Key::Head.pair(&self.head(writer).encode());
-        writer.part()?.apply_lazily(vec![head], removes)
+        writer.part()?.apply_lazily(vec![head], Vec::new())?;
+        writer.part()?.remove_lazily(&removes)
     }
 
     /// Goes on with the roll-up in progress, or begins the one that is due.

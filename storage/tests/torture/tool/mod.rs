@@ -20,6 +20,12 @@ use std::alloc::System;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
+/// Bytes in use.
+fn heap() -> usize {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated - stats.bytes_deallocated
+}
+
 const USAGE: &str = "\
 torture write  DIR --containers N --seed S [--from T] [--ticks K | --until T] [MODEL]
 torture verify DIR --seed S [--acked T] [--every K] [MODEL]
@@ -28,8 +34,8 @@ torture tell   DIR
 MODEL: [--replicas R] [--stride K] [--dense T]
 
 write appends a tick of simulated time after another, 15 s each, and prints `acked T` once tick T
-is durable. It goes on after the last tick that it finds, for K ticks or up to tick T. --replicas R: pods of each container (one
-or two). --stride K leaves out all ticks but each K-th, up to --dense T.
+is durable, then `heap N`, the bytes in use. It goes on after the last tick that it finds, for K
+ticks or up to tick T. --replicas R: pods of each container (one or two). --stride K leaves out all ticks but each K-th, up to --dense T.
 verify checks every answer against the seed and prints one JSON line. It exits 0 when all is there
 and right, 2 when damage was found and reported, 1 otherwise; --acked T: tick T must be there;
 --every K looks at each K-th container only.

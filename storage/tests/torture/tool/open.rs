@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::model::{Model, tick_at, time_of};
 use super::write::sealed_until;
-use super::{ALLOCATOR, Options};
+use super::{Options, heap};
 use optipod_storage::{Store, StoreOptions, Timestamp};
 
 const DAY: Duration = Duration::from_hours(24);
@@ -80,12 +80,6 @@ fn open_samples(model: &Model, sealed: Option<Timestamp>, last: u64) -> u64 {
     let ticks = tick_at(sealed)..=last;
     let points = (0..model.containers).flat_map(|c| ticks.clone().flat_map(move |tick| model.points(c, tick)));
     points.filter(|point| point.at >= sealed.0).count() as u64
-}
-
-/// Bytes in use.
-fn heap() -> usize {
-    let stats = ALLOCATOR.stats();
-    stats.bytes_allocated - stats.bytes_deallocated
 }
 
 fn rss_kb(field: &str) -> u64 {

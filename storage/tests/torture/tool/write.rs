@@ -29,6 +29,8 @@ pub fn write(options: &Options) -> Result<ExitCode, String> {
         store_tick(&store, tick, &samples)?;
         // Once a tick, as the collector does it; a tick that stands for several has their work to do.
         while maintain(&store, time_of(tick)) && tick < model.dense && model.stride > 1 {}
+        drop(samples);
+        println!("heap {}", super::heap());
     }
     Ok(ExitCode::SUCCESS)
 }
