@@ -3,7 +3,7 @@
 
 use crate::harness::{Harness, SHOP, container, minutes, seconds};
 use optipod::controller::ControllerOptions;
-use optipod_sim::{Deny, Fault, FaultRule};
+use optipod_sim::{Deny, Entry, Fault, FaultRule};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -128,7 +128,22 @@ async fn each_brake_stops_a_running_batch_and_released_it_goes_on() {
         brake.turn(&mut harness, false).await;
         minutes(6).await;
         assert_eq!(harness.cpu("web", "web"), vec!["250m"; 60], "{brake:?}");
+        assert_eq!(
+            said_before(&harness, harness.changes()[done].seq),
+            "Applying",
+            "{brake:?}: it is announced that it goes on"
+        );
     }
+}
+
+/// What the last status before a request says of `web`.
+fn said_before(harness: &Harness, seq: u64) -> Value {
+    let statuses = harness.writes(|entry| entry.subresource == "status" && entry.seq < seq);
+    let of_web = |entry: &Entry| {
+        let workloads = entry.body["status"]["workloads"].as_array()?;
+        Some(workloads.iter().find(|workload| workload["name"] == "web")?["status"].clone())
+    };
+    statuses.iter().rev().find_map(of_web).unwrap_or_default()
 }
 
 /// What one case of the property saw go wrong.

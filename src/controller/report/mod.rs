@@ -58,17 +58,19 @@ pub(super) struct PolicyState {
 pub(super) type Before = BTreeMap<WorkloadId, Memory>;
 
 impl Controller {
-    /// Writes target and previous requests of new changes to the status, before anything is changed. Where that fails,
-    /// the changes are not made.
+    /// Writes to the status, before anything is changed, what will be: target and previous requests of new changes, and
+    /// that one which was held or complete goes on. Where that fails, the changes are not made.
     pub(super) async fn announce(&mut self, policy: &Policy, planned: &mut [Planned]) -> Before {
         let mut before = Before::new();
         let now = super::seconds(self.clock.now());
         for planned in planned.iter() {
-            if let Verdict::Change(change) = &planned.verdict
-                && change.is_new
-            {
-                before.insert(planned.workload.id.clone(), self.begin(policy, planned, change, now));
-            }
+            let Verdict::Change(change) = &planned.verdict else { continue };
+            let known = if change.is_new {
+                Some(self.begin(policy, planned, change, now))
+            } else {
+                self.resume(policy, planned, change)
+            };
+            before.extend(known.map(|memory| (planned.workload.id.clone(), memory)));
         }
         if before.is_empty() {
             return before;
@@ -111,6 +113,20 @@ impl Controller {
         (status.reason, status.message) = (None, Some(entry::progress(change, planned.workload.rollout)));
         entry::cut(status, containers);
         before
+    }
+
+    /// A change goes on of which the status says that nothing is under way. Were we ended after its next write, our
+    /// successor would count the cooldown from an earlier one.
+    fn resume(&mut self, policy: &Policy, planned: &Planned, change: &Change) -> Option<Memory> {
+        let id = &planned.workload.id;
+        let entry = self.policies.get_mut(&policy.id)?.entries.get_mut(id)?;
+        if change.writes.is_empty() || entry.status.status == "Applying" {
+            return None;
+        }
+        "Applying".clone_into(&mut entry.status.status);
+        let message = entry::progress(change, planned.workload.rollout);
+        (entry.status.reason, entry.status.message) = (None, Some(message));
+        self.history.get(id).cloned()
     }
 
     /// Takes in what was applied, and tells it.

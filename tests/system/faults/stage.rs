@@ -23,7 +23,7 @@ pub struct Snapshot {
     pub workloads: Vec<Value>,
     pub brake: Option<Value>,
     pub autoscalers: Vec<Value>,
-    /// Labels `app` of pods that are held.
+    /// Labels `app` of pods that are held and not on their way out.
     pub held_pods: Vec<String>,
     /// Minutes since the newest sample.
     pub age: u64,
@@ -41,6 +41,12 @@ pub struct Witness {
     pub at_ms: u64,
     pub path: String,
     pub pods: Arc<Vec<Value>>,
+}
+
+/// A pod that is on its way out holds nothing up.
+pub fn is_held(pod: &Value) -> bool {
+    let metadata = &pod["metadata"];
+    metadata["deletionTimestamp"].is_null() && metadata["annotations"]["optipod.io/hold"] == "true"
 }
 
 #[derive(Default)]
@@ -122,8 +128,7 @@ impl Stage {
 
     fn note(&self, what: &str) {
         let api = &self.harness.api;
-        let held = |object: &Value| object["metadata"]["annotations"]["optipod.io/hold"] == "true";
-        let pods = api.list("v1", "Pod").into_iter().filter(held);
+        let pods = api.list("v1", "Pod").into_iter().filter(is_held);
         let app = |pod: Value| pod["metadata"]["labels"]["app"].as_str().unwrap_or_default().to_owned();
         let kinds = ["Deployment", "StatefulSet", "DaemonSet"];
         let mut notes = self.notes.lock().unwrap();

@@ -1,16 +1,18 @@
 //! One write to a pod or template.
 
+use super::super::stage::is_held;
 use super::amounts::{Key, Resource, Sizes, listed, qos};
 use super::known::{Why, bounds};
 use super::told::Said;
 use super::{Judge, Write};
+use optipod_sim::Entry;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// A conflict's repetition comes at once; another decision takes longer.
 const AT_ONCE: u64 = 2000;
 
-impl Judge<'_> {
+impl<'a> Judge<'a> {
     pub(super) fn change(&mut self, write: Write<'_>) {
         let entry = write.entry;
         if self.played.dry_run {
@@ -28,8 +30,10 @@ impl Judge<'_> {
         let Some(said) = self.told.of(&app).cloned() else {
             return self.wrong("announced", format!("no status announced a change of {app}"), entry);
         };
-        for why in [Why::Brake, Why::Hold, Why::Mode, Why::Scope] {
-            if self.known.forbidden(&said.policy, &app, why, entry.at_ms) {
+        let pods = self.pods_at(entry, &app);
+        for why in [Why::Brake, Why::Hold, Why::HeldPod, Why::Mode, Why::Scope] {
+            let is_over = why == Why::HeldPod && !pods.iter().any(|pod| is_held(pod));
+            if !is_over && self.known.forbidden(&said.policy, &app, why, entry.at_ms) {
                 self.wrong("permitted", format!("{why:?} forbids a change of {app} by {}", said.policy), entry);
             }
         }
@@ -38,11 +42,28 @@ impl Judge<'_> {
             && let (Some(before), Some(after)) = (&entry.before, &entry.after)
         {
             *self.verdict.writes.entry(said.cause.clone()).or_default() += 1;
-            self.carried_out(write, &app, &said, (before, after));
+            self.carried_out(write, &app, &said, (before, after), &pods);
         }
     }
 
-    fn carried_out(&mut self, write: Write<'_>, app: &str, said: &Said, (before, after): (&Value, &Value)) {
+    /// The workload's pods as the write arrived.
+    fn pods_at(&self, entry: &Entry, app: &str) -> Vec<&'a Value> {
+        let witness =
+            self.played.witnesses.iter().find(|witness| {
+                (&witness.user, witness.at_ms) == (&entry.user, entry.at_ms) && witness.path == entry.path
+            });
+        let pods = witness.map(|witness| witness.pods.as_slice()).unwrap_or_default();
+        pods.iter().filter(|pod| pod["metadata"]["labels"]["app"] == app).collect()
+    }
+
+    fn carried_out(
+        &mut self,
+        write: Write<'_>,
+        app: &str,
+        said: &Said,
+        (before, after): (&Value, &Value),
+        pods: &[&Value],
+    ) {
         let entry = write.entry;
         let uid = self.known.workload(app).and_then(|object| object["metadata"]["uid"].as_str()).unwrap_or_default();
         if !uid.is_empty() && said.uid != uid {
@@ -63,14 +84,8 @@ impl Judge<'_> {
         for detail in found {
             self.wrong(if said.cause == "Rollback" { "rollback" } else { "recommend" }, detail, entry);
         }
-        let witness =
-            self.played.witnesses.iter().find(|witness| {
-                (&witness.user, witness.at_ms) == (&entry.user, entry.at_ms) && witness.path == entry.path
-            });
-        let pods = witness.map(|witness| witness.pods.as_slice()).unwrap_or_default();
-        let own: Vec<&Value> = pods.iter().filter(|pod| pod["metadata"]["labels"]["app"] == app).collect();
         let (known, course) = (&self.known, &mut self.course);
-        let found = course.take(write, app, said, before, &own, known);
+        let found = course.take(write, app, said, before, pods, known);
         for (rule, detail) in found {
             self.wrong(rule, detail, entry);
         }

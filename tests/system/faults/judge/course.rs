@@ -18,7 +18,7 @@ struct Past {
     last_write_ms: u64,
     /// Requests that were raised.
     raised: BTreeSet<Key>,
-    /// What stood there at some time: before a write of ours, or by one.
+    /// What stood there at some time: in its pods or its template as a write of ours arrived, or by one.
     earlier: BTreeSet<(Key, u64)>,
     /// Pods that got the last size.
     sized: BTreeSet<String>,
@@ -127,6 +127,9 @@ impl Course {
         } else if write.is_pod && said.cause == "Recommend" && !known.impaired_since(past.last_write_ms) {
             wrong.extend(past.batch(before, pods));
         }
+        let template = known.workload(app).map(|object| &object["spec"]["template"]["spec"]["containers"]);
+        let stood = pods.iter().map(|pod| &pod["spec"]["containers"]).chain(template);
+        past.earlier.extend(stood.flat_map(|containers| listed(containers, "requests")));
         past.note(is_new, at_ms, said, write, before, pods);
         wrong
     }

@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub enum Why {
     Brake,
     Hold,
+    /// One of its pods is held; it may be gone again without anybody having acted.
+    HeldPod,
     /// The policy's mode is not Auto.
     Mode,
     /// The policy does not cover the workload, or another one takes precedence.
@@ -76,9 +78,7 @@ fn forbids(snapshot: &Snapshot, policy: &Value, workload: &Value) -> BTreeSet<Wh
         let only = text(brake, "/data/namespaces");
         only.is_empty() || only == namespace
     });
-    let held = holds(workload)
-        || snapshot.namespaces.iter().any(|object| name(object) == namespace && holds(object))
-        || snapshot.held_pods.iter().any(|held| held == app);
+    let held = holds(workload) || snapshot.namespaces.iter().any(|object| name(object) == namespace && holds(object));
     let acts = acting(snapshot, workload).is_some_and(|acting| name(acting) == name(policy));
     let scaled = snapshot.autoscalers.iter().any(|scaler| {
         let target = &scaler["spec"]["scaleTargetRef"];
@@ -87,6 +87,7 @@ fn forbids(snapshot: &Snapshot, policy: &Value, workload: &Value) -> BTreeSet<Wh
     let reasons = [
         (Why::Brake, braked),
         (Why::Hold, held),
+        (Why::HeldPod, snapshot.held_pods.iter().any(|held| held == app)),
         (Why::Mode, policy["spec"]["mode"] != "Auto"),
         (Why::Scope, !acts),
         (Why::Autoscaler, scaled),
@@ -152,7 +153,7 @@ impl<'a> Known<'a> {
                 None => heard = heard.max(impairment.until_ms + RECOVERY),
             }
         }
-        heard + if matches!(why, Why::Brake | Why::Hold | Why::Mode) { 0 } else { LONGEST_CYCLE }
+        heard + if matches!(why, Why::Brake | Why::Hold | Why::HeldPod | Why::Mode) { 0 } else { LONGEST_CYCLE }
     }
 
     /// The policy's specs that a controller may go by at this moment, the latest last.
