@@ -106,9 +106,16 @@ pub fn parse_f64(text: &str) -> Result<f64, QuantityError> {
     let Parts { mantissa, binary, decimal } = read(text)?;
     let mantissa = u64::try_from(mantissa).map_or(mantissa as f64, |short| short as f64); // far quicker from 64 bits
     let scaled = mantissa * (1_u64 << binary) as f64;
-    let factor = 10f64.powi(decimal.abs());
+    let factor = power_of_ten(decimal.unsigned_abs());
     let value = if decimal < 0 { scaled / factor } else { scaled * factor };
     if value.is_finite() { Ok(value) } else { Err(QuantityError::TooLarge(text.to_owned())) }
+}
+
+/// Those that suffixes stand for are written down: to multiply them together takes longer than to read the digits.
+fn power_of_ten(exponent: u32) -> f64 {
+    const WRITTEN: [f64; 19] =
+        [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18];
+    WRITTEN.get(exponent as usize).copied().unwrap_or_else(|| 10f64.powi(exponent.cast_signed()))
 }
 
 /// Parses `text` into units of 10^-`decimals`, rounding up.
@@ -165,23 +172,23 @@ fn mantissa(whole: &str, fraction: &str) -> Option<u128> {
 
 /// The power of two and the power of ten that a suffix stands for.
 fn scale(suffix: &str) -> Option<(u32, i32)> {
-    Some(match suffix {
-        "" => (0, 0),
-        "n" => (0, -9),
-        "u" => (0, -6),
-        "m" => (0, -3),
-        "k" => (0, 3),
-        "M" => (0, 6),
-        "G" => (0, 9),
-        "T" => (0, 12),
-        "P" => (0, 15),
-        "E" => (0, 18),
-        "Ki" => (10, 0),
-        "Mi" => (20, 0),
-        "Gi" => (30, 0),
-        "Ti" => (40, 0),
-        "Pi" => (50, 0),
-        "Ei" => (60, 0),
+    Some(match suffix.as_bytes() {
+        b"" => (0, 0),
+        b"n" => (0, -9),
+        b"u" => (0, -6),
+        b"m" => (0, -3),
+        b"k" => (0, 3),
+        b"M" => (0, 6),
+        b"G" => (0, 9),
+        b"T" => (0, 12),
+        b"P" => (0, 15),
+        b"E" => (0, 18),
+        b"Ki" => (10, 0),
+        b"Mi" => (20, 0),
+        b"Gi" => (30, 0),
+        b"Ti" => (40, 0),
+        b"Pi" => (50, 0),
+        b"Ei" => (60, 0),
         _ => {
             let digits = suffix.strip_prefix(['e', 'E'])?;
             let exponent: i32 = digits.parse().ok()?;
