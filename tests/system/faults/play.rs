@@ -6,6 +6,7 @@ use super::process::Process;
 use super::schedule::{Act, CYCLE, Disturbance, QUIET_FROM, Schedule};
 use super::stage::Stage;
 use optipod_sim::FaultId;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,8 +87,11 @@ impl Player<'_> {
                 () = sleep_until(at) => self.take(step).await,
             }
         }
-        sleep_until(self.start + Duration::from_secs(QUIET_FROM + 3 * CYCLE + 15)).await;
-        self.finish()
+        let cycles = |n: u64| self.start + Duration::from_secs(QUIET_FROM + n * CYCLE + 15);
+        sleep_until(cycles(2)).await;
+        let policies = self.stage.harness.api.list("optipod.io/v1alpha1", "OptimizationPolicy");
+        sleep_until(cycles(3)).await;
+        self.finish(policies)
     }
 
     fn key_at(&mut self, at: Instant) -> (Instant, usize) {
@@ -165,7 +169,7 @@ impl Player<'_> {
         *self.faults.entry(what.to_owned()).or_default() += times;
     }
 
-    fn finish(mut self) -> Played {
+    fn finish(mut self, policies: Vec<Value>) -> Played {
         for process in self.slots.iter().flatten() {
             process.kill();
         }
@@ -186,7 +190,7 @@ impl Player<'_> {
             per_minute: self.schedule.world.max_updates_per_minute.into(),
             faults: self.faults,
             end: self.stage.end(),
-            policies: self.stage.harness.api.list("optipod.io/v1alpha1", "OptimizationPolicy"),
+            policies,
         }
     }
 }

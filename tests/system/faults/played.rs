@@ -35,7 +35,7 @@ pub struct Played {
     pub faults: BTreeMap<String, u64>,
     /// What workloads and pods request in the end.
     pub end: BTreeMap<String, Vec<Value>>,
-    /// The policies in the end, with their statuses.
+    /// The policies two cycles after the last disturbance, with their statuses.
     pub policies: Vec<Value>,
 }
 

@@ -179,7 +179,7 @@ impl Judge<'_> {
         label.unwrap_or_else(of_name).to_owned()
     }
 
-    /// At the end, long after the last fault, every workload's policy says what becomes of it.
+    /// Two cycles after the last fault every workload's policy says what becomes of it.
     fn explained(&mut self) {
         let Some(last) = self.known.now else { return };
         let mut missing = BTreeSet::new();
