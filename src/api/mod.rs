@@ -30,7 +30,7 @@ pub use door::{Door, DoorError, DoorOptions, Look, TlsFiles};
 pub use limits::{
     MAX_BATCH, MAX_PAGE, MAX_PARTS, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, MAX_STEPS, MAX_WINDOWS, SHORTEST_SPAN,
 };
-pub use server::{ServeError, bind, bind_guarded, serve, serve_guarded, serve_in_memory};
+pub use server::{ServeError, bind, serve, serve_guarded, serve_in_memory};
 
 use crate::blocking;
 use crate::clock::Clock;

@@ -69,11 +69,6 @@ pub enum ServeError {
 /// Listens on a loopback address; any other is refused before a socket is opened.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
     loopback(address)?;
-    bind_guarded(address).await
-}
-
-/// Listens on any address, for [`serve_guarded`].
-pub async fn bind_guarded(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{CertificateError, ClientConfig, Error as TlsError};
@@ -28,6 +28,9 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// How long a connection may take to be set up, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a server has to refuse a client certificate; most speak at once.
+const FIRST_BYTES: Duration = Duration::from_secs(1);
 
 /// The deadline of a call by somebody who sets none.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -149,12 +152,14 @@ impl Target {
         let server = ServerName::try_from(name.clone())
             .map_err(|error| io::Error::other(format!("\"{name}\" is no server's name: {error}")))?;
         let config = self.config().map_err(io::Error::other)?;
-        let stream = TlsConnector::from(Arc::new(config)).connect(server, plain).await;
-        let stream = stream.map_err(|error| io::Error::other(self.advice(&name, &error)))?;
+        let failed = |error: io::Error| io::Error::other(self.advice(&name, &error));
+        let mut stream = TlsConnector::from(Arc::new(config)).connect(server, plain).await.map_err(failed)?;
         if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(io::Error::other(format!("{} speaks TLS but not HTTP/2, which gRPC needs", self.address)));
         }
-        Ok(stream)
+        let ahead = if self.identity.is_some() { first_bytes(&mut stream).await.map_err(failed)? } else { Vec::new() };
+        let (read, write) = tokio::io::split(stream);
+        Ok(tokio::io::join(io::Cursor::new(ahead).chain(read), write))
     }
 
     fn ca_file(&self) -> &Path {
@@ -197,7 +202,7 @@ impl Target {
                 "its certificate has expired; renew it, which needs no restart".to_owned()
             }
             Some(TlsError::AlertReceived(_)) => {
-                "it broke off; check that the client certificate is by an authority that it knows".to_owned()
+                "it did not take what it was shown; is the client certificate by an authority that it knows?".to_owned()
             }
             Some(TlsError::InvalidMessage(_)) => {
                 "it does not speak TLS there; check the port, or that it has --tls-cert-file".to_owned()
@@ -205,6 +210,20 @@ impl Target {
             _ => "check its certificate and the port".to_owned(),
         };
         format!("TLS with {} failed ({error}): {what_to_do}", self.address)
+    }
+}
+
+/// What a server says first. In TLS 1.3 it refuses a client certificate after the handshake, and whoever writes then may
+/// see no more than a broken connection. A server that waits for us to begin says nothing, which is well too.
+async fn first_bytes(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; 4096];
+    let Ok(read) = tokio::time::timeout(FIRST_BYTES, stream.read(&mut bytes)).await else { return Ok(Vec::new()) };
+    match read? {
+        0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it hung up after the handshake")),
+        count => {
+            bytes.truncate(count);
+            Ok(bytes)
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use crate::api::{self, Api, Door, DoorOptions, ServeError, TlsFiles};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::provider::{Line, Target};
+use crate::web::{self, Listen};
 use std::pin::Pin;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,11 @@ impl Listening {
     pub(super) async fn begin(settings: &Settings, client: &kube::Client, clock: Clock) -> anyhow::Result<Self> {
         let address = settings.grpc_listen()?;
         let door = door(settings, client, clock)?;
-        let listener = if door.is_some() { api::bind_guarded(address).await? } else { api::bind(address).await? };
+        let anywhere = if door.is_some() { web::bind(Listen::On(address)).await? } else { None };
+        let listener = match anywhere {
+            Some(listener) => listener,
+            None => api::bind(address).await?,
+        };
         Ok(Self { listener, door })
     }
 

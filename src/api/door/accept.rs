@@ -66,7 +66,7 @@ async fn accept_all(listener: &TcpListener, door: &Door, connections: &mpsc::Sen
                     match secure(stream, from.ip(), &door, room).await {
                         // Nobody takes it: the server is stopping.
                         Ok(connection) => drop(connections.send(Ok(connection)).await),
-                        Err(error) => tracing::info!(%from, %error, "a connection is refused"),
+                        Err(error) => tracing::debug!(%from, %error, "a connection is refused"),
                     }
                 });
             }

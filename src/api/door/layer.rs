@@ -119,7 +119,7 @@ async fn read_namespace(
     namespace_of: rights::NamespaceOf,
 ) -> Result<(Request<Body>, Option<String>), Status> {
     let (head, body) = request.into_parts();
-    let whole = Limited::new(body, MAX_REQUEST_BYTES).collect().await;
+    let whole = Limited::new(body, MAX_REQUEST_BYTES + 5).collect().await;
     let bytes = whole
         .map_err(|error| Status::invalid_argument(format!("the request cannot be read: {error}; send at most 2 MiB")))?
         .to_bytes();

@@ -15,4 +15,5 @@ mod stage;
 mod certificates;
 mod client;
 mod limits;
+mod start;
 mod tokens;

@@ -3,7 +3,7 @@
 use super::methods::{METHODS, Method};
 use super::pki::{Authority, Pair};
 use super::reviews::Reviews;
-use optipod::api::{Api, Door, DoorOptions, TlsFiles, bind_guarded, serve_guarded};
+use optipod::api::{Api, Door, DoorOptions, TlsFiles, serve_guarded};
 use optipod::clock::Clock;
 use optipod::provider::{Line, Target};
 use optipod_storage::{Store, StoreOptions, Timestamp};
@@ -59,7 +59,7 @@ impl Stage {
         let now = Timestamp(Clock::system().now().as_millisecond());
         let store = Arc::new(Store::open(store_dir.path(), StoreOptions::default(), now).unwrap());
         let api = Api::new(store, Clock::system(), Duration::from_hours(24));
-        let listener = bind_guarded("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("https://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
         let serving = serve_guarded(listener, api, door.clone(), shutdown.clone());
