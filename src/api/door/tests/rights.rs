@@ -84,7 +84,9 @@ fn a_request_about_more_or_none_or_in_disguise_names_none() {
     assert_eq!(named("RecommenderService/ListSeries", &framed(&proto::ListSeriesRequest::default())), None);
     let (mut compressed, two) = (get("shop"), [get("shop"), get("bank")].concat());
     compressed[0] = 1;
-    for body in [&compressed[..], &two, &get("shop")[..7], b"", b"\0\0\0"] {
+    // A service reads the first message only, and protobuf takes the last of what is there twice.
+    let behind = [get("bank"), get("shop")[5..].to_vec()].concat();
+    for body in [&compressed[..], &two, &behind, &get("shop")[..7], b"", b"\0\0\0"] {
         assert_eq!(named("UsageService/GetUsage", body), None, "{body:?}");
     }
 }
