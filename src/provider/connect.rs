@@ -1,8 +1,9 @@
 //! How a server of usage is reached: plain HTTP/2, or TLS with a bearer token or a client certificate.
 //!
-//! Invariants: a token is sent over TLS only and never logged. Files are read when they are needed, the certificates'
-//! with each connection and the token's with each call, so that renewed ones need no restart.
+//! Invariants: a token is sent over TLS only. Certificates are read with each connection, so that renewed ones need no
+//! restart.
 
+use super::bearer::Bearer;
 use crate::pem::{self, PemError};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
@@ -16,11 +17,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{CertificateError, ClientConfig, Error as TlsError};
-use tonic::metadata::MetadataValue;
-use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{Request, Status};
 use tower::Service as _;
 
 /// Quiet connections are probed this often by the system: HTTP/2 pings would offend servers that limit them.
@@ -35,8 +33,6 @@ const FIRST_BYTES: Duration = Duration::from_secs(1);
 /// The deadline of a call by somebody who sets none.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where a pod finds its token when nothing else is set, as a projected volume.
-const TOKEN: &str = "/var/run/secrets/optipod/token";
 /// Where a pod finds the recommender's authority when nothing else is set.
 const CA: &str = "/var/run/secrets/optipod/ca.crt";
 
@@ -50,7 +46,7 @@ pub struct Target {
     pub address: String,
     /// The authorities of its certificate, PEM; else [`CA`].
     pub ca_file: Option<PathBuf>,
-    /// A bearer token; else [`TOKEN`] where there is one.
+    /// A bearer token; else that of the pod's projected volume, where there is one.
     pub token_file: Option<PathBuf>,
     /// A client certificate and its key, PEM.
     pub identity: Option<(PathBuf, PathBuf)>,
@@ -123,8 +119,7 @@ impl Target {
     }
 
     fn bearer(&self) -> Bearer {
-        let file = self.token_file.clone().map(TokenFile::Given).unwrap_or(TokenFile::IfThere(PathBuf::from(TOKEN)));
-        Bearer(self.is_secure().then(|| Arc::new(file)))
+        if self.is_secure() { Bearer::from_file(self.token_file.clone()) } else { Bearer::none() }
     }
 
     /// Makes connections; each reads the certificates' files anew.
@@ -242,41 +237,3 @@ enum ConfigureError {
 trait Duplex: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Duplex for T {}
 type Stream = Pin<Box<dyn Duplex>>;
-
-/// Adds the bearer token, read from its file for each call.
-#[derive(Clone, Debug)]
-pub struct Bearer(Option<Arc<TokenFile>>);
-
-#[derive(Debug)]
-enum TokenFile {
-    /// It must be there.
-    Given(PathBuf),
-    /// It may be there.
-    IfThere(PathBuf),
-}
-
-impl Bearer {
-    /// Adds nothing.
-    pub fn none() -> Self {
-        Self(None)
-    }
-}
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let path = match self.0.as_deref() {
-            None => return Ok(request),
-            Some(TokenFile::IfThere(path)) if !path.exists() => return Ok(request),
-            Some(TokenFile::Given(path) | TokenFile::IfThere(path)) => path,
-        };
-        let bytes = pem::read(path).map_err(|error| Status::unauthenticated(format!("no bearer token: {error}")))?;
-        let text = String::from_utf8_lossy(&bytes);
-        let header = MetadataValue::try_from(format!("Bearer {}", text.trim()));
-        let mut header = header.map_err(|_| {
-            Status::unauthenticated(format!("{} holds no token; it has characters that none has", path.display()))
-        })?;
-        header.set_sensitive(true);
-        request.metadata_mut().insert("authorization", header);
-        Ok(request)
-    }
-}

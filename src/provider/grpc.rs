@@ -3,7 +3,8 @@
 //! It may not know who serves. Invariants: every call has a deadline; an answer counts only when it is complete, in
 //! order and made of possible numbers, because requests are computed from it.
 
-use super::connect::{Bearer, Line, Target};
+use super::bearer::Bearer;
+use super::connect::{Line, Target};
 use super::{ProviderError, UsageProvider, UsageQuery};
 use crate::proto;
 use crate::proto::usage_service_client::UsageServiceClient;

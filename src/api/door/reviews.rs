@@ -59,7 +59,9 @@ impl Reviewer {
         // Whoever does not know audiences answers without them: such a token was made for the API server.
         let for_us = status.audiences.unwrap_or_default().contains(&self.audience);
         match (status.authenticated, status.user) {
-            (Some(true), Some(user)) if for_us && user.username.is_some() => Answer::Yes(Arc::new(user)),
+            (Some(true), Some(user)) if for_us && user.username.as_ref().is_some_and(|name| !name.is_empty()) => {
+                Answer::Yes(Arc::new(user))
+            }
             (Some(true), _) => Answer::No("it was issued for another audience".to_owned()),
             _ => Answer::No(shortened(&status.error.unwrap_or_else(|| "it is not known".to_owned()))),
         }

@@ -4,6 +4,7 @@ use super::methods::Method;
 use super::pki::Authority;
 use super::stage::{Kind, Stage, all_passed, call, codes, only_health};
 use optipod::api::Look;
+use optipod::clock::Clock;
 use optipod::provider::Target;
 use tonic::{Code, Status};
 
@@ -31,7 +32,8 @@ async fn a_listed_certificate_counts_instead_of_a_token_and_no_other_does() {
         let dir = tempfile::tempdir().unwrap();
         let right = clients.client(dir.path(), "controller");
         let unlisted = clients.client(dir.path(), "somebody");
-        let wrong = Authority::new("others").client(dir.path(), "stranger");
+        let of_others = Authority::new("others").client(dir.path(), "stranger");
+        let of_a_server = clients.serving(dir.path(), "controller-s");
         let stage = Stage::new(Kind { client_ca: Some(clients), ..kind }).await;
         assert_eq!(codes(&stage.with_certificate(right)).await, all_passed());
         let line = stage.with_certificate(unlisted);
@@ -39,18 +41,34 @@ async fn a_listed_certificate_counts_instead_of_a_token_and_no_other_does() {
         let refused = call(Method::GetUsage, &line).await;
         assert!(refused.message().contains("[\"somebody\"], none of which is in --client-names"), "{refused:?}");
         assert_eq!(refused.message().contains("Bearer"), !no_tokens, "{refused:?}");
-        // One that another authority signed does not even come to HTTP.
-        let status = call(Method::Health, &stage.with_certificate(wrong)).await;
-        assert!(!matches!(status.code(), Code::Ok | Code::Unauthenticated), "{status:?}");
-        assert!(
-            told(&status).contains("is the client certificate by an authority that it knows?"),
-            "{}",
-            told(&status)
-        );
+        // One that another authority signed, or that is for servers, does not even come to HTTP.
+        for wrong in [of_others, of_a_server] {
+            let status = call(Method::Health, &stage.with_certificate(wrong)).await;
+            assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+            assert!(
+                told(&status).contains("is the client certificate by an authority that it knows?"),
+                "{}",
+                told(&status)
+            );
+        }
         assert_eq!(codes(&stage.nobody()).await, only_health(Code::Unauthenticated));
         assert_eq!(stage.reviews.asked(), [""; 0]);
         stage.end().await;
     }
+}
+
+#[tokio::test]
+async fn a_certificate_counts_no_longer_than_it_lasts_though_its_connection_may() {
+    let (clients, kind) = mutual(true);
+    let dir = tempfile::tempdir().unwrap();
+    let listed = clients.client(dir.path(), "controller");
+    // For TLS it is good until 4096; the door asks a clock of its own with each request.
+    let clock = Some(Clock::starting_at("5000-01-01T00:00:00Z".parse().unwrap()));
+    let stage = Stage::new(Kind { client_ca: Some(clients), clock, ..kind }).await;
+    let refused = call(Method::GetUsage, &stage.with_certificate(listed)).await;
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    assert!(refused.message().contains("the client certificate has expired"), "{refused:?}");
+    stage.end().await;
 }
 
 #[tokio::test]

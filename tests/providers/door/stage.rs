@@ -38,6 +38,7 @@ pub struct Kind {
     pub client_names: Vec<&'static str>,
     pub no_tokens: bool,
     pub requests_per_second: Option<u32>,
+    pub clock: Option<Clock>,
 }
 
 impl Stage {
@@ -53,7 +54,7 @@ impl Stage {
             client_names: kind.client_names.iter().map(ToString::to_string).collect::<BTreeSet<_>>(),
             tokens: (!kind.no_tokens).then(|| (reviews.client(), "optipod".to_owned())),
             requests_per_second: kind.requests_per_second.unwrap_or(1000),
-            clock: Clock::system(),
+            clock: kind.clock.unwrap_or_else(Clock::system),
         })
         .unwrap();
         let now = Timestamp(Clock::system().now().as_millisecond());
