@@ -61,13 +61,13 @@ impl Limiter {
         if entry.left < 1.0 {
             let wait = Duration::from_secs_f64((1.0 - entry.left) / f64::from(self.allowance.per_second));
             return Err(exhausted(
-                format!("{client} sends more than {} requests a second", self.allowance.per_second),
+                &format!("{client} sends more than {} requests a second", self.allowance.per_second),
                 wait,
             ));
         }
         let Ok(place) = entry.places.clone().try_acquire_owned() else {
             return Err(exhausted(
-                format!("{client} has {} requests under way, the most at once", self.allowance.at_once),
+                &format!("{client} has {} requests under way, the most at once", self.allowance.at_once),
                 Duration::from_secs(1),
             ));
         };
@@ -101,7 +101,7 @@ impl Limiter {
         if clients.len() < MOST_CLIENTS {
             return Ok(());
         }
-        Err(exhausted(format!("more than {MOST_CLIENTS} clients ask at the same time"), BURST))
+        Err(exhausted(&format!("more than {MOST_CLIENTS} clients ask at the same time"), BURST))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Client>> {
@@ -109,7 +109,7 @@ impl Limiter {
     }
 }
 
-fn exhausted(what: String, retry: Duration) -> Status {
+fn exhausted(what: &str, retry: Duration) -> Status {
     let message = format!("{what}; ask again in {} ms, and less often", retry.as_millis().max(1));
     Status::with_error_details(Code::ResourceExhausted, message, ErrorDetails::with_retry_info(Some(retry)))
 }

@@ -200,7 +200,7 @@ impl Door {
             }
             None => String::new(),
         };
-        let token = self.0.tokens.as_ref().map(|tokens| tokens.how());
+        let token = self.0.tokens.as_ref().map(Tokens::how);
         let certificate =
             (!self.0.client_names.is_empty()).then(|| "a client certificate with a listed name".to_owned());
         let ways: Vec<String> = token.into_iter().chain(certificate).collect();

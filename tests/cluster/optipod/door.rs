@@ -24,7 +24,7 @@ use super::explain::says;
 use super::in_place::{ensure_is_resized, starved};
 use super::install::{CONTROLLER, RECOMMENDER, account_of, install};
 use super::policy::Policy;
-use super::process::{Optipod, Role};
+use super::process::{Optipod, Prepared, Role};
 use super::{SOON, shared};
 use crate::harness::{Cluster, Namespace, Result, ServiceAccount, output};
 
@@ -255,7 +255,7 @@ pub async fn a_controller_asks_over_tls_with_its_own_token(_: &'static Cluster) 
         format!("--recommender-token-file={}", token.display()),
     ];
     let controller = Optipod::prepare(&cluster, Role::Controller, CONTROLLER).await?;
-    let controller = flags.iter().fold(controller, |prepared, flag| prepared.flag(flag)).start()?;
+    let controller = flags.iter().fold(controller, Prepared::flag).start()?;
     let namespace = cluster.namespace("door").await?;
     let web = namespace.deployment("web").container(starved()).create().await?;
     let policy = Policy::create(&namespace, "all", json!({})).await?;

@@ -129,7 +129,7 @@ async fn a_server_that_is_not_trusted_is_told_with_what_to_do() {
         (Target::new(stage.address.as_str()), "set --recommender-ca-file, or mount"),
         (Target { server_name: Some("a b".into()), ..stage.target() }, "no server's name"),
     ] {
-        let text = format!("{:#}", target.clone().connect().await.err().expect("no connection"));
+        let text = format!("{:#}", target.clone().connect().await.expect_err("no connection"));
         assert!(text.contains(part), "{target:?}: {text}");
     }
     let named = Target { server_name: Some("localhost".into()), ..stage.target() };

@@ -75,7 +75,7 @@ impl Method {
             }
             Self::QueryRange => {
                 let now = std::time::SystemTime::now();
-                let start = Some((now - std::time::Duration::from_secs(3600)).into());
+                let start = Some((now - std::time::Duration::from_hours(1)).into());
                 let request =
                     proto::QueryRangeRequest { series: series(), start, end: Some(now.into()), step: Some(HOUR) };
                 recommender.query_range(request).await.map(drop)

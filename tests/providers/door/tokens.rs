@@ -13,7 +13,9 @@ async fn a_caller_gets_in_with_a_token_for_us_and_the_right_and_not_otherwise() 
     stage.reviews.token("good", "optipod", "ann");
     stage.reviews.token("powerless", "optipod", "bob");
     stage.reviews.token("elsewhere", "kubernetes", "ann");
-    ALL.iter().for_each(|resource| stage.reviews.right("ann", resource, ""));
+    for resource in ALL {
+        stage.reviews.right("ann", resource, "");
+    }
 
     assert_eq!(codes(&stage.with_token("good")).await, all_passed());
     assert_eq!(codes(&stage.with_token("powerless")).await, only_health(Code::PermissionDenied));
@@ -53,7 +55,9 @@ async fn a_right_in_one_namespace_is_enough_for_requests_about_it() {
     let stage = Stage::new(Kind::default()).await;
     for (user, namespace) in [("shopkeeper", "shop"), ("banker", "bank")] {
         stage.reviews.token(user, "optipod", user);
-        ALL.iter().for_each(|resource| stage.reviews.right(user, resource, namespace));
+        for resource in ALL {
+            stage.reviews.right(user, resource, namespace);
+        }
     }
     let expected: Vec<Code> = METHODS
         .iter()

@@ -18,15 +18,15 @@ fn refused(answer: Result<Place, Status>) -> Duration {
 async fn four_seconds_worth_may_come_at_once_and_then_the_rate() {
     let limiter = limiter(5, 64);
     for _ in 0..20 {
-        limiter.enter("a").unwrap();
+        drop(limiter.enter("a").unwrap());
     }
     let wait = refused(limiter.enter("a"));
     assert_eq!(wait.as_millis(), 200);
-    limiter.enter("b").unwrap();
+    drop(limiter.enter("b").unwrap());
     advance(Duration::from_millis(199)).await;
     refused(limiter.enter("a"));
     advance(Duration::from_millis(2)).await;
-    limiter.enter("a").unwrap();
+    drop(limiter.enter("a").unwrap());
     refused(limiter.enter("a"));
     // An hour of quiet allows no more than four seconds of it.
     advance(Duration::from_hours(1)).await;
@@ -38,25 +38,25 @@ async fn a_place_is_taken_until_it_is_given_back() {
     let limiter = limiter(100, 2);
     let (one, _two) = (limiter.enter("a").unwrap(), limiter.enter("a").unwrap());
     refused(limiter.enter("a"));
-    limiter.enter("b").unwrap();
+    drop(limiter.enter("b").unwrap());
     drop(one);
-    limiter.enter("a").unwrap();
+    drop(limiter.enter("a").unwrap());
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_table_of_clients_is_bounded_and_forgets_only_who_was_quiet() {
     let limiter = limiter(1, 8);
     for _ in 0..4 {
-        limiter.enter("greedy").unwrap();
+        drop(limiter.enter("greedy").unwrap());
     }
     for client in 0..1023 {
-        limiter.enter(&client.to_string()).unwrap();
+        drop(limiter.enter(&client.to_string()).unwrap());
     }
     refused(limiter.enter("one more"));
     // After a second the others have their full allowance back; greedy has not.
     advance(Duration::from_secs(1)).await;
-    limiter.enter("one more").unwrap();
-    limiter.enter("greedy").unwrap();
+    drop(limiter.enter("one more").unwrap());
+    drop(limiter.enter("greedy").unwrap());
     refused(limiter.enter("greedy"));
 }
 

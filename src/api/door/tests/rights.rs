@@ -1,4 +1,3 @@
-use super::*;
 use crate::api::door::rights::{Needs, namespace, of};
 use crate::proto;
 use prost::Message as _;
