@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// Each module and what it may import of this crate. Downward only.
 const LAYERS: &[(&str, &[&str])] = &[
     ("hash", &[]),
+    ("pem", &[]),
     ("plant", &[]),
     ("quantity", &[]),
     ("clock", &[]),
@@ -17,10 +18,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("policy", &["plant", "quantity", "workload"]),
     ("recommend", &["plant", "policy", "quantity", "usage", "workload"]),
     ("decide", &["plant", "policy", "quantity", "recommend", "usage", "workload"]),
-    ("provider", &["proto", "usage", "workload"]),
+    ("provider", &["pem", "proto", "usage", "workload"]),
     ("telemetry", &["clock", "hash", "policy", "workload"]),
     ("collector", &["blocking", "clock", "hash", "plant", "quantity", "telemetry", "workload"]),
-    ("api", &["blocking", "clock", "hash", "plant", "policy", "proto", "quantity", "recommend", "usage", "workload"]),
+    (
+        "api",
+        &["blocking", "clock", "hash", "pem", "plant", "policy", "proto", "quantity", "recommend", "usage", "workload"],
+    ),
     ("web", &["telemetry"]),
     (
         "controller",

@@ -3,7 +3,7 @@
 //! The layout, from the bottom up; imports go downward only:
 //! - [`quantity`], [`usage`], [`workload`], [`policy`]: what things are. Pure.
 //! - [`clock`]: the one clock of every loop. [`blocking`]: store calls on async threads. [`proto`]: the protocol's types.
-//!   [`plant`]: planted bugs, in debug builds.
+//!   [`pem`]: certificates and keys from files. [`plant`]: planted bugs, in debug builds.
 //! - [`recommend`]: usage + policy → recommendation + explanation. Pure.
 //! - [`decide`]: recommendation + observed facts → decision. Pure.
 //! - [`provider`]: where usage comes from.
@@ -23,6 +23,7 @@ pub mod decide;
 pub mod hash;
 #[cfg(test)]
 mod house;
+pub mod pem;
 pub mod plant;
 pub mod policy;
 pub mod proto;

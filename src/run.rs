@@ -1,5 +1,9 @@
 //! Composition: the only place that wires parts together. The roles of the binary, and the demo, are made here.
 
+mod grpc;
+
+pub use grpc::{RecommenderLine, recommender_line};
+
 use crate::api::{self, Api};
 use crate::clock::Clock;
 use crate::collector::{Collector, CollectorHealth, CollectorOptions};
@@ -10,6 +14,7 @@ use crate::provider::GrpcProvider;
 use crate::telemetry::Metrics;
 use crate::web::{self, Listen, Probe, Probes};
 use anyhow::Context as _;
+use grpc::Listening;
 use optipod_storage::{OpenError, Store};
 use std::path::Path;
 use std::sync::Arc;
@@ -113,11 +118,11 @@ pub fn client(mut config: kube::Config) -> anyhow::Result<kube::Client> {
 /// `optipod recommender`: collects, keeps, answers on `grpcAddr`.
 pub async fn recommender(settings: &Settings, client: kube::Client, shutdown: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new()?;
-    let recommender = open(settings, client, &metrics)?;
-    let listener = api::bind(settings.grpc_listen()?).await?;
-    tracing::info!(grpc = %listener.local_addr()?, data = %settings.data_dir.display(), "recommender started");
+    let recommender = open(settings, client.clone(), &metrics)?;
+    let listening = Listening::begin(settings, &client, recommender.clock).await?;
+    tracing::info!(grpc = %listening.listener.local_addr()?, data = %settings.data_dir.display(), "recommender started");
     let web = serve_web(settings, &metrics, recommender.probes(), &shutdown).await?;
-    let serving = Box::pin(api::serve(listener, recommender.api.clone(), shutdown.clone()));
+    let serving = listening.serve(recommender.api.clone(), shutdown.clone());
     let work = async {
         let collecting = Box::pin(recommender.collect_apart(shutdown.clone()));
         let admin = recommender.serve_admin(shutdown.clone());
@@ -129,7 +134,7 @@ pub async fn recommender(settings: &Settings, client: kube::Client, shutdown: Ca
 /// `optipod controller`: reconciles policies with usage from the recommender at `recommenderAddr`.
 pub async fn controller(settings: &Settings, client: kube::Client, shutdown: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new()?;
-    let provider = GrpcProvider::connect_lazy(METRICS_SERVER, &settings.recommender_addr, PROVIDER_TIMEOUT)?;
+    let provider = GrpcProvider::connect_lazy_to(METRICS_SERVER, grpc::target(settings), PROVIDER_TIMEOUT)?;
     let controller = controller_of(settings, client, provider, &metrics, Clock::system())?;
     tracing::info!(recommender = settings.recommender_addr, dry_run = settings.dry_run, "controller started");
     let web = serve_web(settings, &metrics, controller_probes(&controller), &shutdown).await?;
@@ -141,15 +146,15 @@ pub async fn controller(settings: &Settings, client: kube::Client, shutdown: Can
 pub async fn both(settings: &Settings, client: kube::Client, shutdown: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new()?;
     let recommender = open(settings, client.clone(), &metrics)?;
-    let listener = api::bind(settings.grpc_listen()?).await?;
+    let listening = Listening::begin(settings, &client, recommender.clock).await?;
     let provider = in_memory(recommender.channel(shutdown.clone()));
     let controller = controller_of(settings, client, provider, &metrics, recommender.clock)?;
     tracing::info!(
-        grpc = %listener.local_addr()?, data = %settings.data_dir.display(), dry_run = settings.dry_run,
+        grpc = %listening.listener.local_addr()?, data = %settings.data_dir.display(), dry_run = settings.dry_run,
         "recommender and controller started"
     );
     let web = serve_web(settings, &metrics, both_probes(&recommender, &controller), &shutdown).await?;
-    let serving = Box::pin(api::serve(listener, recommender.api.clone(), shutdown.clone()));
+    let serving = listening.serve(recommender.api.clone(), shutdown.clone());
     let work = async {
         let collecting = Box::pin(recommender.collect_apart(shutdown.clone()));
         let reconciling = finishing(Box::pin(controller.run(shutdown.clone())));

@@ -1,14 +1,16 @@
 //! The gRPC services over the store: usage, recommendations, what is known and how the store is doing.
 //!
-//! [`serve_admin`] is for `optipod store` on the same machine: a socket in the store's folder. It reads the store and a clock; it may not know the cluster, its policies or who asks. Until there is TLS and
-//! authentication it serves loopback and memory only ([`serve`], [`serve_in_memory`]); a controller in another pod
-//! needs that first.
+//! [`serve_admin`] is for `optipod store` on the same machine: a socket in the store's folder. The services read the
+//! store and a clock; they may not know the cluster, its policies or who asks. Who asks is `door`'s matter, which asks
+//! the cluster: [`serve_guarded`] serves any address behind it, [`serve`] and [`serve_in_memory`] loopback and memory
+//! without it.
 //!
 //! Invariants: every request is bounded before it reaches the store. A recommendation is [`crate::recommend`]'s, the
 //! same as a controller's. Every error tells what to do.
 
 mod admin;
 mod convert;
+mod door;
 mod errors;
 mod limits;
 mod pages;
@@ -24,10 +26,11 @@ mod tests;
 
 pub use crate::proto;
 pub use admin::{LiveError, LiveStore, serve_admin};
+pub use door::{Door, DoorError, DoorOptions, Look, TlsFiles};
 pub use limits::{
     MAX_BATCH, MAX_PAGE, MAX_PARTS, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, MAX_STEPS, MAX_WINDOWS, SHORTEST_SPAN,
 };
-pub use server::{ServeError, bind, serve, serve_in_memory};
+pub use server::{ServeError, bind, serve, serve_guarded, serve_in_memory};
 
 use crate::blocking;
 use crate::clock::Clock;

@@ -1,7 +1,11 @@
-//! Serving: on a loopback address, or in memory for a process that asks itself.
+//! Serving: behind a door on any address, without one on loopback, or in memory for a process that asks itself.
 
 use super::Api;
-use super::limits::{MAX_CONCURRENT, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, REQUEST_TIMEOUT};
+use super::door::{Door, DoorLayer, accept};
+use super::limits::{
+    CONNECTION_AGE, CONNECTION_GRACE, MAX_CONCURRENT, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, PING_EVERY,
+    REQUEST_TIMEOUT,
+};
 use crate::proto::DESCRIPTORS;
 use crate::proto::recommender_service_server::RecommenderServiceServer;
 use crate::proto::usage_service_server::UsageServiceServer;
@@ -12,7 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Connected, Router, TcpIncoming};
+use tonic::service::Routes;
+use tonic::transport::server::{Connected, TcpIncoming};
 use tonic::transport::{Channel, Endpoint, Server, Uri};
 use tower::service_fn;
 
@@ -21,7 +26,8 @@ use tower::service_fn;
 pub enum ServeError {
     /// Anyone on the network could read there.
     #[error(
-        "refusing to serve gRPC on {0}: outside loopback only with TLS and authentication, which are not configured; \
+        "refusing to serve gRPC on {0}: outside loopback only with TLS and authentication; set --tls-cert-file and \
+         --tls-key-file (callers then need a bearer token, or with --client-ca-file and --client-names a certificate), or \
          listen on 127.0.0.1 or [::1]"
     )]
     NotLoopback(SocketAddr),
@@ -73,6 +79,22 @@ pub async fn serve(listener: TcpListener, api: Api, shutdown: CancellationToken)
     serve_on(TcpIncoming::from(listener).with_nodelay(Some(true)), api, shutdown).await
 }
 
+/// Serves whom `door` lets in until `shutdown`, then finishes what is under way.
+pub async fn serve_guarded(
+    listener: TcpListener,
+    api: Api,
+    door: Door,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
+    let routes = routes(api).await?;
+    let connections = accept(listener, door.clone(), shutdown.clone());
+    // So that a certificate that is no longer good ends with its connections, and dead ones give up their room.
+    let server = server().max_connection_age(CONNECTION_AGE).max_connection_age_grace(CONNECTION_GRACE);
+    let mut server = server.http2_keepalive_interval(Some(PING_EVERY)).layer(DoorLayer(door));
+    let serving = server.add_routes(routes).serve_with_incoming_shutdown(connections, shutdown.cancelled_owned());
+    Ok(serving.await?)
+}
+
 /// The same services without a network: a channel, and the server to run beside it. The channel connects when it is
 /// first used and again when a connection breaks.
 ///
@@ -108,11 +130,18 @@ where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     IO::ConnectInfo: Clone + Send + Sync + 'static,
 {
-    let router = router(api).await?;
+    let router = server().add_routes(routes(api).await?);
     Ok(router.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await?)
 }
 
-async fn router(api: Api) -> Result<Router, ServeError> {
+fn server() -> Server {
+    Server::builder()
+        .concurrency_limit_per_connection(MAX_CONCURRENT)
+        .max_concurrent_streams(u32::try_from(MAX_CONCURRENT).ok())
+        .timeout(REQUEST_TIMEOUT)
+}
+
+async fn routes(api: Api) -> Result<Routes, ServeError> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<UsageServiceServer<Api>>().await;
     health.set_serving::<RecommenderServiceServer<Api>>().await;
@@ -126,12 +155,5 @@ async fn router(api: Api) -> Result<Router, ServeError> {
     let recommender = RecommenderServiceServer::new(api)
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
-    Ok(Server::builder()
-        .concurrency_limit_per_connection(MAX_CONCURRENT)
-        .max_concurrent_streams(u32::try_from(MAX_CONCURRENT).ok())
-        .timeout(REQUEST_TIMEOUT)
-        .add_service(health_service)
-        .add_service(reflection)
-        .add_service(usage)
-        .add_service(recommender))
+    Ok(Routes::new(health_service).add_service(reflection).add_service(usage).add_service(recommender))
 }

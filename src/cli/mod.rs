@@ -108,19 +108,14 @@ async fn context_namespace() -> String {
     kube::Config::infer().await.map_or_else(|_| "default".to_owned(), |config| config.default_namespace)
 }
 
-/// A gRPC channel to the recommender, with a deadline on connecting and on every call.
-async fn recommender_channel(flags: &Flags) -> anyhow::Result<tonic::transport::Channel> {
+/// A line to the recommender, with a deadline on connecting and on every call.
+async fn recommender_channel(flags: &Flags) -> anyhow::Result<crate::run::RecommenderLine> {
     use anyhow::Context as _;
-    use std::time::Duration;
     let settings = crate::config::Settings::load(&crate::config::Settings::default(), flags)?;
-    let address = settings.recommender_addr;
-    let endpoint = tonic::transport::Endpoint::from_shared(address.clone())
-        .with_context(|| format!("\"{address}\" is not a URL such as http://127.0.0.1:9090"))?
-        .connect_timeout(Duration::from_secs(5))
-        .timeout(Duration::from_secs(30));
-    endpoint.connect().await.with_context(|| {
+    crate::run::recommender_line(&settings).await.with_context(|| {
         format!(
-            "no recommender answers at {address}; start `optipod run`, or forward its port and set --recommender-addr"
+            "no recommender answers at {}; start `optipod run`, or forward its port and set --recommender-addr",
+            settings.recommender_addr
         )
     })
 }

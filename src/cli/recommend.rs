@@ -65,7 +65,7 @@ pub async fn recommend(args: &RecommendArgs, flags: &Flags) -> anyhow::Result<()
 }
 
 async fn ask(
-    client: &mut proto::recommender_service_client::RecommenderServiceClient<tonic::transport::Channel>,
+    client: &mut proto::recommender_service_client::RecommenderServiceClient<crate::run::RecommenderLine>,
     series: proto::Series,
     window: std::time::Duration,
 ) -> anyhow::Result<Answer> {

@@ -1,6 +1,10 @@
 //! Settings of the running roles. A flag wins over an environment variable, that over the config file, that over the
 //! default. An unknown key in the file is an error that names it.
 
+mod tls;
+
+pub use tls::{ClientTls, ClientTlsFlags, ServerTls, ServerTlsFlags};
+
 use crate::policy::duration;
 use crate::telemetry::LogFormat;
 use crate::web::{Listen, WebError};
@@ -43,8 +47,12 @@ pub struct Settings {
     pub max_updates_per_minute: u32,
     /// Where the recommender answers gRPC, as the controller and the commands call it.
     pub recommender_addr: String,
-    /// Where the recommender listens for gRPC.
+    /// Where the recommender listens for gRPC; outside loopback only with TLS.
     pub grpc_addr: String,
+    /// TLS and callers of the recommender's gRPC.
+    pub grpc_tls: ServerTls,
+    /// How a recommender at an https:// address is called.
+    pub recommender_tls: ClientTls,
     /// The store's folder.
     pub data_dir: PathBuf,
     /// How often metrics-server is read.
@@ -104,6 +112,8 @@ impl Default for Settings {
             max_updates_per_minute: 20,
             recommender_addr: "http://127.0.0.1:9090".to_owned(),
             grpc_addr: "127.0.0.1:9090".to_owned(),
+            grpc_tls: ServerTls::default(),
+            recommender_tls: ClientTls::default(),
             data_dir: PathBuf::from("/var/lib/optipod"),
             scrape_interval: "15s".to_owned(),
             retention: "30d".to_owned(),
@@ -170,6 +180,12 @@ pub struct Flags {
     #[arg(long, env = "OPTIPOD_GRPC_ADDR", value_name = "ADDR", global = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc_addr: Option<String>,
+    /// TLS and callers of the recommender's gRPC
+    #[command(flatten)]
+    pub grpc_tls: ServerTlsFlags,
+    /// How a recommender at an https:// address is called
+    #[command(flatten)]
+    pub recommender_tls: ClientTlsFlags,
     /// The store's folder
     #[arg(long, env = "OPTIPOD_DATA_DIR", value_name = "DIR", global = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -257,6 +273,8 @@ impl Settings {
         self.metrics_listen()?;
         self.health_listen()?;
         self.log_format()?;
+        self.grpc_tls.check()?;
+        self.recommender_tls.check()?;
         if self.max_updates_per_minute == 0 {
             let message = "must be at least 1; to change nothing use dryRun: true".to_owned();
             return Err(ConfigError::Value { key: "maxUpdatesPerMinute", message });

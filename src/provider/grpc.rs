@@ -3,6 +3,8 @@
 //! It may not know who serves. Invariants: every call has a deadline; an answer counts only when it is complete, in
 //! order and made of possible numbers, because requests are computed from it.
 
+use super::bearer::Bearer;
+use super::connect::{Line, Target};
 use super::{ProviderError, UsageProvider, UsageQuery};
 use crate::proto;
 use crate::proto::usage_service_client::UsageServiceClient;
@@ -10,42 +12,45 @@ use crate::usage::{ResourceUsage, SeriesKey, WindowUsage};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tonic::transport::{Channel, Endpoint};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 /// Series asked for in one call: half of what a server must take, so that one call stays short.
 const CHUNK: usize = 500;
 
-/// Quiet connections are probed this often by the system: HTTP/2 pings would offend servers that limit them.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
-
-/// How long a connection may take to be set up.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Asks a `UsageService`.
 #[derive(Clone, Debug)]
 pub struct GrpcProvider {
     name: String,
-    client: UsageServiceClient<Channel>,
+    client: UsageServiceClient<Line>,
     timeout: Duration,
 }
 
 impl GrpcProvider {
     /// Asks over `channel`; each call of up to 500 series has `timeout` to complete.
     pub fn new(name: impl Into<String>, channel: Channel, timeout: Duration) -> Self {
-        Self { name: name.into(), client: UsageServiceClient::new(channel), timeout }
+        Self::over(name, InterceptedService::new(channel, Bearer::none()), timeout)
+    }
+
+    /// The same over a line that says who calls.
+    pub fn over(name: impl Into<String>, line: Line, timeout: Duration) -> Self {
+        Self { name: name.into(), client: UsageServiceClient::new(line), timeout }
     }
 
     /// Asks the server at `endpoint`, such as `http://127.0.0.1:9090`. It connects with the first question, and again
     /// whenever a connection breaks. Must be called within a runtime.
     pub fn connect_lazy(name: impl Into<String>, endpoint: &str, timeout: Duration) -> Result<Self, ProviderError> {
+        Self::connect_lazy_to(name, Target::new(endpoint), timeout)
+    }
+
+    /// The same for a server that wants to know who calls.
+    pub fn connect_lazy_to(name: impl Into<String>, target: Target, timeout: Duration) -> Result<Self, ProviderError> {
         let name = name.into();
-        let endpoint = Endpoint::from_shared(endpoint.to_owned()).map_err(|error| ProviderError::Refused {
-            provider: name.clone(),
-            cause: format!("\"{endpoint}\" is not an address ({error}); write for example http://127.0.0.1:9090"),
-        })?;
-        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_keepalive(Some(TCP_KEEPALIVE)).connect_lazy();
-        Ok(Self::new(name, channel, timeout))
+        match target.lazy() {
+            Ok(line) => Ok(Self::over(name, line, timeout)),
+            Err(error) => Err(ProviderError::Refused { provider: name, cause: error.to_string() }),
+        }
     }
 
     /// Asks for one window of at most [`CHUNK`] series.
@@ -80,7 +85,7 @@ impl GrpcProvider {
     }
 
     fn failed(&self, status: &Status) -> ProviderError {
-        let cause = format!("{} ({:?})", status.message(), status.code());
+        let cause = format!("{} ({:?})", told(status), status.code());
         match status.code() {
             Code::DeadlineExceeded => self.too_late(),
             Code::Unavailable | Code::Cancelled | Code::Aborted | Code::ResourceExhausted | Code::Unknown => {
@@ -120,6 +125,20 @@ impl UsageProvider for GrpcProvider {
         }
         Ok(answers.into_values().collect())
     }
+}
+
+/// What a status says, and what it comes from: a failed connection is explained there only.
+fn told(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 fn wire_series(key: &SeriesKey) -> proto::Series {

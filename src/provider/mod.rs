@@ -2,12 +2,16 @@
 //!
 //! Invariant: the controller reads usage only through [`UsageProvider`]; it knows no store and no PromQL.
 
+mod bearer;
+mod connect;
 mod grpc;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests;
 
+pub use bearer::Bearer;
+pub use connect::{Line, Target, TargetError};
 pub use grpc::GrpcProvider;
 
 use crate::usage::{SeriesKey, WindowUsage};

@@ -107,6 +107,8 @@ fn cluster_tests() -> Vec<harness::Test> {
     harness::tests![
         // These take longest.
         optipod::election::one_controller_acts_and_another_takes_over,
+        optipod::door::a_controller_asks_over_tls_with_its_own_token,
+        optipod::door::everybody_may_call_what_they_have_a_right_to_and_nothing_else,
         optipod::hands_off::a_dry_run_publishes_what_it_would_do_and_does_nothing,
         contract::workloads::a_jobs_pod_completes,
         contract::workloads::an_oom_kill_and_a_crash_loop_are_reported,

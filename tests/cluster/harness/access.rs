@@ -52,10 +52,15 @@ impl ServiceAccount {
         self.bind("ClusterRoleBinding", "ClusterRole", role).await
     }
 
-    /// A bearer token that is valid for an hour.
+    /// A bearer token for the API server that is valid for an hour.
     pub async fn token(&self) -> Result<String> {
+        self.token_for(&[]).await
+    }
+
+    /// A bearer token for these audiences that is valid for an hour.
+    pub async fn token_for(&self, audiences: &[&str]) -> Result<String> {
         let accounts: Api<v1::ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
-        let request: TokenRequest = serde_json::from_value(json!({"spec": {"audiences": []}}))?;
+        let request: TokenRequest = serde_json::from_value(json!({"spec": {"audiences": audiences}}))?;
         let params = PostParams::default();
         let answer = accounts.create_token_request(&self.name, &params, &request);
         let status = answer.await.context("request a token")?.status;

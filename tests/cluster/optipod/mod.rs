@@ -22,6 +22,7 @@ mod process;
 
 pub mod brakes;
 pub mod containers;
+pub mod door;
 pub mod election;
 pub mod explain;
 pub mod guards;

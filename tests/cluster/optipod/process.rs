@@ -92,6 +92,11 @@ impl Prepared {
         self.flag(recommender.recommender_flag())
     }
 
+    /// Its own folder.
+    pub fn dir(&self) -> PathBuf {
+        self.dir.clone()
+    }
+
     /// The store's folder.
     pub fn data(&self) -> PathBuf {
         self.dir.join("data")
@@ -139,6 +144,11 @@ impl Optipod {
     /// Its name in the lease and in events begins with this.
     pub fn name(&self) -> &str {
         &self.settings.name
+    }
+
+    /// Where it serves gRPC on loopback.
+    pub fn grpc_port(&self) -> u16 {
+        self.settings.grpc
     }
 
     /// How others find it.
