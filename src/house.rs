@@ -38,7 +38,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "workload",
         ],
     ),
-    ("config", &["policy", "telemetry", "web"]),
+    ("config", &["policy", "provider", "telemetry", "web"]),
     ("run", &["api", "clock", "collector", "config", "controller", "policy", "provider", "telemetry", "web"]),
     ("cli", &["api", "config", "controller", "policy", "run", "telemetry", "workload"]),
 ];

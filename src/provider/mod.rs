@@ -4,6 +4,7 @@
 
 mod grpc;
 pub mod prometheus;
+mod unusable;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
@@ -11,6 +12,7 @@ mod tests;
 
 pub use grpc::GrpcProvider;
 pub use prometheus::{PrometheusOptions, PrometheusProvider};
+pub use unusable::UnusableProvider;
 
 use crate::usage::{SeriesKey, WindowUsage};
 use std::time::Duration;
