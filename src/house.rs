@@ -17,7 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("policy", &["plant", "quantity", "workload"]),
     ("recommend", &["plant", "policy", "quantity", "usage", "workload"]),
     ("decide", &["plant", "policy", "quantity", "recommend", "usage", "workload"]),
-    ("provider", &["proto", "usage", "workload"]),
+    ("provider", &["clock", "proto", "usage", "workload"]),
     ("telemetry", &["clock", "hash", "policy", "workload"]),
     ("collector", &["blocking", "clock", "hash", "plant", "quantity", "telemetry", "workload"]),
     ("api", &["blocking", "clock", "hash", "plant", "policy", "proto", "quantity", "recommend", "usage", "workload"]),
@@ -38,7 +38,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "workload",
         ],
     ),
-    ("config", &["policy", "telemetry", "web"]),
+    ("config", &["policy", "provider", "telemetry", "web"]),
     ("run", &["api", "clock", "collector", "config", "controller", "policy", "provider", "telemetry", "web"]),
     ("cli", &["api", "config", "controller", "policy", "run", "telemetry", "workload"]),
 ];

@@ -1,7 +1,12 @@
 //! Settings of the running roles. A flag wins over an environment variable, that over the config file, that over the
 //! default. An unknown key in the file is an error that names it.
 
+mod prometheus;
+
+pub use prometheus::{PrometheusFlags, PrometheusSettings};
+
 use crate::policy::duration;
+use crate::provider::{self, PrometheusOptions};
 use crate::telemetry::LogFormat;
 use crate::web::{Listen, WebError};
 use clap::Args;
@@ -22,9 +27,11 @@ pub struct Settings {
     pub dry_run: bool,
     /// The provider of policies that name none.
     pub metrics_provider: String,
-    /// Where Prometheus answers; read by the provider `prometheus`, which this version does not have yet.
+    /// Where Prometheus answers, in the words of older files; `prometheus.url` wins over it.
     #[serde(rename = "prometheusURL")]
     pub prometheus_url: Option<String>,
+    /// The usage provider `prometheus`.
+    pub prometheus: PrometheusSettings,
     /// Only the holder of the Lease acts.
     pub leader_election: bool,
     /// Where `/metrics` listens; empty or `0` for nowhere.
@@ -94,6 +101,7 @@ impl Default for Settings {
             dry_run: false,
             metrics_provider: "metrics-server".to_owned(),
             prometheus_url: None,
+            prometheus: PrometheusSettings::default(),
             leader_election: false,
             metrics_addr: ":8080".to_owned(),
             health_probe_bind_address: ":8081".to_owned(),
@@ -194,6 +202,9 @@ pub struct Flags {
     #[arg(long, env = "OPTIPOD_LOG_LEVEL", value_name = "LEVEL", global = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_level: Option<String>,
+    /// The usage provider `prometheus`
+    #[command(flatten)]
+    pub prometheus: PrometheusFlags,
 }
 
 /// Settings that cannot be used.
@@ -261,12 +272,20 @@ impl Settings {
             let message = "must be at least 1; to change nothing use dryRun: true".to_owned();
             return Err(ConfigError::Value { key: "maxUpdatesPerMinute", message });
         }
-        if self.metrics_provider != "metrics-server" {
-            let message =
-                format!("no provider \"{}\" in this version; available: metrics-server", self.metrics_provider);
-            return Err(ConfigError::Value { key: "metricsProvider", message });
-        }
-        Ok(())
+        let has_prometheus = self.prometheus_options()?.is_some();
+        let message = match self.metrics_provider.as_str() {
+            "metrics-server" => return Ok(()),
+            provider::prometheus::NAME if has_prometheus => return Ok(()),
+            provider::prometheus::NAME => "the provider prometheus needs prometheus.url".to_owned(),
+            other => format!("no provider \"{other}\" in this version; available: metrics-server, prometheus"),
+        };
+        Err(ConfigError::Value { key: "metricsProvider", message })
+    }
+
+    /// How Prometheus is asked, where it is.
+    pub fn prometheus_options(&self) -> Result<Option<PrometheusOptions>, ConfigError> {
+        let url = self.prometheus.url.clone().or_else(|| self.prometheus_url.clone());
+        PrometheusSettings { url, ..self.prometheus.clone() }.options()
     }
 
     /// How often metrics-server is read, 1 s to 5 min.

@@ -144,6 +144,7 @@ fn read_usage(usage: &proto::Usage) -> Result<WindowUsage, String> {
         from: moment("from", usage.from)?,
         to: moment("to", usage.to)?,
         covered: proto::duration(covered).ok_or("covered is no duration")?,
+        notes: Vec::new(),
     })
 }
 

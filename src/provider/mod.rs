@@ -3,12 +3,16 @@
 //! Invariant: the controller reads usage only through [`UsageProvider`]; it knows no store and no PromQL.
 
 mod grpc;
+pub mod prometheus;
+mod unusable;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests;
 
 pub use grpc::GrpcProvider;
+pub use prometheus::{PrometheusOptions, PrometheusProvider};
+pub use unusable::UnusableProvider;
 
 use crate::usage::{SeriesKey, WindowUsage};
 use std::time::Duration;
