@@ -7,7 +7,8 @@ use crate::config::{PolicyScope, Settings};
 use crate::controller::{Controller, ControllerOptions, Deps, Providers};
 use crate::policy::Scope;
 use crate::provider::{
-    GrpcProvider, PrometheusOptions, PrometheusProvider, UnusableProvider, UsageProvider, prometheus,
+    CUSTOM, CachedProvider, CustomOptions, GrpcProvider, LateProvider, PrometheusOptions, PrometheusProvider,
+    UnusableProvider, UsageProvider, prometheus,
 };
 use crate::telemetry::Metrics;
 use crate::web::{self, Listen, Probe, Probes};
@@ -180,10 +181,7 @@ pub fn controller_of(
     metrics: &Metrics,
     clock: Clock,
 ) -> anyhow::Result<Controller> {
-    let mut providers = Providers::new(settings.metrics_provider.as_str()).with(METRICS_SERVER, Arc::new(provider));
-    if let Some(options) = settings.prometheus_options()? {
-        providers = providers.with(prometheus::NAME, prometheus_of(options, clock));
-    }
+    let providers = providers_of(settings, provider, clock)?;
     let options = ControllerOptions {
         dry_run: settings.dry_run,
         scope: Scope {
@@ -198,6 +196,29 @@ pub fn controller_of(
         ..ControllerOptions::new(settings.namespace.as_str(), identity())
     };
     Ok(Controller::new(Deps { client, providers, metrics: metrics.clone(), clock }, options))
+}
+
+/// All providers that are set up, each behind a cache of its own.
+fn providers_of(settings: &Settings, recommender: GrpcProvider, clock: Clock) -> anyhow::Result<Providers> {
+    let ttl = settings.usage_cache_ttl()?;
+    let cached = |provider| Arc::new(CachedProvider::new(provider, ttl, clock));
+    let mut providers = Providers::new(settings.metrics_provider.as_str());
+    providers = providers.with(METRICS_SERVER, cached(Arc::new(recommender)));
+    if let Some(options) = settings.prometheus_options()? {
+        providers = providers.with(prometheus::NAME, cached(prometheus_of(options, clock)));
+    }
+    if let Some(options) = settings.custom.options()? {
+        providers = providers.with(CUSTOM, cached(custom_of(options)));
+    }
+    Ok(providers)
+}
+
+/// Asks a server of the user's own, as soon as its files can be read.
+fn custom_of(options: CustomOptions) -> Arc<dyn UsageProvider> {
+    Arc::new(LateProvider::new(CUSTOM, move || {
+        let provider = options.provider()?;
+        Ok(Arc::new(provider))
+    }))
 }
 
 /// Asks Prometheus. Where that cannot be set up, policies that name it say so, and all others go on.

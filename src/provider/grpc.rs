@@ -10,7 +10,7 @@ use crate::usage::{ResourceUsage, SeriesKey, WindowUsage};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 
 /// Series asked for in one call: half of what a server must take, so that one call stays short.
@@ -39,11 +39,25 @@ impl GrpcProvider {
     /// Asks the server at `endpoint`, such as `http://127.0.0.1:9090`. It connects with the first question, and again
     /// whenever a connection breaks. Must be called within a runtime.
     pub fn connect_lazy(name: impl Into<String>, endpoint: &str, timeout: Duration) -> Result<Self, ProviderError> {
+        Self::connect_lazy_with(name, endpoint, None, timeout)
+    }
+
+    /// The same with TLS, if there is any.
+    pub(super) fn connect_lazy_with(
+        name: impl Into<String>,
+        endpoint: &str,
+        tls: Option<ClientTlsConfig>,
+        timeout: Duration,
+    ) -> Result<Self, ProviderError> {
         let name = name.into();
-        let endpoint = Endpoint::from_shared(endpoint.to_owned()).map_err(|error| ProviderError::Refused {
-            provider: name.clone(),
-            cause: format!("\"{endpoint}\" is not an address ({error}); write for example http://127.0.0.1:9090"),
+        let refused = |cause| ProviderError::Refused { provider: name.clone(), cause };
+        let mut endpoint = Endpoint::from_shared(endpoint.to_owned()).map_err(|error| {
+            refused(format!("\"{endpoint}\" is not an address ({error}); write for example http://127.0.0.1:9090"))
         })?;
+        if let Some(tls) = tls {
+            let configured = endpoint.tls_config(tls);
+            endpoint = configured.map_err(|error| refused(format!("TLS cannot be set up: {}", causes(&error))))?;
+        }
         let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_keepalive(Some(TCP_KEEPALIVE)).connect_lazy();
         Ok(Self::new(name, channel, timeout))
     }
@@ -120,6 +134,12 @@ impl UsageProvider for GrpcProvider {
         }
         Ok(answers.into_values().collect())
     }
+}
+
+/// An error with what is behind it: tonic's own text is "transport error".
+fn causes(error: &dyn std::error::Error) -> String {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn wire_series(key: &SeriesKey) -> proto::Series {

@@ -2,7 +2,10 @@
 //!
 //! Invariant: the controller reads usage only through [`UsageProvider`]; it knows no store and no PromQL.
 
+mod cache;
+mod custom;
 mod grpc;
+mod late;
 pub mod prometheus;
 mod unusable;
 
@@ -10,7 +13,10 @@ mod unusable;
 #[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests;
 
+pub use cache::CachedProvider;
+pub use custom::{CUSTOM, CustomOptions};
 pub use grpc::GrpcProvider;
+pub use late::LateProvider;
 pub use prometheus::{PrometheusOptions, PrometheusProvider};
 pub use unusable::UnusableProvider;
 
