@@ -32,9 +32,13 @@ use crate::clock::Clock;
 use crate::usage::{SeriesKey, WindowUsage};
 use ask::Namespace;
 use client::Client;
+use futures::{StreamExt as _, stream};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// Small namespaces mostly wait for the server; large ones take memory, so that few are asked about at once.
+const NAMESPACES_AT_ONCE: usize = 2;
 
 /// The name that policies use.
 pub const NAME: &str = "prometheus";
@@ -129,9 +133,14 @@ impl UsageProvider for PrometheusProvider {
             asked.entry((*window, &series.workload.namespace)).or_default().insert(series);
         }
         let now = self.clock.now();
+        // A loop, because a closure here is not general enough for the compiler.
+        let mut asking = Vec::new();
+        for ((window, namespace), series) in &asked {
+            asking.push(async move { (*window, self.namespace(namespace).usage(series, *window, now).await) });
+        }
+        let mut answered = stream::iter(asking).buffered(NAMESPACES_AT_ONCE);
         let mut answers: BTreeMap<(Duration, &SeriesKey), WindowUsage> = BTreeMap::new();
-        for ((window, namespace), series) in asked {
-            let usage = self.namespace(namespace).usage(&series, window, now).await;
+        while let Some((window, usage)) = answered.next().await {
             let usage = usage.map_err(|failure| self.client.error(failure))?;
             answers.extend(usage.into_iter().map(|(series, usage)| ((window, series), usage)));
         }
