@@ -6,9 +6,7 @@ use crate::collector::{Collector, CollectorHealth, CollectorOptions};
 use crate::config::{PolicyScope, Settings};
 use crate::controller::{Controller, ControllerOptions, Deps, Providers};
 use crate::policy::Scope;
-use crate::provider::{
-    GrpcProvider, PrometheusOptions, PrometheusProvider, UnusableProvider, UsageProvider, prometheus,
-};
+use crate::provider::{GrpcProvider, PrometheusProvider, prometheus};
 use crate::telemetry::Metrics;
 use crate::web::{self, Listen, Probe, Probes};
 use anyhow::Context as _;
@@ -182,7 +180,7 @@ pub fn controller_of(
 ) -> anyhow::Result<Controller> {
     let mut providers = Providers::new(settings.metrics_provider.as_str()).with(METRICS_SERVER, Arc::new(provider));
     if let Some(options) = settings.prometheus_options()? {
-        providers = providers.with(prometheus::NAME, prometheus_of(options, clock));
+        providers = providers.with(prometheus::NAME, PrometheusProvider::start(options, clock));
     }
     let options = ControllerOptions {
         dry_run: settings.dry_run,
@@ -198,26 +196,6 @@ pub fn controller_of(
         ..ControllerOptions::new(settings.namespace.as_str(), identity())
     };
     Ok(Controller::new(Deps { client, providers, metrics: metrics.clone(), clock }, options))
-}
-
-/// Asks Prometheus. Where that cannot be set up, policies that name it say so, and all others go on.
-fn prometheus_of(options: PrometheusOptions, clock: Clock) -> Arc<dyn UsageProvider> {
-    match PrometheusProvider::new(options, clock) {
-        Ok(provider) => {
-            let provider = Arc::new(provider);
-            let checked = provider.clone();
-            tokio::spawn(async move {
-                if let Err(error) = checked.check_files().await {
-                    tracing::error!(%error, "policies with provider: prometheus get no usage until this is mended");
-                }
-            });
-            provider
-        }
-        Err(error) => {
-            tracing::error!(%error, "policies with provider: prometheus get no usage");
-            Arc::new(UnusableProvider::new(prometheus::NAME, error))
-        }
-    }
 }
 
 /// Names this process in the lease and in events: the pod's name where there is one.

@@ -27,7 +27,7 @@ mod secrets;
 pub use history::{History, PodHistory, UsagePoint};
 pub use promql::{Matcher, MatcherError};
 
-use super::{ProviderError, UsageProvider, UsageQuery};
+use super::{ProviderError, UnusableProvider, UsageProvider, UsageQuery};
 use crate::clock::Clock;
 use crate::usage::{SeriesKey, WindowUsage};
 use ask::Namespace;
@@ -35,6 +35,7 @@ use client::Client;
 use futures::{StreamExt as _, stream};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Small namespaces mostly wait for the server; large ones take memory, so that few are asked about at once.
@@ -106,6 +107,27 @@ impl PrometheusProvider {
         let client =
             Client::new(options).map_err(|cause| ProviderError::Refused { provider: NAME.to_owned(), cause })?;
         Ok(Self { client, matchers, clock })
+    }
+
+    /// The same as a provider in any case: where the options cannot be used, one that answers why. Files that cannot be
+    /// used are logged now, and tried again with each question. Must be called within a runtime.
+    pub fn start(options: PrometheusOptions, clock: Clock) -> Arc<dyn UsageProvider> {
+        match Self::new(options, clock) {
+            Ok(provider) => {
+                let provider = Arc::new(provider);
+                let checked = provider.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = checked.check_files().await {
+                        tracing::error!(%error, "policies that use Prometheus get nothing until this is mended");
+                    }
+                });
+                provider
+            }
+            Err(error) => {
+                tracing::error!(%error, "policies that use Prometheus get nothing");
+                Arc::new(UnusableProvider::new(NAME, error))
+            }
+        }
     }
 
     /// Whether the files with credentials can be used now; nothing is asked.

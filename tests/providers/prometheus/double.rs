@@ -43,6 +43,16 @@ pub enum Reply {
     Endless,
 }
 
+impl Reply {
+    /// The same with a word in place of another.
+    pub fn replace(self, word: &str, by: &str) -> Self {
+        match self {
+            Self::Json(body) => Self::Json(body.replace(&format!("\"{word}\""), &format!("\"{by}\""))),
+            other => other,
+        }
+    }
+}
+
 type Answer = dyn Fn(&Asked) -> Reply + Send + Sync;
 
 /// A server on loopback; it ends with this value.

@@ -1,6 +1,7 @@
 //! The provider `prometheus` against Prometheus, VictoriaMetrics, and a server that does whatever it is told to.
 
 mod agree;
+mod condition;
 mod data;
 mod double;
 mod faults;
@@ -55,6 +56,9 @@ pub fn tests() -> Vec<Trial> {
         || Box::pin(locked::a_client_certificate_opens()),
     ));
     tests.extend(on_double![
+        condition::a_policy_says_what_is_wrong_with_its_provider_and_others_go_on,
+        condition::a_provider_that_cannot_start_says_why_and_others_go_on,
+        condition::the_explanation_says_how_pods_were_told,
         faults::each_fault_is_the_right_error_and_says_what_to_do,
         faults::a_server_that_is_not_there_is_unavailable,
         faults::a_redirect_is_not_followed,
