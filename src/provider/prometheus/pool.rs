@@ -154,10 +154,11 @@ mod tests {
             pool.add(Resource::Cpu, [(at, 0.5), (at, 0.9)].into_iter());
             pool.add(Resource::Memory, [(at, 100.0)].into_iter());
         }
+        pool.add(Resource::Cpu, [(hour().at(55).as_second() as f64, 0.5)].into_iter()); // no memory then
         pool.add_memory_peak(150.0);
         let usage = pool.finish().unwrap();
         assert_eq!(usage.covered, Duration::from_mins(40));
-        assert_eq!((usage.from, usage.to), (hour().at(0), hour().at(49)));
+        assert_eq!((usage.from, usage.to), (hour().at(0), hour().at(55)));
         assert_eq!((usage.memory.p99, usage.memory.peak, usage.memory.samples), (100.0, 150.0, 40));
         assert_eq!((usage.cpu.mean, usage.cpu.peak), (0.5, 0.5));
     }
