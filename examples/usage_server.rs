@@ -30,7 +30,13 @@ impl Table {
         let Series { namespace, kind, workload, container } = series.clone();
         let numbers = self.0.get(&[namespace, kind, workload, container])?;
         let distribution = |of: &[f64]| Distribution {
-            p50: of[0], p90: of[1], p99: of[2], peak: of[3], mean: of[0], samples: 1000, ..Default::default()
+            p50: of[0],
+            p90: of[1],
+            p99: of[2],
+            peak: of[3],
+            mean: of[0],
+            samples: 1000,
+            ..Default::default()
         };
         let now = SystemTime::now();
         let start = now - std::time::Duration::try_from(window?).ok()?;
@@ -74,5 +80,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = tokio::net::TcpListener::bind(&address).await?;
     println!("answering on http://{} about {} series", listener.local_addr()?, table.0.len());
     let incoming = tonic::transport::server::TcpIncoming::from(listener);
-    Ok(Server::builder().add_service(UsageServiceServer::from_arc(Arc::new(table))).serve_with_incoming(incoming).await?)
+    Ok(Server::builder()
+        .add_service(UsageServiceServer::from_arc(Arc::new(table)))
+        .serve_with_incoming(incoming)
+        .await?)
 }

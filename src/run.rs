@@ -7,8 +7,7 @@ use crate::config::{PolicyScope, Settings};
 use crate::controller::{Controller, ControllerOptions, Deps, Providers};
 use crate::policy::Scope;
 use crate::provider::{
-    CUSTOM, CachedProvider, CustomOptions, GrpcProvider, LateProvider, PrometheusOptions, PrometheusProvider,
-    UnusableProvider, UsageProvider, prometheus,
+    CUSTOM, CachedProvider, CustomOptions, GrpcProvider, LateProvider, PrometheusProvider, UsageProvider, prometheus,
 };
 use crate::telemetry::Metrics;
 use crate::web::{self, Listen, Probe, Probes};
@@ -205,7 +204,7 @@ fn providers_of(settings: &Settings, recommender: GrpcProvider, clock: Clock) ->
     let mut providers = Providers::new(settings.metrics_provider.as_str());
     providers = providers.with(METRICS_SERVER, cached(Arc::new(recommender)));
     if let Some(options) = settings.prometheus_options()? {
-        providers = providers.with(prometheus::NAME, cached(prometheus_of(options, clock)));
+        providers = providers.with(prometheus::NAME, cached(PrometheusProvider::start(options, clock)));
     }
     if let Some(options) = settings.custom.options()? {
         providers = providers.with(CUSTOM, cached(custom_of(options)));
@@ -219,26 +218,6 @@ fn custom_of(options: CustomOptions) -> Arc<dyn UsageProvider> {
         let provider = options.provider()?;
         Ok(Arc::new(provider))
     }))
-}
-
-/// Asks Prometheus. Where that cannot be set up, policies that name it say so, and all others go on.
-fn prometheus_of(options: PrometheusOptions, clock: Clock) -> Arc<dyn UsageProvider> {
-    match PrometheusProvider::new(options, clock) {
-        Ok(provider) => {
-            let provider = Arc::new(provider);
-            let checked = provider.clone();
-            tokio::spawn(async move {
-                if let Err(error) = checked.check_files().await {
-                    tracing::error!(%error, "policies with provider: prometheus get no usage until this is mended");
-                }
-            });
-            provider
-        }
-        Err(error) => {
-            tracing::error!(%error, "policies with provider: prometheus get no usage");
-            Arc::new(UnusableProvider::new(prometheus::NAME, error))
-        }
-    }
 }
 
 /// Names this process in the lease and in events: the pod's name where there is one.

@@ -114,11 +114,10 @@ pub fn read(body: &[u8]) -> Result<Answer<'_>, String> {
         return Err(format!("the server says: {}", shortened(envelope.error.as_deref().unwrap_or("no reason"))));
     }
     let data = envelope.data.ok_or("the answer has no data")?;
-    let warnings = envelope.warnings.unwrap_or_default();
-    let missing = (envelope.is_partial || !warnings.is_empty()).then(|| match warnings.first() {
-        Some(warning) => shortened(warning),
-        None => "the server says that its answer is partial".to_owned(),
-    });
+    let mut warnings = envelope.warnings.unwrap_or_default();
+    warnings.retain(|warning| !warning.starts_with("PromQL ")); // remarks on the question
+    let partial = envelope.is_partial.then(|| "the server says that its answer is partial".to_owned());
+    let missing = warnings.first().map(|warning| shortened(warning)).or(partial);
     Ok(Answer { series: data.result, missing })
 }
 
@@ -182,6 +181,8 @@ mod tests {
             (r#","isPartial":false,"warnings":null"#, None),
             (r#","warnings":["store  10.0.0.1\nis gone"]"#, Some("store 10.0.0.1 is gone")),
             (r#","infos":["metric might not be a counter"]"#, None),
+            (r#","warnings":["PromQL info: metric might not be a counter"]"#, None),
+            (r#","warnings":["PromQL info: x"],"isPartial":true"#, Some("partial")),
         ] {
             let body = matrix("", more);
             let missing = read(body.as_bytes()).unwrap().missing;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: at most a few answers are in memory at once, whatever the window and the namespace.
 
-use super::answer::{self, Answer};
+use super::answer::{self, Answer, Series};
 use super::client::{Client, Failure};
 use super::grid::Grid;
 use super::owners::{Owners, Source, Wanted};
@@ -13,7 +13,7 @@ use crate::workload::WorkloadId;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 /// How far back it is looked to see how often containers are scraped.
@@ -89,27 +89,29 @@ impl<'a> Namespace<'a> {
     }
 
     /// Who owned the pods that were there within `range`, as far as kube-state-metrics is scraped; and what may be
-    /// missing.
+    /// missing. Where these are too many, names must do.
     pub async fn owners(&self, range: Duration, at: Timestamp) -> Result<(Owners, Option<String>), Failure> {
-        let (pods, replicasets, jobs) = futures::try_join!(
+        let asked = futures::try_join!(
             self.instant(promql::pod_owners(&self.scope, range), at.as_second()),
             self.instant(promql::replicaset_owners(&self.scope, range), at.as_second()),
             self.instant(promql::job_owners(&self.scope, range), at.as_second()),
-        )?;
+        );
+        let (pods, replicasets, jobs) = match asked {
+            Err(Failure::TooLarge(_)) => return Ok((Owners::default(), None)),
+            asked => asked?,
+        };
         let [pods, replicasets, jobs] = [read(&pods)?, read(&replicasets)?, read(&jobs)?];
         let owners = Owners::new(&pods, &replicasets, &jobs);
         Ok((owners, pods.missing.or(replicasets.missing).or(jobs.missing)))
     }
 
-    /// How the containers are scraped: the median of those that are there.
+    /// How the containers are scraped, by the one with the most samples: others may be young.
     pub async fn scrapes(&self, at: Timestamp) -> Result<Scrapes, Failure> {
         let body = self.instant(promql::scrapes(&self.scope, PROBED), at.as_second()).await?;
         let answer = read(&body)?;
-        let mut counts: Vec<f64> = answer.series.iter().flat_map(|s| s.points().map(|(_, count)| count)).collect();
-        counts.sort_by(f64::total_cmp);
-        let median = counts.get(counts.len() / 2).copied().filter(|count| *count >= 2.0);
-        let interval = median.map_or(USUAL_INTERVAL, |count| PROBED.div_f64(count));
-        Ok(Scrapes { containers: counts.len(), interval })
+        let most = answer.series.iter().flat_map(Series::points).map(|(_, count)| count).fold(0.0, f64::max);
+        let interval = if most >= 2.0 { PROBED.div_f64(most) } else { USUAL_INTERVAL };
+        Ok(Scrapes { containers: answer.series.len(), interval })
     }
 
     /// Asks slice after slice, a few ahead, and hands the answers on in the order of time. Returns what may be missing.
@@ -212,8 +214,12 @@ impl<'a, 's> Pools<'a, 's> {
     }
 
     fn take(&mut self, question: Question, answer: &Answer<'_>) {
+        let mut told = HashSet::new();
         for series in &answer.series {
             let pod = series.label("pod");
+            if !told.insert((pod, series.label("container"))) {
+                continue; // no server says a thing twice, but what stands before one may
+            }
             let found = match self.pods.get(pod) {
                 Some(known) => *known,
                 None => *self.pods.entry(pod.to_owned()).or_insert(self.wanted.workload_of(self.owners, pod)),
@@ -226,11 +232,9 @@ impl<'a, 's> Pools<'a, 's> {
             if source == Source::Name {
                 self.by_name.insert(workload);
             }
-            for (at, value) in series.points() {
-                match question {
-                    Question::Values(resource) => pool.add(resource, at, value),
-                    Question::MemoryPeak => pool.add_memory_peak(value),
-                }
+            match question {
+                Question::Values(resource) => pool.add(resource, series.points()),
+                Question::MemoryPeak => series.points().for_each(|(_, value)| pool.add_memory_peak(value)),
             }
         }
     }

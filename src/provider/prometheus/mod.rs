@@ -27,14 +27,19 @@ mod secrets;
 pub use history::{History, PodHistory, UsagePoint};
 pub use promql::{Matcher, MatcherError};
 
-use super::{ProviderError, UsageProvider, UsageQuery};
+use super::{ProviderError, UnusableProvider, UsageProvider, UsageQuery};
 use crate::clock::Clock;
 use crate::usage::{SeriesKey, WindowUsage};
 use ask::Namespace;
 use client::Client;
+use futures::{StreamExt as _, stream};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// Small namespaces mostly wait for the server; large ones take memory, so that few are asked about at once.
+const NAMESPACES_AT_ONCE: usize = 2;
 
 /// The name that policies use.
 pub const NAME: &str = "prometheus";
@@ -104,6 +109,27 @@ impl PrometheusProvider {
         Ok(Self { client, matchers, clock })
     }
 
+    /// The same as a provider in any case: where the options cannot be used, one that answers why. Files that cannot be
+    /// used are logged now, and tried again with each question. Must be called within a runtime.
+    pub fn start(options: PrometheusOptions, clock: Clock) -> Arc<dyn UsageProvider> {
+        match Self::new(options, clock) {
+            Ok(provider) => {
+                let provider = Arc::new(provider);
+                let checked = provider.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = checked.check_files().await {
+                        tracing::error!(%error, "policies that use Prometheus get nothing until this is mended");
+                    }
+                });
+                provider
+            }
+            Err(error) => {
+                tracing::error!(%error, "policies that use Prometheus get nothing");
+                Arc::new(UnusableProvider::new(NAME, error))
+            }
+        }
+    }
+
     /// Whether the files with credentials can be used now; nothing is asked.
     ///
     /// # Errors
@@ -129,9 +155,14 @@ impl UsageProvider for PrometheusProvider {
             asked.entry((*window, &series.workload.namespace)).or_default().insert(series);
         }
         let now = self.clock.now();
+        // A loop, because a closure here is not general enough for the compiler.
+        let mut asking = Vec::new();
+        for ((window, namespace), series) in &asked {
+            asking.push(async move { (*window, self.namespace(namespace).usage(series, *window, now).await) });
+        }
+        let mut answered = stream::iter(asking).buffered(NAMESPACES_AT_ONCE);
         let mut answers: BTreeMap<(Duration, &SeriesKey), WindowUsage> = BTreeMap::new();
-        for ((window, namespace), series) in asked {
-            let usage = self.namespace(namespace).usage(&series, window, now).await;
+        while let Some((window, usage)) = answered.next().await {
             let usage = usage.map_err(|failure| self.client.error(failure))?;
             answers.extend(usage.into_iter().map(|(series, usage)| ((window, series), usage)));
         }

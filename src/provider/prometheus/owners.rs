@@ -82,8 +82,8 @@ impl Owners {
 fn controller(series: &Series<'_>) -> Owner {
     let kind = WorkloadKind::ALL.into_iter().find(|kind| kind.as_str() == series.label("owner_kind"));
     match kind {
-        Some(kind) if series.label("owner_is_controller") != "false" => (kind, series.label("owner_name").to_owned()),
-        _ => (WorkloadKind::Pod, series.label("pod").to_owned()),
+        Some(kind) => (kind, series.label("owner_name").to_owned()),
+        None => (WorkloadKind::Pod, series.label("pod").to_owned()),
     }
 }
 

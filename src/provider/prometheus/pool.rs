@@ -33,12 +33,19 @@ impl Pool {
         Self { grid, cpu: Column::new(grid), memory: Column::new(grid) }
     }
 
-    /// Counts a value at a moment, in Unix seconds; one that lies outside the grid is left out.
-    pub fn add(&mut self, resource: Resource, seconds: f64, value: f64) {
-        let Some(index) = self.grid.index(seconds) else { return };
-        match resource {
-            Resource::Cpu => self.cpu.add(index, value),
-            Resource::Memory => self.memory.add(index, value),
+    /// Counts a pod's values: Unix seconds and value, in the order of time. What lies outside the grid is left out, and
+    /// a moment counts once.
+    pub fn add(&mut self, resource: Resource, points: impl Iterator<Item = (f64, f64)>) {
+        let column = match resource {
+            Resource::Cpu => &mut self.cpu,
+            Resource::Memory => &mut self.memory,
+        };
+        let mut next = 0;
+        for (at, value) in points {
+            if let Some(index) = self.grid.index(at).filter(|index| *index >= next) {
+                column.add(index, value);
+                next = index + 1;
+            }
         }
     }
 
@@ -134,7 +141,7 @@ mod tests {
     #[test]
     fn nothing_is_known_of_a_container_that_lacks_a_resource() {
         let mut pool = Pool::new(hour());
-        pool.add(Resource::Memory, hour().first() as f64, 1.0);
+        pool.add(Resource::Memory, [(hour().first() as f64, 1.0)].into_iter());
         assert_eq!(pool.finish(), None);
         assert_eq!(Pool::new(hour()).finish(), None);
     }
@@ -144,13 +151,14 @@ mod tests {
         let mut pool = Pool::new(hour());
         for minute in (0..20).chain(30..50) {
             let at = hour().at(minute).as_second() as f64;
-            pool.add(Resource::Cpu, at, 0.5);
-            pool.add(Resource::Memory, at, 100.0);
+            pool.add(Resource::Cpu, [(at, 0.5), (at, 0.9)].into_iter());
+            pool.add(Resource::Memory, [(at, 100.0)].into_iter());
         }
+        pool.add(Resource::Cpu, [(hour().at(55).as_second() as f64, 0.5)].into_iter()); // no memory then
         pool.add_memory_peak(150.0);
         let usage = pool.finish().unwrap();
         assert_eq!(usage.covered, Duration::from_mins(40));
-        assert_eq!((usage.from, usage.to), (hour().at(0), hour().at(49)));
+        assert_eq!((usage.from, usage.to), (hour().at(0), hour().at(55)));
         assert_eq!((usage.memory.p99, usage.memory.peak, usage.memory.samples), (100.0, 150.0, 40));
         assert_eq!((usage.cpu.mean, usage.cpu.peak), (0.5, 0.5));
     }
@@ -163,8 +171,8 @@ mod tests {
             let mut pool = Pool::new(hour());
             for (minute, cpu, memory) in &points {
                 let at = hour().at(*minute).as_second() as f64;
-                pool.add(Resource::Cpu, at, *cpu);
-                pool.add(Resource::Memory, at, *memory);
+                pool.add(Resource::Cpu, [(at, *cpu)].into_iter());
+                pool.add(Resource::Memory, [(at, *memory)].into_iter());
             }
             pool.add_memory_peak(peak);
             let usage = pool.finish().unwrap();

@@ -109,8 +109,9 @@ impl Scope {
         format!("{metric}{{{}{},container!=\"\",container!=\"POD\"}}", self.matchers, self.pods)
     }
 
-    fn objects(&self, metric: &str, range: Duration) -> String {
-        format!("max_over_time({metric}{{{}}}[{}s])", self.matchers, range.as_secs())
+    /// Kubernetes objects with their controllers; of those without any, kube-state-metrics says `<none>`.
+    fn owned(&self, metric: &str, range: Duration) -> String {
+        format!("max_over_time({metric}{{{},owner_is_controller!=\"false\"}}[{}s])", self.matchers, range.as_secs())
     }
 }
 
@@ -144,17 +145,17 @@ pub fn scrapes(scope: &Scope, range: Duration) -> String {
 
 /// The controllers of the pods that were there within `range`, from kube-state-metrics.
 pub fn pod_owners(scope: &Scope, range: Duration) -> String {
-    format!("max by (pod, owner_kind, owner_name) ({})", scope.objects("kube_pod_owner", range))
+    format!("max by (pod, owner_kind, owner_name) ({})", scope.owned("kube_pod_owner", range))
 }
 
 /// The same of replicasets.
 pub fn replicaset_owners(scope: &Scope, range: Duration) -> String {
-    format!("max by (replicaset, owner_kind, owner_name) ({})", scope.objects("kube_replicaset_owner", range))
+    format!("max by (replicaset, owner_kind, owner_name) ({})", scope.owned("kube_replicaset_owner", range))
 }
 
 /// The same of jobs.
 pub fn job_owners(scope: &Scope, range: Duration) -> String {
-    format!("max by (job_name, owner_kind, owner_name) ({})", scope.objects("kube_job_owner", range))
+    format!("max by (job_name, owner_kind, owner_name) ({})", scope.owned("kube_job_owner", range))
 }
 
 #[cfg(test)]
@@ -175,7 +176,7 @@ mod tests {
         assert_eq!(
             pod_owners(&scope, Duration::from_hours(1)),
             "max by (pod, owner_kind, owner_name) (max_over_time(kube_pod_owner{namespace=\"shop\",cluster=\"prod\",\
-             env=~\"p.*\"}[3600s]))"
+             env=~\"p.*\",owner_is_controller!=\"false\"}[3600s]))"
         );
     }
 
