@@ -20,6 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("provider", &["clock", "proto", "usage", "workload"]),
     ("telemetry", &["clock", "hash", "policy", "workload"]),
     ("collector", &["blocking", "clock", "hash", "plant", "quantity", "telemetry", "workload"]),
+    ("backfill", &["blocking", "clock", "hash", "provider", "workload"]),
     ("api", &["blocking", "clock", "hash", "plant", "policy", "proto", "quantity", "recommend", "usage", "workload"]),
     ("web", &["telemetry"]),
     (
@@ -39,7 +40,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("config", &["policy", "provider", "telemetry", "web"]),
-    ("run", &["api", "clock", "collector", "config", "controller", "policy", "provider", "telemetry", "web"]),
+    (
+        "run",
+        &["api", "backfill", "clock", "collector", "config", "controller", "policy", "provider", "telemetry", "web"],
+    ),
     ("cli", &["api", "config", "controller", "policy", "run", "telemetry", "workload"]),
 ];
 

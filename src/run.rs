@@ -1,14 +1,15 @@
 //! Composition: the only place that wires parts together. The roles of the binary, and the demo, are made here.
 
+mod filling;
+mod providers;
+
 use crate::api::{self, Api};
 use crate::clock::Clock;
 use crate::collector::{Collector, CollectorHealth, CollectorOptions};
 use crate::config::{PolicyScope, Settings};
-use crate::controller::{Controller, ControllerOptions, Deps, Providers};
+use crate::controller::{Controller, ControllerOptions, Deps};
 use crate::policy::Scope;
-use crate::provider::{
-    CUSTOM, CachedProvider, CustomOptions, GrpcProvider, LateProvider, PrometheusProvider, UsageProvider, prometheus,
-};
+use crate::provider::GrpcProvider;
 use crate::telemetry::Metrics;
 use crate::web::{self, Listen, Probe, Probes};
 use anyhow::Context as _;
@@ -25,6 +26,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// A store, what fills it and what answers from it.
 #[derive(Clone)]
 pub struct Recommender {
+    store: Arc<Store>,
     collector: Arc<Collector>,
     api: Api,
     clock: Clock,
@@ -45,7 +47,7 @@ impl Recommender {
         let store = Arc::new(store);
         let options = CollectorOptions { interval, ..CollectorOptions::default() };
         let collector = Arc::new(Collector::new(client, store.clone(), metrics, &options));
-        Ok(Self { collector, api: Api::new(store, clock, retention), clock })
+        Ok(Self { collector, api: Api::new(store.clone(), clock, retention), store, clock })
     }
 
     /// How collection is doing.
@@ -116,6 +118,7 @@ pub fn client(mut config: kube::Config) -> anyhow::Result<kube::Client> {
 pub async fn recommender(settings: &Settings, client: kube::Client, shutdown: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new()?;
     let recommender = open(settings, client, &metrics)?;
+    let filling = recommender.filling(settings, shutdown.clone())?;
     let listener = api::bind(settings.grpc_listen()?).await?;
     tracing::info!(grpc = %listener.local_addr()?, data = %settings.data_dir.display(), "recommender started");
     let web = serve_web(settings, &metrics, recommender.probes(), &shutdown).await?;
@@ -123,7 +126,7 @@ pub async fn recommender(settings: &Settings, client: kube::Client, shutdown: Ca
     let work = async {
         let collecting = Box::pin(recommender.collect_apart(shutdown.clone()));
         let admin = recommender.serve_admin(shutdown.clone());
-        tokio::try_join!(collecting, async { Ok(serving.await?) }, web, admin).map(|_| ())
+        tokio::try_join!(collecting, filling, async { Ok(serving.await?) }, web, admin).map(|_| ())
     };
     until_finished(work, &shutdown).await
 }
@@ -143,6 +146,7 @@ pub async fn controller(settings: &Settings, client: kube::Client, shutdown: Can
 pub async fn both(settings: &Settings, client: kube::Client, shutdown: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new()?;
     let recommender = open(settings, client.clone(), &metrics)?;
+    let filling = recommender.filling(settings, shutdown.clone())?;
     let listener = api::bind(settings.grpc_listen()?).await?;
     let provider = in_memory(recommender.channel(shutdown.clone()));
     let controller = controller_of(settings, client, provider, &metrics, recommender.clock)?;
@@ -156,7 +160,7 @@ pub async fn both(settings: &Settings, client: kube::Client, shutdown: Cancellat
         let collecting = Box::pin(recommender.collect_apart(shutdown.clone()));
         let reconciling = finishing(Box::pin(controller.run(shutdown.clone())));
         let admin = recommender.serve_admin(shutdown.clone());
-        tokio::try_join!(collecting, reconciling, async { Ok(serving.await?) }, web, admin).map(|_| ())
+        tokio::try_join!(collecting, filling, reconciling, async { Ok(serving.await?) }, web, admin).map(|_| ())
     };
     until_finished(work, &shutdown).await
 }
@@ -180,7 +184,7 @@ pub fn controller_of(
     metrics: &Metrics,
     clock: Clock,
 ) -> anyhow::Result<Controller> {
-    let providers = providers_of(settings, provider, clock)?;
+    let providers = providers::of(settings, provider, clock)?;
     let options = ControllerOptions {
         dry_run: settings.dry_run,
         scope: Scope {
@@ -195,29 +199,6 @@ pub fn controller_of(
         ..ControllerOptions::new(settings.namespace.as_str(), identity())
     };
     Ok(Controller::new(Deps { client, providers, metrics: metrics.clone(), clock }, options))
-}
-
-/// All providers that are set up, each behind a cache of its own.
-fn providers_of(settings: &Settings, recommender: GrpcProvider, clock: Clock) -> anyhow::Result<Providers> {
-    let ttl = settings.usage_cache_ttl()?;
-    let cached = |provider| Arc::new(CachedProvider::new(provider, ttl, clock));
-    let mut providers = Providers::new(settings.metrics_provider.as_str());
-    providers = providers.with(METRICS_SERVER, cached(Arc::new(recommender)));
-    if let Some(options) = settings.prometheus_options()? {
-        providers = providers.with(prometheus::NAME, cached(PrometheusProvider::start(options, clock)));
-    }
-    if let Some(options) = settings.custom.options()? {
-        providers = providers.with(CUSTOM, cached(custom_of(options)));
-    }
-    Ok(providers)
-}
-
-/// Asks a server of the user's own, as soon as its files can be read.
-fn custom_of(options: CustomOptions) -> Arc<dyn UsageProvider> {
-    Arc::new(LateProvider::new(CUSTOM, move || {
-        let provider = options.provider()?;
-        Ok(Arc::new(provider))
-    }))
 }
 
 /// Names this process in the lease and in events: the pod's name where there is one.

@@ -2,7 +2,6 @@
 //! as the binary wires it.
 
 use super::harness::{Program, Result, free_address, test};
-use anyhow::{Context as _, ensure};
 use libtest_mimic::Trial;
 use optipod::clock::Clock;
 use optipod::config::{CustomSettings, Settings};
@@ -11,6 +10,7 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::LazyLock;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -19,28 +19,32 @@ use tokio_util::sync::CancellationToken;
 mod cluster;
 use cluster::Harness;
 
+/// Tests that run the example's program.
+macro_rules! on_example {
+    ($($test:path),* $(,)?) => {
+        vec![$(test(concat!("custom::", stringify!($test)), || {
+            LazyLock::force(&EXAMPLE); // not within the test's deadline
+            Box::pin($test())
+        })),*]
+    };
+}
+
 pub fn tests() -> Vec<Trial> {
-    vec![
-        test("custom::each_policy_gets_the_numbers_of_its_own_provider", || {
-            Box::pin(each_policy_gets_the_numbers_of_its_own_provider())
-        }),
-        test("custom::a_server_that_comes_later_is_used_without_a_restart", || {
-            Box::pin(a_server_that_comes_later_is_used_without_a_restart())
-        }),
-        test("custom::a_file_that_is_missing_at_the_start_is_named_and_others_go_on", || {
-            Box::pin(a_file_that_is_missing_at_the_start_is_named_and_others_go_on())
-        }),
+    on_example![
+        each_policy_gets_the_numbers_of_its_own_provider,
+        a_server_that_comes_later_is_used_without_a_restart,
+        a_file_that_is_missing_at_the_start_is_named_and_others_go_on,
     ]
 }
 
 /// The example's program; cargo builds it with `cargo test` but not with `cargo test --test providers`.
-fn example() -> Result<PathBuf> {
-    let built =
-        Command::new(env!("CARGO")).args(["build", "--quiet", "--offline", "--example", "usage_server"]).status()?;
-    ensure!(built.success(), "cargo build --example usage_server: {built}");
-    let test = std::env::current_exe()?;
-    Ok(test.ancestors().nth(2).context("the test is in target/debug/deps")?.join("examples/usage_server"))
-}
+static EXAMPLE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let arguments = ["build", "--quiet", "--offline", "--example", "usage_server"];
+    let built = Command::new(env!("CARGO")).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
+    assert!(built.success(), "cargo {}: {built}", arguments.join(" "));
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).unwrap().join("examples/usage_server") // beside target/debug/deps
+});
 
 /// The example's server, which tells of the Deployments `web` and `other` that each used as many cores and bytes.
 struct Server {
@@ -56,7 +60,7 @@ impl Server {
         };
         let file = folder.path().join("usage.csv");
         std::fs::write(&file, format!("# a comment\n{}\n{}", line("web"), line("other")))?;
-        let arguments = [example()?.display().to_string(), address.to_string(), file.display().to_string()];
+        let arguments = [EXAMPLE.display().to_string(), address.to_string(), file.display().to_string()];
         let program = Program::start(&arguments, address, &folder.path().join("log"))?;
         Ok(Self { _program: program, _folder: folder })
     }
@@ -111,38 +115,38 @@ fn recommended(harness: &Harness, policy: &str, workload: &str) -> Value {
 
 async fn each_policy_gets_the_numbers_of_its_own_provider() -> Result {
     let [custom, recommender] = [free_address()?, free_address()?];
-    let server = Server::start(custom, "0.2", "200000000")?;
-    let _other = Server::start(recommender, "0.3", "300000000")?;
+    let server = Server::start(custom, "0.2", "209715200")?;
+    let _other = Server::start(recommender, "0.3", "314572800")?;
     let harness = controlled(at(custom), recommender).await?;
     until(&harness, ["True", "True"]).await?;
-    // P90 × 1.2, rounded up to 1m and 1Mi: 200 MB × 1.2 are 228.9 MiB, 300 MB 343.4 MiB.
-    assert_eq!(recommended(&harness, "p", "web"), json!(["240m", "229Mi"]), "{}", harness.status("p"));
-    assert_eq!(recommended(&harness, "q", "other"), json!(["360m", "344Mi"]));
+    // P90 × 1.2 of 0.2 cores and 200 MiB, and of 0.3 cores and 300 MiB.
+    assert_eq!(recommended(&harness, "p", "web"), json!(["240m", "240Mi"]), "{}", harness.status("p"));
+    assert_eq!(recommended(&harness, "q", "other"), json!(["360m", "360Mi"]));
 
     drop(server); // the recommender knows `web` too, and is not asked in its place
     let condition = until(&harness, ["False", "True"]).await?;
     let message = condition["message"].as_str().unwrap_or_default();
     assert!(message.contains("usage provider custom cannot be reached"), "{message}");
     let entry = harness.entry("p", "web").to_string();
-    assert!(!entry.contains("360m") && !entry.contains("344Mi"), "{entry}");
+    assert!(!entry.contains("360m") && !entry.contains("360Mi"), "{entry}");
     Ok(())
 }
 
 async fn a_server_that_comes_later_is_used_without_a_restart() -> Result {
     let [custom, recommender] = [free_address()?, free_address()?];
-    let _other = Server::start(recommender, "0.3", "300000000")?;
+    let _other = Server::start(recommender, "0.3", "314572800")?;
     let harness = controlled(at(custom), recommender).await?;
     until(&harness, ["False", "True"]).await?;
     assert_eq!(recommended(&harness, "p", "web"), json!([null, null]));
-    let _server = Server::start(custom, "0.2", "200000000")?;
+    let _server = Server::start(custom, "0.2", "209715200")?;
     until(&harness, ["True", "True"]).await?;
-    assert_eq!(recommended(&harness, "p", "web"), json!(["240m", "229Mi"]));
+    assert_eq!(recommended(&harness, "p", "web"), json!(["240m", "240Mi"]));
     Ok(())
 }
 
 async fn a_file_that_is_missing_at_the_start_is_named_and_others_go_on() -> Result {
     let recommender = free_address()?;
-    let _other = Server::start(recommender, "0.3", "300000000")?;
+    let _other = Server::start(recommender, "0.3", "314572800")?;
     let custom = CustomSettings {
         addr: Some("https://127.0.0.1:1".into()),
         ca_file: Some("/nowhere/ca.crt".into()),
@@ -152,6 +156,6 @@ async fn a_file_that_is_missing_at_the_start_is_named_and_others_go_on() -> Resu
     let condition = until(&harness, ["False", "True"]).await?;
     let message = condition["message"].as_str().unwrap_or_default();
     assert!(message.contains("/nowhere/ca.crt"), "{message}");
-    assert_eq!(recommended(&harness, "q", "other"), json!(["360m", "344Mi"]));
+    assert_eq!(recommended(&harness, "q", "other"), json!(["360m", "360Mi"]));
     Ok(())
 }

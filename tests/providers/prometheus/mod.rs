@@ -2,12 +2,12 @@
 
 mod agree;
 mod condition;
-mod data;
-mod double;
+pub mod data;
+pub mod double;
 mod faults;
 mod latency;
 mod locked;
-mod programs;
+pub mod programs;
 mod questions;
 
 use super::harness::{Result, test, test_with};
@@ -36,7 +36,7 @@ macro_rules! on_each {
     };
 }
 
-const INSTALL: &str = "apt-get install prometheus victoria-metrics";
+pub const INSTALL: &str = "apt-get install prometheus victoria-metrics";
 
 pub fn tests() -> Vec<Trial> {
     let mut tests = on_each![
