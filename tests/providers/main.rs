@@ -13,12 +13,14 @@
     reason = "in a test a broken expectation is the failure"
 )]
 
+mod backfill;
 mod custom;
 mod harness;
 mod prometheus;
 
 fn main() -> std::process::ExitCode {
     let mut tests = prometheus::tests();
+    tests.extend(backfill::tests());
     tests.extend(custom::tests());
     let code = harness::run(tests);
     prometheus::stop();
