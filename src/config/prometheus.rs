@@ -236,6 +236,20 @@ mod tests {
     }
 
     #[test]
+    fn a_backfill_is_of_two_weeks_unless_said_otherwise_and_needs_a_server() {
+        let window =
+            |flags: &[&str]| load("prometheus: {url: 'http://a'}", flags).map(|s| s.backfill_window().unwrap());
+        let days = |days: u64| Some(Duration::from_hours(24 * days));
+        assert_eq!(window(&[]), Ok(None));
+        assert_eq!(window(&["--backfill-from-prometheus"]), Ok(days(14)));
+        assert_eq!(window(&["--backfill-from-prometheus=30d"]), Ok(days(30)));
+        for (text, flag) in [("dryRun: true", "=7d"), ("prometheus: {url: 'http://a'}", "=soon")] {
+            let error = load(text, &[&format!("--backfill-from-prometheus{flag}")]).unwrap_err();
+            assert!(error.contains("backfillFromPrometheus"), "{error}");
+        }
+    }
+
+    #[test]
     fn the_key_of_the_specification_is_a_url_too() {
         let url = |text| load(text, &[]).unwrap().prometheus_options().unwrap().unwrap().url;
         assert_eq!(url("prometheusURL: http://a"), "http://a");

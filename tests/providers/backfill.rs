@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use libtest_mimic::Trial;
 use optipod::backfill::{Backfill, Filled};
 use optipod::clock::Clock;
-use optipod::provider::{PrometheusOptions, PrometheusProvider};
+use optipod::config::{PrometheusSettings, Settings};
+use optipod::provider::{PrometheusOptions, PrometheusProvider, UsageProvider as _, UsageQuery};
+use optipod::run::{Recommender, in_memory};
 use optipod::workload::{WorkloadId, WorkloadKind};
 use optipod_storage::{Sample, SeriesKey, SlotKind, Store, StoreOptions, Usage};
 use std::collections::BTreeSet;
@@ -18,6 +20,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+#[path = "../system/harness.rs"]
+mod cluster;
+use cluster::Harness;
 
 const HOUR: Duration = Duration::from_hours(1);
 const POD: &str = "web-6d4cf56db6-x2x45";
@@ -36,6 +42,7 @@ pub fn tests() -> Vec<Trial> {
         a_server_that_is_down_is_tried_again,
         what_is_too_much_is_asked_in_shorter_slices,
         a_store_with_a_history_of_its_own_is_left_alone,
+        a_new_recommender_answers_about_the_past_at_once,
     ];
     tests.extend(Kind::ALL.into_iter().map(|kind| {
         let name = format!("backfill::{}::a_day_answers_like_the_exact_truth", kind.name());
@@ -178,6 +185,38 @@ async fn a_store_with_a_history_of_its_own_is_left_alone() -> Result {
     store.append(at, &[Sample { series, pod: 1, at, cpu: 1.0, memory: 1.0 }])?;
     store.maintain(stored(data::end() + Duration::from_mins(10)))?;
     assert!(begin(&store, "http://127.0.0.1:1", 24 * HOUR)?.is_none());
+    Ok(())
+}
+
+/// The role as the binary wires it, beside its collector, on the simulated cluster.
+async fn a_new_recommender_answers_about_the_past_at_once() -> Result {
+    tokio::time::pause(); // until the pods run
+    let harness = Harness::new().await;
+    harness.deployment("web", 1).await;
+    let pod = harness.pods("web")[0]["metadata"]["name"].as_str().context("a name")?.to_owned();
+    tokio::time::resume(); // for sockets
+    let server = Double::start(move |question| usual(question, &[&pod], "").replace("app", "web")).await;
+
+    let dir = tempfile::tempdir()?;
+    let prometheus = PrometheusSettings { url: Some(server.url()), ..PrometheusSettings::default() };
+    let backfill_from_prometheus = Some("2d".to_owned());
+    let settings = Settings { prometheus, backfill_from_prometheus, ..Settings::default() };
+    let clock = Clock::starting_at(harness.api.clock().now());
+    let recommender = Recommender::open(dir.path(), &settings, harness.api.client(), &harness.metrics, clock)?;
+    let shutdown = CancellationToken::new();
+    let filling = recommender.filling(&settings, shutdown.clone())?;
+    let collecting = recommender.collect(shutdown.clone());
+    let provider = in_memory(recommender.channel(shutdown.clone()));
+    tokio::select! {
+        ended = collecting => anyhow::bail!("collection ended: {ended:?}"),
+        filled = filling => filled?,
+    }
+    let series = optipod::usage::SeriesKey { workload: workload("shop", "web"), container: "web".into() };
+    let answers = provider.usage(&[UsageQuery { series, window: 24 * HOUR }]).await?;
+    let usage = answers[0].as_ref().context("nothing is known")?;
+    let seen = (usage.cpu.p90, usage.memory.p90, usage.covered.as_secs() / 3600);
+    assert!((seen.0 - 0.25).abs() < 1e-3 && (seen.1 - 1e6).abs() < 1e3 && seen.2 >= 23, "{usage:?}");
+    shutdown.cancel();
     Ok(())
 }
 
