@@ -40,7 +40,14 @@ impl UsageProvider for Flat {
             |value: f64| ResourceUsage { p50: value, p90: value, p99: value, mean: value, peak: value, samples: 5760 };
         let one = |query: &UsageQuery| {
             let from = to.checked_sub(jiff::SignedDuration::try_from(query.window).ok()?).ok()?;
-            Some(WindowUsage { cpu: of(0.2), memory: of(100.0 * 1_048_576.0), from, to, covered: query.window })
+            Some(WindowUsage {
+                cpu: of(0.2),
+                memory: of(100.0 * 1_048_576.0),
+                from,
+                to,
+                covered: query.window,
+                notes: Vec::new(),
+            })
         };
         Ok(queries.iter().map(one).collect())
     }

@@ -18,9 +18,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("policy", &["plant", "quantity", "workload"]),
     ("recommend", &["plant", "policy", "quantity", "usage", "workload"]),
     ("decide", &["plant", "policy", "quantity", "recommend", "usage", "workload"]),
-    ("provider", &["pem", "proto", "usage", "workload"]),
+    ("provider", &["clock", "pem", "proto", "usage", "workload"]),
     ("telemetry", &["clock", "hash", "policy", "workload"]),
     ("collector", &["blocking", "clock", "hash", "plant", "quantity", "telemetry", "workload"]),
+    ("backfill", &["blocking", "clock", "hash", "provider", "workload"]),
     (
         "api",
         &["blocking", "clock", "hash", "pem", "plant", "policy", "proto", "quantity", "recommend", "usage", "workload"],
@@ -42,8 +43,11 @@ const LAYERS: &[(&str, &[&str])] = &[
             "workload",
         ],
     ),
-    ("config", &["policy", "telemetry", "web"]),
-    ("run", &["api", "clock", "collector", "config", "controller", "policy", "provider", "telemetry", "web"]),
+    ("config", &["policy", "provider", "telemetry", "web"]),
+    (
+        "run",
+        &["api", "backfill", "clock", "collector", "config", "controller", "policy", "provider", "telemetry", "web"],
+    ),
     ("cli", &["api", "config", "controller", "policy", "run", "telemetry", "workload"]),
 ];
 

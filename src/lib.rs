@@ -7,12 +7,13 @@
 //! - [`recommend`]: usage + policy → recommendation + explanation. Pure.
 //! - [`decide`]: recommendation + observed facts → decision. Pure.
 //! - [`provider`]: where usage comes from.
-//! - [`collector`]: metrics-server → storage.
+//! - [`collector`]: metrics-server → storage. [`backfill`]: the past from Prometheus → storage.
 //! - [`api`]: the gRPC services. [`web`]: `/metrics`, `/healthz`, `/readyz`. [`telemetry`]: metrics, events, tracing.
 //! - [`controller`]: observe → plan → apply → report.
 //! - [`config`], [`run`], [`cli`]: settings, composition, commands.
 
 pub mod api;
+pub mod backfill;
 pub mod blocking;
 pub mod cli;
 pub mod clock;

@@ -1,6 +1,8 @@
 //! Composition: the only place that wires parts together. The roles of the binary, and the demo, are made here.
 
+mod filling;
 mod grpc;
+mod providers;
 
 pub use grpc::{RecommenderLine, recommender_line};
 
@@ -8,7 +10,7 @@ use crate::api::{self, Api};
 use crate::clock::Clock;
 use crate::collector::{Collector, CollectorHealth, CollectorOptions};
 use crate::config::{PolicyScope, Settings};
-use crate::controller::{Controller, ControllerOptions, Deps, Providers};
+use crate::controller::{Controller, ControllerOptions, Deps};
 use crate::policy::Scope;
 use crate::provider::GrpcProvider;
 use crate::telemetry::Metrics;
@@ -28,6 +30,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// A store, what fills it and what answers from it.
 #[derive(Clone)]
 pub struct Recommender {
+    store: Arc<Store>,
     collector: Arc<Collector>,
     api: Api,
     clock: Clock,
@@ -48,7 +51,7 @@ impl Recommender {
         let store = Arc::new(store);
         let options = CollectorOptions { interval, ..CollectorOptions::default() };
         let collector = Arc::new(Collector::new(client, store.clone(), metrics, &options));
-        Ok(Self { collector, api: Api::new(store, clock, retention), clock })
+        Ok(Self { collector, api: Api::new(store.clone(), clock, retention), store, clock })
     }
 
     /// How collection is doing.
@@ -119,6 +122,7 @@ pub fn client(mut config: kube::Config) -> anyhow::Result<kube::Client> {
 pub async fn recommender(settings: &Settings, client: kube::Client, shutdown: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new()?;
     let recommender = open(settings, client.clone(), &metrics)?;
+    let filling = recommender.filling(settings, shutdown.clone())?;
     let listening = Listening::begin(settings, &client, recommender.clock).await?;
     tracing::info!(grpc = %listening.listener.local_addr()?, data = %settings.data_dir.display(), "recommender started");
     let web = serve_web(settings, &metrics, recommender.probes(), &shutdown).await?;
@@ -126,7 +130,7 @@ pub async fn recommender(settings: &Settings, client: kube::Client, shutdown: Ca
     let work = async {
         let collecting = Box::pin(recommender.collect_apart(shutdown.clone()));
         let admin = recommender.serve_admin(shutdown.clone());
-        tokio::try_join!(collecting, async { Ok(serving.await?) }, web, admin).map(|_| ())
+        tokio::try_join!(collecting, filling, async { Ok(serving.await?) }, web, admin).map(|_| ())
     };
     until_finished(work, &shutdown).await
 }
@@ -146,6 +150,7 @@ pub async fn controller(settings: &Settings, client: kube::Client, shutdown: Can
 pub async fn both(settings: &Settings, client: kube::Client, shutdown: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new()?;
     let recommender = open(settings, client.clone(), &metrics)?;
+    let filling = recommender.filling(settings, shutdown.clone())?;
     let listening = Listening::begin(settings, &client, recommender.clock).await?;
     let provider = in_memory(recommender.channel(shutdown.clone()));
     let controller = controller_of(settings, client, provider, &metrics, recommender.clock)?;
@@ -159,7 +164,7 @@ pub async fn both(settings: &Settings, client: kube::Client, shutdown: Cancellat
         let collecting = Box::pin(recommender.collect_apart(shutdown.clone()));
         let reconciling = finishing(Box::pin(controller.run(shutdown.clone())));
         let admin = recommender.serve_admin(shutdown.clone());
-        tokio::try_join!(collecting, reconciling, async { Ok(serving.await?) }, web, admin).map(|_| ())
+        tokio::try_join!(collecting, filling, reconciling, async { Ok(serving.await?) }, web, admin).map(|_| ())
     };
     until_finished(work, &shutdown).await
 }
@@ -183,7 +188,7 @@ pub fn controller_of(
     metrics: &Metrics,
     clock: Clock,
 ) -> anyhow::Result<Controller> {
-    let providers = Providers::new(settings.metrics_provider.as_str()).with(METRICS_SERVER, Arc::new(provider));
+    let providers = providers::of(settings, provider, clock)?;
     let options = ControllerOptions {
         dry_run: settings.dry_run,
         scope: Scope {

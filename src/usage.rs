@@ -52,4 +52,6 @@ pub struct WindowUsage {
     pub to: Timestamp,
     /// How much of the window is covered by samples.
     pub covered: Duration,
+    /// What the provider says of its answer, a sentence each, such as that something may be missing.
+    pub notes: Vec<String>,
 }

@@ -85,6 +85,7 @@ pub(super) fn window_usage(usage: &Usage) -> WindowUsage {
         from: timestamp(usage.from),
         to: timestamp(usage.to),
         covered: usage.covered,
+        notes: Vec::new(),
     }
 }
 

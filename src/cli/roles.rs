@@ -36,9 +36,6 @@ pub async fn both(flags: &Flags, apply: bool) -> anyhow::Result<()> {
 fn prepare(base: &Settings, flags: &Flags) -> anyhow::Result<Settings> {
     let settings = Settings::load(base, flags)?;
     crate::telemetry::init(settings.log_format()?, &settings.log_level)?;
-    if settings.prometheus_url.is_some() {
-        tracing::warn!("prometheusURL is set, but this version has no Prometheus provider; the setting has no effect");
-    }
     Ok(settings)
 }
 

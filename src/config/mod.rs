@@ -1,11 +1,16 @@
 //! Settings of the running roles. A flag wins over an environment variable, that over the config file, that over the
 //! default. An unknown key in the file is an error that names it.
 
+mod custom;
+mod prometheus;
 mod tls;
 
+pub use custom::{CustomFlags, CustomSettings};
+pub use prometheus::{PrometheusFlags, PrometheusSettings};
 pub use tls::{ClientTls, ClientTlsFlags, ServerTls, ServerTlsFlags};
 
 use crate::policy::duration;
+use crate::provider::{self, PrometheusOptions};
 use crate::telemetry::LogFormat;
 use crate::web::{Listen, WebError};
 use clap::Args;
@@ -26,9 +31,17 @@ pub struct Settings {
     pub dry_run: bool,
     /// The provider of policies that name none.
     pub metrics_provider: String,
-    /// Where Prometheus answers; read by the provider `prometheus`, which this version does not have yet.
+    /// Where Prometheus answers, in the words of older files; `prometheus.url` wins over it.
     #[serde(rename = "prometheusURL")]
     pub prometheus_url: Option<String>,
+    /// The usage provider `prometheus`.
+    pub prometheus: PrometheusSettings,
+    /// The usage provider `custom`.
+    pub custom: CustomSettings,
+    /// How long an answer of a provider is kept.
+    pub usage_cache_ttl: String,
+    /// How far back an empty store is filled from Prometheus; nothing is without it.
+    pub backfill_from_prometheus: Option<String>,
     /// Only the holder of the Lease acts.
     pub leader_election: bool,
     /// Where `/metrics` listens; empty or `0` for nowhere.
@@ -102,6 +115,10 @@ impl Default for Settings {
             dry_run: false,
             metrics_provider: "metrics-server".to_owned(),
             prometheus_url: None,
+            prometheus: PrometheusSettings::default(),
+            custom: CustomSettings::default(),
+            usage_cache_ttl: "1m".to_owned(),
+            backfill_from_prometheus: None,
             leader_election: false,
             metrics_addr: ":8080".to_owned(),
             health_probe_bind_address: ":8081".to_owned(),
@@ -210,6 +227,23 @@ pub struct Flags {
     #[arg(long, env = "OPTIPOD_LOG_LEVEL", value_name = "LEVEL", global = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_level: Option<String>,
+    /// The usage provider `prometheus`
+    #[command(flatten)]
+    pub prometheus: PrometheusFlags,
+    /// The usage provider `custom`
+    #[command(flatten)]
+    pub custom: CustomFlags,
+    /// How long an answer of a usage provider is kept, 1s to 5m
+    #[arg(long, env = "OPTIPOD_USAGE_CACHE_TTL", value_name = "DURATION", global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage_cache_ttl: Option<String>,
+    /// Fill an empty store with what Prometheus knows of the past
+    #[arg(
+        long, env = "OPTIPOD_BACKFILL_FROM_PROMETHEUS", value_name = "WINDOW", num_args = 0..=1, require_equals = true,
+        default_missing_value = "14d", global = true
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backfill_from_prometheus: Option<String>,
 }
 
 /// Settings that cannot be used.
@@ -279,12 +313,41 @@ impl Settings {
             let message = "must be at least 1; to change nothing use dryRun: true".to_owned();
             return Err(ConfigError::Value { key: "maxUpdatesPerMinute", message });
         }
-        if self.metrics_provider != "metrics-server" {
-            let message =
-                format!("no provider \"{}\" in this version; available: metrics-server", self.metrics_provider);
-            return Err(ConfigError::Value { key: "metricsProvider", message });
+        let has_prometheus = self.prometheus_options()?.is_some();
+        let has_custom = self.custom.options()?.is_some();
+        self.usage_cache_ttl()?;
+        self.backfill_window()?;
+        let message = match self.metrics_provider.as_str() {
+            "metrics-server" => return Ok(()),
+            provider::prometheus::NAME if has_prometheus => return Ok(()),
+            provider::prometheus::NAME => "the provider prometheus needs prometheus.url".to_owned(),
+            provider::CUSTOM if has_custom => return Ok(()),
+            provider::CUSTOM => "the provider custom needs custom.addr".to_owned(),
+            other => format!("no provider \"{other}\" in this version; available: metrics-server, prometheus, custom"),
+        };
+        Err(ConfigError::Value { key: "metricsProvider", message })
+    }
+
+    /// How Prometheus is asked, where it is.
+    pub fn prometheus_options(&self) -> Result<Option<PrometheusOptions>, ConfigError> {
+        let url = self.prometheus.url.clone().or_else(|| self.prometheus_url.clone());
+        PrometheusSettings { url, ..self.prometheus.clone() }.options()
+    }
+
+    /// How long an answer of a provider is kept, 1 s to 5 min: usage that decisions take is at most 10 min old.
+    pub fn usage_cache_ttl(&self) -> Result<Duration, ConfigError> {
+        duration_between("usageCacheTtl", &self.usage_cache_ttl, ("1s", "5m"))
+    }
+
+    /// How far back an empty store is filled from Prometheus, 1 h to 400 d, where it is.
+    pub fn backfill_window(&self) -> Result<Option<Duration>, ConfigError> {
+        let key = "backfillFromPrometheus";
+        let Some(text) = &self.backfill_from_prometheus else { return Ok(None) };
+        let window = duration_between(key, text, ("1h", "400d"))?;
+        if self.prometheus_options()?.is_none() {
+            return Err(ConfigError::Value { key, message: "needs prometheus.url (--prometheus-url)".to_owned() });
         }
-        Ok(())
+        Ok(Some(window))
     }
 
     /// How often metrics-server is read, 1 s to 5 min.

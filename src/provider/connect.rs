@@ -22,10 +22,10 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tower::Service as _;
 
 /// Quiet connections are probed this often by the system: HTTP/2 pings would offend servers that limit them.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
+pub(super) const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// How long a connection may take to be set up, TLS included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a server has to refuse a client certificate; most speak at once.
 const FIRST_BYTES: Duration = Duration::from_secs(1);

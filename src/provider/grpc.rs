@@ -157,12 +157,17 @@ fn read_usage(usage: &proto::Usage) -> Result<WindowUsage, String> {
         Timestamp::new(at.seconds, at.nanos).map_err(|error| format!("{field} is no moment in time: {error}"))
     };
     let covered = usage.covered.ok_or_else(|| missing("covered"))?;
+    let (from, to) = (moment("from", usage.from)?, moment("to", usage.to)?);
+    if from > to {
+        return Err(format!("the samples begin at {from}, after they end at {to}"));
+    }
     Ok(WindowUsage {
         cpu: read_distribution("cpu", usage.cpu.as_ref())?,
         memory: read_distribution("memory", usage.memory.as_ref())?,
-        from: moment("from", usage.from)?,
-        to: moment("to", usage.to)?,
+        from,
+        to,
         covered: proto::duration(covered).ok_or("covered is no duration")?,
+        notes: Vec::new(),
     })
 }
 

@@ -3,16 +3,26 @@
 //! Invariant: the controller reads usage only through [`UsageProvider`]; it knows no store and no PromQL.
 
 mod bearer;
+mod cache;
 mod connect;
+mod custom;
 mod grpc;
+mod late;
+pub mod prometheus;
+mod unusable;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 mod tests;
 
 pub use bearer::Bearer;
+pub use cache::CachedProvider;
 pub use connect::{Line, Target, TargetError};
+pub use custom::{CUSTOM, CustomOptions};
 pub use grpc::GrpcProvider;
+pub use late::LateProvider;
+pub use prometheus::{PrometheusOptions, PrometheusProvider};
+pub use unusable::UnusableProvider;
 
 use crate::usage::{SeriesKey, WindowUsage};
 use std::time::Duration;

@@ -70,6 +70,8 @@ async fn the_recommender_s_answers_come_back_in_the_order_of_the_questions() {
 enum Manner {
     Fails(Status),
     Hangs,
+    /// Gives this many good answers for each question, and then nothing, for ever.
+    Repeats(usize),
     /// Answers each question after passing it through this.
     Answers(fn(usize, proto::BatchGetUsageResponse) -> Option<proto::BatchGetUsageResponse>),
 }
@@ -97,6 +99,10 @@ impl UsageService for Custom {
         match self.manner.clone() {
             Manner::Fails(status) => Err(status),
             Manner::Hangs => std::future::pending().await,
+            Manner::Repeats(times) => {
+                let answers = asked.into_iter().flat_map(|series| vec![Ok(answer(series)); times]).collect::<Vec<_>>();
+                Ok(Response::new(stream::iter(answers).chain(stream::pending()).boxed()))
+            }
             Manner::Answers(change) => {
                 let answers = asked.into_iter().enumerate().filter_map(move |(i, series)| change(i, answer(series)));
                 Ok(Response::new(stream::iter(answers.map(Ok).collect::<Vec<_>>()).boxed()))
@@ -161,8 +167,16 @@ async fn statuses_become_the_provider_s_errors() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_hangs_ends_with_the_deadline() {
-    let error = error_of(Manner::Hangs).await;
-    assert_eq!(error, ProviderError::Timeout { provider: "custom".into(), after: TIMEOUT });
+    for manner in [Manner::Hangs, Manner::Repeats(0), Manner::Repeats(1)] {
+        let error = error_of(manner).await;
+        assert_eq!(error, ProviderError::Timeout { provider: "custom".into(), after: TIMEOUT });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_answers_than_questions_are_not_read_to_their_end() {
+    let error = custom(Manner::Repeats(1000)).await.0.usage(&[query(0, HOUR)]).await.unwrap_err();
+    assert!(matches!(&error, ProviderError::Refused { cause, .. } if cause.contains("answer 1 is not")), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -171,10 +185,22 @@ async fn answers_that_cannot_be_trusted_are_refused() {
     fn cpu(answer: &mut proto::BatchGetUsageResponse) -> &mut proto::Distribution {
         answer.usage.as_mut().unwrap().cpu.as_mut().unwrap()
     }
-    let cases: [(&str, Change); 8] = [
+    let cases: [(&str, Change); 14] = [
         ("1 answers to 2 questions", |i, answer| (i == 0).then_some(answer)),
         ("not about the series asked for", |_, mut answer| {
             answer.series.as_mut().unwrap().workload = "other".into();
+            Some(answer)
+        }),
+        ("answer 0 is not about the series asked for", |i, mut answer| {
+            answer.series.as_mut().unwrap().workload = format!("web-{}", 1 - i); // each of the two in the other's place
+            Some(answer)
+        }),
+        ("not about the series asked for", |_, mut answer| {
+            answer.series = None;
+            Some(answer)
+        }),
+        ("after they end", |_, mut answer| {
+            answer.usage.as_mut().unwrap().from = Some(prost_types::Timestamp { seconds: 61, nanos: 0 });
             Some(answer)
         }),
         ("lacks memory", |_, mut answer| {
@@ -191,6 +217,18 @@ async fn answers_that_cannot_be_trusted_are_refused() {
         }),
         ("cpu is no distribution", |_, mut answer| {
             cpu(&mut answer).p90 = f64::NAN;
+            Some(answer)
+        }),
+        ("cpu is no distribution", |_, mut answer| {
+            cpu(&mut answer).p90 = 0.5; // below P50
+            Some(answer)
+        }),
+        ("cpu is no distribution", |_, mut answer| {
+            cpu(&mut answer).mean = f64::INFINITY;
+            Some(answer)
+        }),
+        ("too large", |_, mut answer| {
+            answer.series.as_mut().unwrap().workload = "x".repeat(5 << 20);
             Some(answer)
         }),
         ("cpu is no distribution", |_, mut answer| {

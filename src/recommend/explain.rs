@@ -12,8 +12,9 @@ pub fn sentence(usage: &WindowUsage, metrics: &MetricsPlan, cpu: &Sized<Millicor
     let samples = usage.cpu.samples.min(usage.memory.samples);
     let covered = super::human(usage.covered);
     let window = duration::format(metrics.window);
+    let notes: String = usage.notes.iter().map(|note| format!("; {note}")).collect();
     format!(
-        "CPU {} = {}; memory {} = {}; from {samples} samples covering {covered} of the last {window}",
+        "CPU {} = {}; memory {} = {}; from {samples} samples covering {covered} of the last {window}{notes}",
         cpu.request,
         steps(&cpu.steps, |cores| format!("{} cores", significant(cores))),
         memory.request,

@@ -46,7 +46,7 @@ pub struct Recommendation {
 pub enum Insufficient {
     /// The provider has never seen the container, or not within the window.
     #[error(
-        "no usage is known for this container within the window; it may be new; if this stays so, check that metrics-server reports its pods (`kubectl top pod`)"
+        "no usage is known for this container within the window; it may be new; if this stays so, check that the usage provider sees its pods (metrics-server: `kubectl top pod`)"
     )]
     NoUsage,
     /// Fewer samples than `minSamples`.

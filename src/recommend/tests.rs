@@ -20,6 +20,7 @@ fn usage(cpu: [f64; 4], memory_mib: [f64; 4], samples: u64, covered: Duration) -
         from: Timestamp::UNIX_EPOCH,
         to: Timestamp::UNIX_EPOCH,
         covered,
+        notes: Vec::new(),
     }
 }
 

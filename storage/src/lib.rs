@@ -72,8 +72,8 @@ pub use series::{Sample, SeriesId, SeriesInfo, SeriesKey};
 pub use sketch::{AnySketch, LogLinear, LogLinearBuilder, Sketch, SketchError, SketchKind, TDigest, TDigestBuilder};
 pub use slot::SlotKind;
 pub use store::{
-    BackedUp, Backfill, Examination, Export, Import, Imported, PastSample, RestoreOptions, Restored, SlotExamination,
-    SlotRow, Store, StoreOptions,
+    BackedUp, Backfill, Examination, Export, Import, Imported, PastSample, RestoreOptions, Restored, RollUpsHeld,
+    SlotExamination, SlotRow, Store, StoreOptions,
 };
 pub use time::Timestamp;
 pub use usage::{Appended, Distribution, Maintained, StoreStatus, Usage};

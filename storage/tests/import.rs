@@ -47,7 +47,7 @@ fn rows(store: &Store) -> Vec<SlotRow> {
     store.export().unwrap().flat_map(Result::unwrap).collect()
 }
 
-fn take_in(store: &mut Store, rows: &[SlotRow], now: Timestamp) -> Imported {
+fn take_in(store: &Store, rows: &[SlotRow], now: Timestamp) -> Imported {
     let mut import = store.import(now);
     for row in rows {
         import.row(row.clone()).unwrap();
@@ -82,8 +82,8 @@ fn an_export_taken_into_an_empty_store_gives_the_same_answers_also_after_reopeni
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (original, now) = lived(from.path(), sketch);
         let rows = rows(&original);
-        let mut store = open(to.path(), now);
-        let done = take_in(&mut store, &rows, now);
+        let store = open(to.path(), now);
+        let done = take_in(&store, &rows, now);
         assert_eq!((done.rows, done.kept, done.open, done.expired), (rows.len() as u64, 0, 0, 0));
         assert_same_answers(&original, &store, now);
         drop(store);
@@ -98,10 +98,10 @@ fn an_import_repeated_changes_nothing() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (original, now) = lived(from.path(), SketchKind::TDigest);
     let rows = rows(&original);
-    let mut store = open(to.path(), now);
-    let first = take_in(&mut store, &rows, now);
+    let store = open(to.path(), now);
+    let first = take_in(&store, &rows, now);
     let before = files(to.path());
-    let again = take_in(&mut store, &rows, now);
+    let again = take_in(&store, &rows, now);
     assert_eq!((again.slots, again.rows, again.kept), (0, 0, first.slots));
     assert!(files(to.path()) == before);
     assert_same_answers(&original, &store, now);
@@ -118,7 +118,7 @@ fn row(store: &Store, kind: SlotKind, start: Timestamp) -> SlotRow {
 fn what_a_store_has_it_keeps_whole_in_part_or_within_a_longer_slot() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (original, now) = lived(from.path(), SketchKind::TDigest);
-    let mut store = open(to.path(), START);
+    let store = open(to.path(), START);
     // An hour slot at START, a sealed 5-minute slot 3 hours later, an open one in the hour after.
     tick(&store, 1, START, 7.0);
     tick(&store, 1, START + hours(3), 7.0);
@@ -133,18 +133,18 @@ fn what_a_store_has_it_keeps_whole_in_part_or_within_a_longer_slot() {
         (SlotKind::Hour, START + hours(3)),
         (SlotKind::FiveMinutes, START + hours(3)),
     ] {
-        let done = take_in(&mut store, &[row(&original, kind, start)], at);
+        let done = take_in(&store, &[row(&original, kind, start)], at);
         assert_eq!((done.slots, done.kept), (0, 1), "{kind:?} at {start}");
     }
     let still_open = row(&original, SlotKind::FiveMinutes, START + hours(4));
-    let done = take_in(&mut store, std::slice::from_ref(&still_open), at);
+    let done = take_in(&store, std::slice::from_ref(&still_open), at);
     assert_eq!((done.slots, done.open), (0, 1), "it may still take samples");
-    let done = take_in(&mut store, &[row(&original, SlotKind::Hour, START + hours(4))], START + hours(6));
+    let done = take_in(&store, &[row(&original, SlotKind::Hour, START + hours(4))], START + hours(6));
     assert_eq!((done.slots, done.kept), (0, 1), "a part of it is an open slot");
     assert_eq!(count(&store, 0, hours(6), at), 3);
-    let done = take_in(&mut store, &[row(&original, SlotKind::FiveMinutes, START + mins(60))], at);
+    let done = take_in(&store, &[row(&original, SlotKind::FiveMinutes, START + mins(60))], at);
     assert_eq!((done.slots, done.kept), (1, 0), "between them there is room");
-    let done = take_in(&mut store, &[row(&original, SlotKind::Day, START)], START + hours(24 * 40));
+    let done = take_in(&store, &[row(&original, SlotKind::Day, START)], START + hours(24 * 40));
     assert_eq!(done.expired, 1);
 }
 
@@ -154,7 +154,7 @@ fn a_store_goes_on_after_an_import_and_remembers_when_its_series_began() {
     let (original, now) = lived(from.path(), SketchKind::TDigest);
     let mut store = open(to.path(), now);
     tick(&store, SERIES + 1, now, 1.5);
-    take_in(&mut store, &rows(&original), now);
+    take_in(&store, &rows(&original), now);
     let later = now + mins(20);
     tick(&store, SERIES + 1, later, 2.5);
     maintain_all(&store, later);
@@ -179,8 +179,8 @@ fn rows_that_cannot_be_are_refused() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (original, now) = lived(from.path(), SketchKind::TDigest);
     let good = row(&original, SlotKind::Hour, START + hours(1));
-    let mut store = open(to.path(), now);
-    let mut refused = |row: &SlotRow| store.import(now).row(row.clone()).unwrap_err().to_string();
+    let store = open(to.path(), now);
+    let refused = |row: &SlotRow| store.import(now).row(row.clone()).unwrap_err().to_string();
     assert!(refused(&SlotRow { start: good.start + mins(1), ..good.clone() }).contains("does not start then"));
     assert!(refused(&SlotRow { last: good.start + hours(1), ..good.clone() }).contains("not in order"));
     assert!(refused(&SlotRow { first: good.last + mins(1), ..good.clone() }).contains("not in order"));
@@ -210,7 +210,7 @@ fn past(series: usize, pod: u64, at: Timestamp, cpu: f64) -> PastSample {
 fn the_past_of_a_store_that_has_a_present_is_taken_in_whole() {
     let dir = tempfile::tempdir().unwrap();
     let now = START + hours(24 * 20);
-    let mut store = open(dir.path(), now);
+    let store = open(dir.path(), now);
     tick(&store, 1, now, 1.0);
     let mut backfill = store.backfill(now);
     for n in 0..48 {
@@ -223,6 +223,35 @@ fn the_past_of_a_store_that_has_a_present_is_taken_in_whole() {
     assert_eq!(store.status(now).sealed_slots.into_iter().collect::<Vec<_>>(), [(SlotKind::Day, 1)]);
 }
 
+#[test]
+fn the_present_goes_on_while_the_past_comes_in_part_by_part() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = START + hours(24 * 20);
+    let store = open(dir.path(), now);
+    let held = store.hold_roll_ups();
+    let mut ticks = 0;
+    // Three days, the latest first, each in parts of which one ends in the middle of a day.
+    for day in (0..3).rev() {
+        for part in [12..24, 0..12] {
+            let mut backfill = store.backfill(now);
+            for n in part.clone() {
+                backfill.sample(past(1, 1, START + hours(24 * day + n), 2.0)).unwrap();
+                ticks += 1;
+                tick(&store, 1, now + mins(ticks), 1.0);
+                maintain_all(&store, now + mins(ticks));
+            }
+            let done = backfill.finish().unwrap();
+            assert_eq!((done.samples, done.kept), (12, 0), "day {day}, {part:?}");
+        }
+    }
+    drop(held);
+    let now = now + mins(ticks);
+    maintain_all(&store, now);
+    assert_eq!(count(&store, 1, hours(24 * 30), now), 3 * 24);
+    assert_eq!(count(&store, 0, hours(24 * 30), now), ticks);
+    assert_eq!(store.status(now).sealed_slots.get(&SlotKind::Day), Some(&3), "what was held back is done");
+}
+
 /// The value that a share `q` does not exceed, exactly.
 fn exact(values: &mut [f64], q: f64) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -233,7 +262,7 @@ fn exact(values: &mut [f64], q: f64) -> f64 {
 fn past_samples_count_once_each_and_answer_as_their_exact_quantiles_do() {
     let dir = tempfile::tempdir().unwrap();
     let now = START + hours(24 * 20);
-    let mut store = open(dir.path(), now);
+    let store = open(dir.path(), now);
     let mut backfill = store.backfill(now);
     let (mut all, mut last_day) = (Vec::new(), Vec::new());
     let mut given = 0;

@@ -40,6 +40,7 @@ impl UsageProvider for Steady {
             from: to - SignedDuration::try_from(query.window).unwrap(),
             to,
             covered: query.window,
+            notes: Vec::new(),
         };
         Ok(queries.iter().map(|query| Some(answer(query))).collect())
     }

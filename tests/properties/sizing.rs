@@ -25,7 +25,14 @@ fn distributions(most: f64) -> impl Strategy<Value = [f64; 4]> {
 fn usage(cpu: [f64; 4], mebibytes: [f64; 4]) -> WindowUsage {
     let of = |[p50, p90, p99, peak]: [f64; 4]| ResourceUsage { p50, p90, p99, mean: p50, peak, samples: 5760 };
     let at = Timestamp::UNIX_EPOCH;
-    WindowUsage { cpu: of(cpu), memory: of(mebibytes.map(|m| m * MIB)), from: at, to: at, covered: DAY }
+    WindowUsage {
+        cpu: of(cpu),
+        memory: of(mebibytes.map(|m| m * MIB)),
+        from: at,
+        to: at,
+        covered: DAY,
+        notes: Vec::new(),
+    }
 }
 
 /// What a policy of this spec recommends for the container `web`.

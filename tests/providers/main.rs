@@ -1,5 +1,28 @@
-//! Usage from elsewhere: other processes, and the way to them.
+//! Usage providers against what they ask: real programs, and servers that misbehave.
+//!
+//! Where a program is not installed, its tests show as *ignored* with the command that installs it; with
+//! `OPTIPOD_REQUIRE_CLUSTER=1`, which CI sets, that is a failure. `cargo test --test providers -- NAME` runs some.
+//!
+//! To add a test, write `pub async fn what_it_shows() -> harness::Result` beside those there are and name it in its
+//! module's list.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in a test a broken expectation is the failure
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "in a test a broken expectation is the failure"
+)]
 
-mod door;
+mod backfill;
+mod custom;
+mod harness;
+mod prometheus;
+
+fn main() -> std::process::ExitCode {
+    let mut tests = prometheus::tests();
+    tests.extend(backfill::tests());
+    tests.extend(custom::tests());
+    let code = harness::run(tests);
+    prometheus::stop();
+    code
+}

@@ -65,7 +65,14 @@ impl FakeProvider {
         let before = |at: Timestamp, by: Duration| at.checked_sub(SignedDuration::try_from(by).unwrap()).unwrap();
         let to = before(self.clock.now(), *self.age.lock().unwrap());
         let memory = ResourceUsage { peak, ..flat(mib * MIB) };
-        Some(WindowUsage { cpu: flat(cores), memory, from: before(to, query.window), to, covered: query.window })
+        Some(WindowUsage {
+            cpu: flat(cores),
+            memory,
+            from: before(to, query.window),
+            to,
+            covered: query.window,
+            notes: Vec::new(),
+        })
     }
 }
 

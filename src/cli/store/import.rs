@@ -72,7 +72,7 @@ impl Lines {
     }
 }
 
-fn rows(mut store: Store, mut lines: Lines, now: Timestamp) -> anyhow::Result<Imported> {
+fn rows(store: Store, mut lines: Lines, now: Timestamp) -> anyhow::Result<Imported> {
     let mut import = store.import(now);
     loop {
         let taken = row::from_json(&lines.text).and_then(|row| Ok(import.row(row)?));
@@ -83,7 +83,7 @@ fn rows(mut store: Store, mut lines: Lines, now: Timestamp) -> anyhow::Result<Im
     }
 }
 
-fn samples(mut store: Store, mut lines: Lines, now: Timestamp) -> anyhow::Result<Imported> {
+fn samples(store: Store, mut lines: Lines, now: Timestamp) -> anyhow::Result<Imported> {
     let columns = Columns::of(&lines.text)?;
     let mut backfill = store.backfill(now);
     while lines.advance()? {

@@ -5,7 +5,7 @@ use crate::hash::fnv_1a;
 use crate::workload::{WorkloadId, WorkloadKind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::Event;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::Notify;
@@ -45,7 +45,7 @@ struct Table {
     failures: u32,
 }
 
-/// Namespace → name → object. Looked up only, never iterated: its order tells nothing.
+/// Namespace → name → object. Its order tells nothing: what is listed is put in order.
 type ByName = HashMap<String, HashMap<String, Entry>>;
 
 struct Entry {
@@ -75,6 +75,14 @@ impl Owners {
         let problems = tables.each().into_iter().filter_map(|(kind, table)| Some((kind, table.problem.as_deref()?)));
         let texts: Vec<String> = problems.map(|(kind, problem)| format!("cannot watch {kind}: {problem}")).collect();
         (!texts.is_empty()).then(|| texts.join("; "))
+    }
+
+    /// The workloads of all pods, as far as they are known.
+    pub fn workloads(&self) -> BTreeSet<WorkloadId> {
+        let tables = self.read();
+        let pods =
+            tables.pods.objects.iter().flat_map(|(namespace, pods)| pods.keys().map(move |pod| (namespace, pod)));
+        pods.filter_map(|(namespace, pod)| Some(View(&tables).resolve(namespace, pod)?.0)).collect()
     }
 
     /// Runs `ask` on a consistent view, which holds the watches' writes back as long: for one pod, not a whole tick.
@@ -247,6 +255,8 @@ mod tests {
         let set = meta("web-5d", Some(("apps/v1", "Deployment", "web")));
         owners.apply(Watched::ReplicaSets, Event::Apply(set));
         assert_eq!(workload_of(&owners, "web-5d-x").as_deref(), Some("shop/Deployment/web"));
+        let all: Vec<String> = owners.workloads().iter().map(ToString::to_string).collect();
+        assert_eq!(all, ["shop/Deployment/web"]);
         owners.apply(Watched::Pods, Event::Delete(meta("web-5d-x", None)));
         assert_eq!(workload_of(&owners, "web-5d-x"), None);
     }

@@ -40,8 +40,8 @@ pub struct Backfill<'a> {
 }
 
 impl Store {
-    /// Begins taking in past samples at `now`.
-    pub fn backfill(&mut self, now: Timestamp) -> Backfill<'_> {
+    /// Begins taking in past samples at `now`; as [`Store::import`] for what goes on meanwhile.
+    pub fn backfill(&self, now: Timestamp) -> Backfill<'_> {
         Backfill { import: self.import(now), slot: None, series: BTreeMap::new(), pods: HashMap::new() }
     }
 }

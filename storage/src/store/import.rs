@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::maintain::failed;
-use super::{Broken, Store, Writer};
+use super::{Broken, RollUpsHeld, Store, Writer};
 use crate::catalog::HOUR_AFTER;
 use crate::entry::{BLOCK_SERIES, SlotEntry};
 use crate::record::Version;
@@ -49,6 +49,7 @@ pub struct Import<'a> {
     now: Timestamp,
     hand: Option<Hand>,
     pub(super) done: Imported,
+    _held: RollUpsHeld,
 }
 
 /// The slot whose rows are coming in.
@@ -68,10 +69,11 @@ struct Row {
 }
 
 impl Store {
-    /// Begins an import at `now`; the exclusive borrow keeps the regular work from rolling up a
-    /// day of which only some hours are in.
-    pub fn import(&mut self, now: Timestamp) -> Import<'_> {
-        Import { store: self, now, hand: None, done: Imported::default() }
+    /// Begins an import at `now`. The store may take samples meanwhile; that its regular work
+    /// rolls up nothing keeps it from a day of which only some hours are in. One at a time: of two,
+    /// each may find an hour rolled up that it has more of.
+    pub fn import(&self, now: Timestamp) -> Import<'_> {
+        Import { store: self, now, hand: None, done: Imported::default(), _held: self.hold_roll_ups() }
     }
 }
 
@@ -121,7 +123,7 @@ impl Import<'_> {
         }
         self.put_down()?;
         let lived_until = self.now.min(slot.start + HOUR_AFTER);
-        while self.store.maintain(lived_until)?.pending {}
+        while self.store.maintain_with(lived_until, true)?.pending {}
         let is_wanted = self.is_wanted(slot);
         self.hand = Some(Hand { slot, is_wanted, rows: BTreeMap::new() });
         Ok(())

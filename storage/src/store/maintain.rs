@@ -37,6 +37,11 @@ impl Store {
     /// old enough, removes what the retention no longer covers. Call it once a tick; where
     /// [`Maintained::pending`] says so, another call finds more to do.
     pub fn maintain(&self, now: Timestamp) -> Result<Maintained, StoreError> {
+        self.maintain_with(now, !self.are_roll_ups_held())
+    }
+
+    /// The same, with or without roll-ups.
+    pub(super) fn maintain_with(&self, now: Timestamp, roll_up: bool) -> Result<Maintained, StoreError> {
         let mut progress = self.progress();
         let writer = self.loaded(&mut progress, now).map_err(|e| StoreError::NotLoaded { source: Box::new(e) })?;
         let mut done = Maintained::default();
@@ -44,19 +49,22 @@ impl Store {
         healed.map_err(|e| self.database("rewrite the tables", &e))?;
         done.sealed = u64::from(self.seal_one(writer, now)?);
         done.expired = self.expire(writer, now)?;
-        self.roll_up(writer, now, &mut done)?;
+        if roll_up {
+            self.roll_up(writer, now, &mut done)?;
+        }
         done.retired = self.sweep(writer, now)?;
         let rewritten = self.rewrite_if_large(writer, now);
         done.rewritten = rewritten.map_err(|e| self.database("rewrite the tables", &e))?;
-        done.pending = self.is_work_due(writer, now);
+        done.pending = self.is_work_due(writer, now, roll_up);
         Ok(done)
     }
 
-    fn is_work_due(&self, writer: &Writer, now: Timestamp) -> bool {
+    fn is_work_due(&self, writer: &Writer, now: Timestamp, roll_up: bool) -> bool {
         let shared = self.shared();
         let due = shared.open.values().any(|open| is_due(open, now));
         let open = shared.open.keys().copied().collect();
-        due || writer.rollup.is_some() || shared.catalog.choose_roll_up(&open, shared.aged(now)).is_some()
+        let choose = || shared.catalog.choose_roll_up(&open, shared.aged(now));
+        due || roll_up && (writer.rollup.is_some() || choose().is_some())
     }
 
     pub(super) fn database(&self, action: &'static str, error: &PartError) -> StoreError {

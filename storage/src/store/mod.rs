@@ -12,6 +12,7 @@ mod compare;
 mod early;
 mod examine;
 mod export;
+mod hold;
 mod import;
 pub(crate) mod keys;
 mod load;
@@ -30,7 +31,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -50,6 +51,7 @@ pub use backup::BackedUp;
 use early::Early;
 pub use examine::{Examination, SlotExamination};
 pub use export::{Export, SlotRow};
+pub use hold::RollUpsHeld;
 pub use import::{Import, Imported};
 use open::Opening;
 use query::WindowCache;
@@ -85,6 +87,8 @@ pub struct Store {
     is_loaded: AtomicBool,
     shared: RwLock<Shared>,
     progress: Mutex<Progress>,
+    /// How many hold back the regular roll-ups.
+    holds: Arc<AtomicUsize>,
     problems: Mutex<Vec<String>>,
     cache: Mutex<WindowCache>,
     /// Held, locked, as long as the store is open; dropped last.

@@ -55,6 +55,7 @@ impl Store {
             is_loaded: AtomicBool::new(false),
             shared: RwLock::new(Shared { catalog: Arc::new(catalog), ..Shared::default() }),
             progress: Mutex::new(Progress { opening, writer: None }),
+            holds: Arc::default(),
             problems: Mutex::default(),
             cache: Mutex::default(),
             _lock: lock,

@@ -1,8 +1,8 @@
 //! Who may call the recommender's gRPC over TLS: real tokens, real rights, and certificates.
 
-#[path = "../../providers/door/methods.rs"]
+#[path = "../../recommender/door/methods.rs"]
 mod methods;
-#[path = "../../providers/door/pki.rs"]
+#[path = "../../recommender/door/pki.rs"]
 mod pki;
 
 use std::fmt::Write as _;

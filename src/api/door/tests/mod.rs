@@ -1,4 +1,4 @@
-//! The parts of the door by themselves; the whole of it is tested over TLS in `tests/providers/door/`.
+//! The parts of the door by themselves; the whole of it is tested over TLS in `tests/recommender/door/`.
 
 mod answers;
 mod limit;

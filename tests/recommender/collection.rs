@@ -2,7 +2,6 @@
 //! each point once, under the workload that owns the pod, whatever fails on the way.
 //!
 //! The oracle is the double's own journal: the points that a scrape answered with 200 could see, sorted.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
 
 use optipod::api::{Api, serve_in_memory};
 use optipod::clock::Clock;

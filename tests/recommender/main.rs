@@ -1,0 +1,11 @@
+//! The recommender from metrics-server to an answer over gRPC, on the API server double.
+//!
+//! | module | what it shows |
+//! |---|---|
+//! | `collection` | what is published comes back, each point once, whatever fails on the way |
+//! | `door` | who may call, over real TLS on loopback |
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in a test a broken expectation is the failure
+
+mod collection;
+mod door;
