@@ -197,7 +197,7 @@ fn halves(slice: Grid, splits: &mut u32, cause: String) -> Result<Vec<Grid>, Fai
 struct Pools<'a, 's> {
     wanted: &'a Wanted<'s>,
     owners: &'a Owners,
-    pools: HashMap<&'s WorkloadId, HashMap<&'s str, (&'s SeriesKey, Pool)>>,
+    by_workload: HashMap<&'s WorkloadId, HashMap<&'s str, (&'s SeriesKey, Pool)>>,
     /// What was found out about pods so far.
     pods: HashMap<String, Option<(&'s WorkloadId, Source)>>,
     /// Workloads with pods that were told by name.
@@ -206,11 +206,11 @@ struct Pools<'a, 's> {
 
 impl<'a, 's> Pools<'a, 's> {
     fn new(series: &BTreeSet<&'s SeriesKey>, grid: Grid, wanted: &'a Wanted<'s>, owners: &'a Owners) -> Self {
-        let mut pools: HashMap<_, HashMap<_, _>> = HashMap::new();
+        let mut by_workload: HashMap<_, HashMap<_, _>> = HashMap::new();
         for key in series {
-            pools.entry(&key.workload).or_default().insert(key.container.as_str(), (*key, Pool::new(grid)));
+            by_workload.entry(&key.workload).or_default().insert(key.container.as_str(), (*key, Pool::new(grid)));
         }
-        Self { wanted, owners, pools, pods: HashMap::new(), by_name: BTreeSet::new() }
+        Self { wanted, owners, by_workload, pods: HashMap::new(), by_name: BTreeSet::new() }
     }
 
     fn take(&mut self, question: Question, answer: &Answer<'_>) {
@@ -225,7 +225,7 @@ impl<'a, 's> Pools<'a, 's> {
                 None => *self.pods.entry(pod.to_owned()).or_insert(self.wanted.workload_of(self.owners, pod)),
             };
             let Some((workload, source)) = found else { continue };
-            let of_workload = self.pools.get_mut(workload);
+            let of_workload = self.by_workload.get_mut(workload);
             let Some((_, pool)) = of_workload.and_then(|pools| pools.get_mut(series.label("container"))) else {
                 continue;
             };
@@ -240,8 +240,8 @@ impl<'a, 's> Pools<'a, 's> {
     }
 
     fn finish(self, missing: Option<&str>) -> BTreeMap<&'s SeriesKey, WindowUsage> {
-        let Self { pools, by_name, .. } = self;
-        let all = pools.into_values().flat_map(HashMap::into_values);
+        let Self { by_workload, by_name, .. } = self;
+        let all = by_workload.into_values().flat_map(HashMap::into_values);
         let finished = all.filter_map(|(key, pool)| Some((key, pool.finish()?)));
         finished.map(|(key, usage)| (key, noted(usage, by_name.contains(&key.workload), missing))).collect()
     }

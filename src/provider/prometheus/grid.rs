@@ -35,8 +35,8 @@ impl Grid {
     pub fn of_window(now: Timestamp, window: Duration, series: usize) -> Self {
         let window = i64::try_from(window.as_secs()).unwrap_or(i64::MAX).clamp(LEAST_STEP, i64::from(u32::MAX));
         let series = i64::try_from(series).unwrap_or(i64::MAX);
-        let least = (window / i64::from(MAX_POINTS)).max(window.saturating_mul(series) / MAX_VALUES);
-        let step = (least / LEAST_STEP + 1).saturating_mul(LEAST_STEP).min(window);
+        let finest = (window / i64::from(MAX_POINTS)).max(window.saturating_mul(series) / MAX_VALUES);
+        let step = (finest / LEAST_STEP + 1).saturating_mul(LEAST_STEP).min(window);
         let last = now.as_second().div_euclid(step) * step;
         let count = u32::try_from(window / step).unwrap_or(1).max(1);
         Self { first: last - i64::from(count - 1) * step, step, count }

@@ -34,7 +34,7 @@ use crate::usage::{SeriesKey, WindowUsage};
 use ask::Namespace;
 use client::Client;
 use futures::{StreamExt as _, stream};
-use recent::Recent;
+use recent::{Answered, Recent};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -162,7 +162,7 @@ impl UsageProvider for PrometheusProvider {
         let mut asked: BTreeMap<(Duration, &str), BTreeSet<&SeriesKey>> = BTreeMap::new();
         for UsageQuery { series, window } in queries {
             match self.recent().get(*window, series, now) {
-                Some(known) => drop(answers.insert((*window, series), known)),
+                Some(Answered(usage)) => drop(answers.insert((*window, series), usage)),
                 None => drop(asked.entry((*window, &series.workload.namespace)).or_default().insert(series)),
             }
         }
@@ -176,7 +176,7 @@ impl UsageProvider for PrometheusProvider {
             let mut usage = usage.map_err(|failure| self.client.error(failure))?;
             for series in asked {
                 let usage = usage.remove(series);
-                self.recent().put(window, series, now, usage.clone());
+                self.recent().put(window, series, now, Answered(usage.clone()));
                 answers.insert((window, series), usage);
             }
         }
