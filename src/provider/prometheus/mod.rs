@@ -11,7 +11,7 @@
 //! | `answer` | reading answers |
 //! | `owners` | from a pod to its workload |
 //! | `pool` | from values to an answer |
-//! | `ask` | the questions about a namespace, in order; `recent`: what was answered this minute |
+//! | `ask` | the questions about a namespace, in order |
 //! | `history` | values one by one, for filling a store |
 
 mod answer;
@@ -22,7 +22,6 @@ mod history;
 mod owners;
 mod pool;
 mod promql;
-mod recent;
 mod secrets;
 
 pub use history::{History, PodHistory, UsagePoint};
@@ -34,10 +33,9 @@ use crate::usage::{SeriesKey, WindowUsage};
 use ask::Namespace;
 use client::Client;
 use futures::{StreamExt as _, stream};
-use recent::{Answered, Recent};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Small namespaces mostly wait for the server; large ones take memory, so that few are asked about at once.
@@ -97,7 +95,6 @@ pub struct PrometheusProvider {
     client: Client,
     matchers: Vec<Matcher>,
     clock: Clock,
-    recent: Mutex<Recent>,
 }
 
 impl PrometheusProvider {
@@ -109,7 +106,7 @@ impl PrometheusProvider {
         let matchers = options.matchers.clone();
         let client =
             Client::new(options).map_err(|cause| ProviderError::Refused { provider: NAME.to_owned(), cause })?;
-        Ok(Self { client, matchers, clock, recent: Mutex::default() })
+        Ok(Self { client, matchers, clock })
     }
 
     /// The same as a provider in any case: where the options cannot be used, one that answers why. Files that cannot be
@@ -141,10 +138,6 @@ impl PrometheusProvider {
         self.client.check().await.map_err(|failure| self.client.error(failure))
     }
 
-    fn recent(&self) -> MutexGuard<'_, Recent> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn namespace(&self, name: &str) -> Namespace<'_> {
         Namespace::new(&self.client, name, &self.matchers)
     }
@@ -157,29 +150,22 @@ impl UsageProvider for PrometheusProvider {
     }
 
     async fn usage(&self, queries: &[UsageQuery]) -> Result<Vec<Option<WindowUsage>>, ProviderError> {
-        let now = self.clock.now();
-        let mut answers = BTreeMap::new();
         let mut asked: BTreeMap<(Duration, &str), BTreeSet<&SeriesKey>> = BTreeMap::new();
         for UsageQuery { series, window } in queries {
-            match self.recent().get(*window, series, now) {
-                Some(Answered(usage)) => drop(answers.insert((*window, series), usage)),
-                None => drop(asked.entry((*window, &series.workload.namespace)).or_default().insert(series)),
-            }
+            asked.entry((*window, &series.workload.namespace)).or_default().insert(series);
         }
+        let now = self.clock.now();
         // A loop, because a closure here is not general enough for the compiler.
         let mut asking = Vec::new();
         for ((window, namespace), series) in &asked {
-            asking.push(async move { (*window, series, self.namespace(namespace).usage(series, *window, now).await) });
+            asking.push(async move { (*window, self.namespace(namespace).usage(series, *window, now).await) });
         }
         let mut answered = stream::iter(asking).buffered(NAMESPACES_AT_ONCE);
-        while let Some((window, asked, usage)) = answered.next().await {
-            let mut usage = usage.map_err(|failure| self.client.error(failure))?;
-            for series in asked {
-                let usage = usage.remove(series);
-                self.recent().put(window, series, now, Answered(usage.clone()));
-                answers.insert((window, series), usage);
-            }
+        let mut answers: BTreeMap<(Duration, &SeriesKey), WindowUsage> = BTreeMap::new();
+        while let Some((window, usage)) = answered.next().await {
+            let usage = usage.map_err(|failure| self.client.error(failure))?;
+            answers.extend(usage.into_iter().map(|(series, usage)| ((window, series), usage)));
         }
-        Ok(queries.iter().map(|query| answers.get(&(query.window, &query.series)).cloned().flatten()).collect())
+        Ok(queries.iter().map(|query| answers.get(&(query.window, &query.series)).cloned()).collect())
     }
 }

@@ -69,7 +69,6 @@ pub fn tests() -> Vec<Trial> {
         faults::a_file_that_cannot_be_read_is_named_and_mending_it_is_enough,
         faults::options_that_cannot_be_used_are_refused_at_the_start,
         questions::a_namespace_is_asked_as_a_whole,
-        questions::within_a_minute_the_same_is_asked_once,
         questions::no_question_has_too_many_points_or_too_small_a_step,
         questions::credentials_are_read_anew_and_headers_are_always_there,
         questions::no_more_requests_are_under_way_than_allowed,

@@ -3,11 +3,9 @@
 use super::super::harness::Result;
 use super::double::{Double, Reply, success, usual};
 use super::{provider, query};
-use optipod::clock::Clock;
-use optipod::provider::{PrometheusOptions, PrometheusProvider, UsageProvider as _, UsageQuery};
+use optipod::provider::{PrometheusOptions, UsageProvider as _};
 use optipod::usage::WindowUsage;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -30,28 +28,6 @@ pub async fn a_namespace_is_asked_as_a_whole() -> Result {
     let db = answers[200].as_ref().unwrap();
     assert_eq!((db.cpu.samples, db.cpu.p90, db.memory.p50, db.memory.peak), (120, 0.25, 1e6, 1.5e6));
     assert_eq!(server.asked().len(), 7, "three about owners, one about scrapes, three about usage");
-    Ok(())
-}
-
-pub async fn within_a_minute_the_same_is_asked_once() -> Result {
-    static AHEAD: AtomicI64 = AtomicI64::new(0);
-    let server = Double::start(|asked| usual(asked, &["db-0"], "")).await;
-    let clock = Clock::set_ahead(super::data::end(), &AHEAD);
-    let asking = PrometheusProvider::new(PrometheusOptions::new(server.url()), clock)?;
-    let known = query("shop", "StatefulSet/db", "app", HOUR);
-    let (unknown, longer) = (query("shop", "Pod/none", "app", HOUR), UsageQuery { window: DAY, ..known.clone() });
-    let first = asking.usage(&[known.clone(), unknown.clone()]).await?;
-    assert_eq!((first[0].is_some(), first[1].is_some()), (true, false));
-    for (ahead, queries, expected) in [
-        (1, vec![unknown.clone(), known.clone()], 7), // both are known to this minute
-        (2, vec![known.clone(), longer], 14),
-        (60, vec![known.clone()], 21),
-        (0, vec![known], 28), // the clock was set back
-    ] {
-        AHEAD.store(ahead, Ordering::Relaxed);
-        assert!(asking.usage(&queries).await?.iter().any(Option::is_some));
-        assert_eq!(server.asked().len(), expected, "{ahead}");
-    }
     Ok(())
 }
 
