@@ -45,8 +45,13 @@ pub struct Scrapes {
 
 impl Scrapes {
     /// The range in which a rate finds two samples, also where scrapes are a little late, and at least a step.
-    pub fn range(self, step: Duration) -> Duration {
+    fn two(self, step: Duration) -> Duration {
         step.max(Duration::from_secs(self.interval.as_secs() * 5 / 2))
+    }
+
+    /// The range in which there is one.
+    fn one(self, step: Duration) -> Duration {
+        step.max(Duration::from_secs(self.interval.as_secs() * 3 / 2))
     }
 }
 
@@ -122,7 +127,7 @@ impl<'a> Namespace<'a> {
         questions: &[Question],
         mut take: impl FnMut(Question, &Answer<'_>),
     ) -> Result<Option<String>, Failure> {
-        let (range, mut splits, mut missing) = (scrapes.range(grid.step()), 0, None);
+        let (mut splits, mut missing) = (0, None);
         let mut digest = |bodies: Vec<Bytes>| -> Result<(), Failure> {
             for (question, body) in questions.iter().zip(&bodies) {
                 let answer = read(body)?;
@@ -133,7 +138,7 @@ impl<'a> Namespace<'a> {
         };
         let ahead = self.client.max_concurrency().div_ceil(questions.len().max(1));
         let slices = stream::iter(grid.slices(scrapes.containers));
-        let asked = slices.map(|slice| async move { (slice, self.slice(slice, range, questions).await) });
+        let asked = slices.map(|slice| async move { (slice, self.slice(slice, scrapes, questions).await) });
         let mut answered = std::pin::pin!(asked.buffered(ahead));
         while let Some((slice, bodies)) = answered.next().await {
             let mut again = match bodies {
@@ -144,7 +149,7 @@ impl<'a> Namespace<'a> {
                 }
             };
             while let Some(slice) = again.pop() {
-                match self.slice(slice, range, questions).await {
+                match self.slice(slice, scrapes, questions).await {
                     Err(Failure::TooLarge(cause)) => again.extend(halves(slice, &mut splits, cause)?),
                     bodies => digest(bodies?)?,
                 }
@@ -153,13 +158,17 @@ impl<'a> Namespace<'a> {
         Ok(missing)
     }
 
-    async fn slice(&self, slice: Grid, range: Duration, questions: &[Question]) -> Result<Vec<Bytes>, Failure> {
+    async fn slice(&self, slice: Grid, scrapes: Scrapes, questions: &[Question]) -> Result<Vec<Bytes>, Failure> {
         let ask = |question: &Question| {
             let question = *question;
             async move {
                 match question {
-                    Question::Values(Resource::Cpu) => self.range(promql::cpu(&self.scope, range), slice).await,
-                    Question::Values(Resource::Memory) => self.range(promql::memory(&self.scope, range), slice).await,
+                    Question::Values(Resource::Cpu) => {
+                        self.range(promql::cpu(&self.scope, scrapes.two(slice.step())), slice).await
+                    }
+                    Question::Values(Resource::Memory) => {
+                        self.range(promql::memory(&self.scope, scrapes.one(slice.step())), slice).await
+                    }
                     Question::MemoryPeak => {
                         self.instant(promql::memory_peak(&self.scope, slice.span()), slice.last()).await
                     }
