@@ -28,9 +28,7 @@ pub const MAX_RESPONSE_BYTES: usize = 4 << 20;
 pub(super) const MAX_CONCURRENT: usize = 64;
 /// The longest that one request may take.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
-/// A connection with TLS ends after this time; the client makes a new one.
+/// A connection with TLS takes no more requests after this time; the client makes a new one.
 pub(super) const CONNECTION_AGE: Duration = Duration::from_mins(30);
-/// What is under way then may go on for so long.
-pub(super) const CONNECTION_GRACE: Duration = Duration::from_mins(2);
 /// How often a connection with TLS is asked whether somebody is still there.
 pub(super) const PING_EVERY: Duration = Duration::from_mins(1);

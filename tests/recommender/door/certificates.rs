@@ -2,10 +2,11 @@
 
 use super::methods::Method;
 use super::pki::Authority;
-use super::stage::{Kind, Stage, all_passed, call, codes, only_health};
+use super::stage::{Kind, SOON, Stage, all_passed, call, codes, only_health};
 use optipod::api::Look;
 use optipod::clock::Clock;
 use optipod::provider::Target;
+use std::time::Duration;
 use tonic::{Code, Status};
 
 /// The sentence of a connection that failed.
@@ -111,6 +112,50 @@ async fn a_renewed_certificate_is_used_for_new_connections_and_the_old_ones_go_o
     assert_eq!(stage.door.look(), Look::Refused);
     assert_eq!(call(Method::ListSeries, &stage.with_token("good")).await.code(), Code::Ok);
     assert_eq!(call(Method::ListSeries, &old).await.code(), Code::Ok);
+    stage.end().await;
+}
+
+/// Lets so much time pass at once, for this test and its server.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_looks_at_its_files_by_itself() {
+    let stage = Stage::new(Kind::default()).await;
+    assert_eq!(call(Method::Health, &stage.nobody()).await.code(), Code::Ok);
+    Authority::new("next").serving(stage.dir(), "tls");
+    pass(Duration::from_secs(11)).await;
+    assert_eq!(stage.door.look(), Look::Same, "it has looked already");
+    let distrustful = call(Method::Health, &stage.nobody()).await;
+    assert!(told(&distrustful).contains("set --recommender-ca-file to the right one"), "{}", told(&distrustful));
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_connection_ends_after_half_an_hour_and_is_made_anew() {
+    let stage = Stage::new(Kind::default()).await;
+    let line = stage.nobody();
+    assert_eq!(call(Method::Health, &line).await.code(), Code::Ok);
+    // A new connection would show: its server is no longer trusted.
+    Authority::new("next").write(stage.dir(), "ca.crt");
+    pass(Duration::from_mins(29)).await;
+    assert_eq!(call(Method::Health, &line).await.code(), Code::Ok);
+    pass(Duration::from_mins(2)).await;
+    let anew = async {
+        loop {
+            let status = call(Method::Health, &line).await;
+            if told(&status).contains("set --recommender-ca-file to the right one") {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, anew).await.expect("a new connection");
     stage.end().await;
 }
 
