@@ -24,7 +24,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// A slice is at most this long.
+/// A slice is at most this long. The first is an hour, and each may be twice the one before: what is too much is then found
+/// out on little.
 const MOST_HOURS: u32 = 24;
 
 /// What fails is tried again this often in a row, with pauses of 1 s to 1 min: half an hour in all.
@@ -119,18 +120,24 @@ impl Backfill {
         for workload in workloads {
             namespaces.entry(&workload.namespace).or_default().insert(workload.clone());
         }
-        let (mut filled, mut hours, mut failures) = (Filled::default(), MOST_HOURS, 0);
+        let (mut filled, mut hours, mut most_hours, mut failures) = (Filled::default(), 1, MOST_HOURS, 0);
         let mut progress = Progress::new(self.plan.progress().1);
         while let Some(slice) = self.plan.next(hours) {
             match self.fill(slice, &namespaces, hours > 1, shutdown).await {
-                Ok(Step::Taken(done)) => {
+                Ok(Step::Taken(done, values)) => {
                     self.plan.advance(slice);
                     blocking::inline(|| self.plan.save(self.store.dir()))?;
                     filled.add(&done);
                     progress.tell(self.plan.progress(), filled.samples);
                     failures = 0;
+                    if values <= MOST_VALUES / 2 {
+                        hours = (2 * hours).min(most_hours);
+                    }
                 }
-                Ok(Step::TooMuch) => hours = (hours / 2).max(1),
+                Ok(Step::TooMuch) => {
+                    most_hours = (hours / 2).max(1);
+                    hours = most_hours;
+                }
                 Ok(Step::Stopped) => return Ok(filled),
                 Err(error) => {
                     failures += 1;
@@ -138,8 +145,7 @@ impl Backfill {
                         return Err(error);
                     }
                     tracing::warn!(failures, %error, "the backfill waits; it goes on by itself");
-                    let pause = SHORTEST_PAUSE.saturating_mul(1 << (failures - 1).min(10)).min(LONGEST_PAUSE);
-                    if shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                    if shutdown.run_until_cancelled(tokio::time::sleep(pause(failures))).await.is_none() {
                         return Ok(filled);
                     }
                 }
@@ -170,6 +176,7 @@ impl Backfill {
             if let Some(missing) = history.missing {
                 tracing::warn!(namespace, missing, "the history may be incomplete");
             }
+            tracing::debug!(namespace, by_name = history.by_name.len(), left_out = history.unknown.len(), "history");
             for pod in history.pods {
                 samples.add(pod);
             }
@@ -183,6 +190,7 @@ impl Backfill {
     fn take_in(&self, samples: Samples, shutdown: &CancellationToken) -> Result<Step, BackfillError> {
         let now = optipod_storage::Timestamp(self.clock.now().as_millisecond());
         self.store.load(now)?;
+        let values = samples.count();
         let mut import = self.store.backfill(now);
         for slot in samples.into_slots() {
             if shutdown.is_cancelled() {
@@ -192,13 +200,19 @@ impl Backfill {
                 import.sample(sample)?;
             }
         }
-        Ok(Step::Taken(import.finish()?))
+        Ok(Step::Taken(import.finish()?, values))
     }
+}
+
+/// How long to wait after so many failures in a row.
+fn pause(failures: u32) -> Duration {
+    SHORTEST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST_PAUSE)
 }
 
 /// What became of a slice.
 enum Step {
-    Taken(Imported),
+    /// So many values are in.
+    Taken(Imported, usize),
     /// A shorter one is needed.
     TooMuch,
     Stopped,

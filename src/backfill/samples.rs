@@ -8,7 +8,7 @@ use optipod_storage::{PastSample, SeriesKey, Timestamp};
 use std::collections::BTreeMap;
 
 /// Values that are held at once at most, 40 bytes each; more make the slices shorter.
-pub(super) const MOST_VALUES: usize = 3_000_000;
+pub(super) const MOST_VALUES: usize = 1_500_000;
 
 /// Seconds of the store's shortest slots: it takes samples in any order within one, and slots in order.
 const SLOT: i64 = 300;

@@ -79,7 +79,9 @@ pub(super) fn begin(
         let answers = checked(&*provider, &entry.queries).await?;
         let mut state = lock(&entry.state);
         for (query, answer) in entry.queries.iter().zip(answers.iter()) {
-            state.kept.keep(asked, query, answer.clone());
+            if let Some(usage) = answer {
+                state.kept.keep(asked, query, usage.clone());
+            }
         }
         drop(state);
         Ok(answers)

@@ -1,8 +1,8 @@
 //! The answers that are kept. Pure: time is told.
 
-use super::Answer;
 use crate::clock::later;
 use crate::provider::UsageQuery;
+use crate::usage::WindowUsage;
 use jiff::Timestamp;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Answers by query. All live equally long, so that the order of asking is that of expiry.
 pub(super) struct Kept {
-    answers: HashMap<Arc<UsageQuery>, (Timestamp, Answer)>,
+    answers: HashMap<Arc<UsageQuery>, (Timestamp, WindowUsage)>,
     /// When each was asked for, the oldest first; one that was asked for again has a second place.
     order: VecDeque<(Timestamp, Arc<UsageQuery>)>,
     ttl: Duration,
@@ -22,8 +22,8 @@ impl Kept {
         Self { answers: HashMap::new(), order: VecDeque::new(), ttl, most }
     }
 
-    pub(super) fn get(&self, query: &UsageQuery) -> Option<&Answer> {
-        self.answers.get(query).map(|(_, answer)| answer)
+    pub(super) fn get(&self, query: &UsageQuery) -> Option<&WindowUsage> {
+        self.answers.get(query).map(|(_, usage)| usage)
     }
 
     /// Drops what was asked for too long ago, or, where the clock was set back, in the future.
@@ -38,12 +38,12 @@ impl Kept {
     }
 
     /// Keeps an answer; the oldest gives way where there are too many.
-    pub(super) fn keep(&mut self, asked: Timestamp, query: &UsageQuery, answer: Answer) {
+    pub(super) fn keep(&mut self, asked: Timestamp, query: &UsageQuery, usage: WindowUsage) {
         if self.answers.get(query).is_some_and(|(kept, _)| *kept > asked) {
             return; // a slow flight landed after a later one
         }
         let query = Arc::new(query.clone());
-        self.answers.insert(query.clone(), (asked, answer));
+        self.answers.insert(query.clone(), (asked, usage));
         let place = self.order.partition_point(|(before, _)| *before <= asked);
         self.order.insert(place, (asked, query));
         while self.order.len() > self.most {

@@ -1,8 +1,8 @@
 //! Answers kept for a moment, so that a series is asked for once a cycle however many ask.
 //!
 //! It may not know whom it asks. Invariants: an answer is given out as it came, with the times that it came with, and
-//! never longer than the time to live after it was *asked* for; errors are not kept; what is kept is bounded; a question
-//! under way is not asked a second time.
+//! never longer than the time to live after it was *asked* for; neither errors are kept nor that nothing is known; what is
+//! kept is bounded; a question under way is not asked a second time.
 
 mod flight;
 mod kept;
@@ -39,7 +39,7 @@ struct State {
 
 /// Where the answer to one query comes from.
 enum Source {
-    Kept(Answer),
+    Kept(WindowUsage),
     /// The answer at this place of the flight with this number.
     Flight(u64, usize),
 }
@@ -71,8 +71,8 @@ impl CachedProvider {
         let (mut flights, mut missing) = (BTreeMap::new(), BTreeMap::new());
         let number = state.flights.next();
         let source = |query| {
-            if let Some(answer) = state.kept.get(query) {
-                return Source::Kept(answer.clone());
+            if let Some(usage) = state.kept.get(query) {
+                return Source::Kept(usage.clone());
             }
             if let Some((number, place, flight)) = state.flights.find(query) {
                 flights.insert(number, flight);
@@ -122,7 +122,7 @@ impl UsageProvider for CachedProvider {
         }
         let mut alone = self.ask_alone(&alone).await?.to_vec().into_iter();
         let answer = |source| match source {
-            Source::Kept(answer) => answer,
+            Source::Kept(usage) => Some(usage),
             Source::Flight(number, place) => match landed.get_mut(&number) {
                 Some(Ok(answers)) => answers.get(place).cloned().flatten(),
                 _ => alone.next().flatten(),

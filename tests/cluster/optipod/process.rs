@@ -119,7 +119,7 @@ impl Prepared {
             .arg(format!("--metrics-addr=127.0.0.1:{}", self.metrics))
             .arg(format!("--health-probe-bind-address=127.0.0.1:{}", self.health))
             .arg(format!("--data-dir={}", self.data().display()))
-            .args(["--scrape-interval=1s", "--max-updates-per-minute=1000", "--log-level=info"])
+            .args(["--scrape-interval=1s", "--usage-cache-ttl=1s", "--max-updates-per-minute=1000", "--log-level=info"])
             .args(&self.flags)
             .env_clear()
             .envs([("KUBECONFIG", self.kubeconfig.as_os_str()), ("HOME", self.dir.as_os_str())])
