@@ -69,6 +69,13 @@ pub fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'sta
     if found.is_empty() { Err(content("there is none".to_owned())) } else { Ok(found) }
 }
 
+/// The authorities that this system trusts.
+pub fn system_authorities() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
 /// The first private key in `bytes`, which were read from `path`: PKCS #8, PKCS #1 or SEC 1.
 pub fn private_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
     PrivateKeyDer::from_pem_slice(bytes).map_err(|error| PemError::Content {

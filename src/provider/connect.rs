@@ -16,16 +16,16 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{CertificateError, ClientConfig, Error as TlsError};
+use tokio_rustls::rustls::{CertificateError, ClientConfig, Error as TlsError, RootCertStore};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::Service as _;
 
 /// Quiet connections are probed this often by the system: HTTP/2 pings would offend servers that limit them.
-pub(super) const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
+const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// How long a connection may take to be set up, TLS included.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a server has to refuse a client certificate; most speak at once.
 const FIRST_BYTES: Duration = Duration::from_secs(1);
@@ -52,6 +52,8 @@ pub struct Target {
     pub identity: Option<(PathBuf, PathBuf)>,
     /// The name that its certificate must have, where that is not the address's.
     pub server_name: Option<String>,
+    /// It is not the recommender: it is shown no token of the pod's, and without `ca_file` the system's authorities count.
+    pub is_foreign: bool,
 }
 
 /// Why an address cannot be used at all.
@@ -119,7 +121,8 @@ impl Target {
     }
 
     fn bearer(&self) -> Bearer {
-        if self.is_secure() { Bearer::from_file(self.token_file.clone()) } else { Bearer::none() }
+        let is_told = self.is_secure() && !self.is_foreign;
+        if is_told { Bearer::from_file(self.token_file.clone()) } else { Bearer::none() }
     }
 
     /// Makes connections; each reads the certificates' files anew.
@@ -161,12 +164,19 @@ impl Target {
         self.ca_file.as_deref().unwrap_or(Path::new(CA))
     }
 
-    fn config(&self) -> Result<ClientConfig, ConfigureError> {
+    fn authorities(&self) -> Result<RootCertStore, ConfigureError> {
         let path = self.ca_file();
+        if self.ca_file.is_none() && self.is_foreign {
+            return Ok(pem::system_authorities());
+        }
         if self.ca_file.is_none() && !path.exists() {
             return Err(ConfigureError::NoAuthority);
         }
-        let roots = pem::authorities(path, &pem::read(path)?)?;
+        Ok(pem::authorities(path, &pem::read(path)?)?)
+    }
+
+    fn config(&self) -> Result<ClientConfig, ConfigureError> {
+        let roots = self.authorities()?;
         let builder = ClientConfig::builder_with_provider(pem::provider()).with_safe_default_protocol_versions()?;
         let builder = builder.with_root_certificates(roots);
         let mut config = match &self.identity {
@@ -182,17 +192,19 @@ impl Target {
 
     /// A failed handshake in words, with what to do.
     fn advice(&self, name: &str, error: &io::Error) -> String {
-        let ca = self.ca_file().display();
+        let (ca, setting, name_setting) = match (&self.ca_file, self.is_foreign) {
+            (None, true) => ("the system's files".into(), "its caFile", "the address to one of them"),
+            (Some(file), true) => (file.to_string_lossy(), "its caFile", "the address to one of them"),
+            (_, false) => (self.ca_file().to_string_lossy(), "--recommender-ca-file", "--recommender-server-name"),
+        };
         let known = error.get_ref().and_then(|cause| cause.downcast_ref::<TlsError>());
         let what_to_do = match known {
             Some(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-                format!("no authority in {ca} signed its certificate; set --recommender-ca-file to the right one")
+                format!("no authority in {ca} signed its certificate; set {setting} to the right one")
             }
             Some(TlsError::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => format!(
-                "its certificate is not made for {name}; call it by one of its names, or set --recommender-server-name"
-            ),
+            )) => format!("its certificate is not made for {name}; call it by one of its names, or set {name_setting}"),
             Some(TlsError::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. })) => {
                 "its certificate has expired; renew it, which needs no restart".to_owned()
             }

@@ -58,6 +58,7 @@ pub(super) fn target(settings: &Settings) -> Target {
         token_file: tls.token_file,
         identity: tls.cert_file.zip(tls.key_file),
         server_name: tls.server_name,
+        is_foreign: false,
     }
 }
 

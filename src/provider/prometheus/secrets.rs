@@ -96,7 +96,7 @@ impl Secrets {
                 return Err("caFile holds no certificate in PEM".to_owned());
             }
         } else if is_used {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots = crate::pem::system_authorities();
         }
         Ok(roots)
     }
