@@ -12,7 +12,7 @@ pub fn sentence(usage: &WindowUsage, metrics: &MetricsPlan, cpu: &Sized<Millicor
     let samples = usage.cpu.samples.min(usage.memory.samples);
     let covered = super::human(usage.covered);
     let window = duration::format(metrics.window);
-    let notes: String = usage.notes.iter().map(|note| format!("; {note}")).collect();
+    let notes = usage.notes.iter().fold(String::new(), |text, note| text + "; " + note);
     format!(
         "CPU {} = {}; memory {} = {}; from {samples} samples covering {covered} of the last {window}{notes}",
         cpu.request,

@@ -45,8 +45,13 @@ pub struct Scrapes {
 
 impl Scrapes {
     /// The range in which a rate finds two samples, also where scrapes are a little late, and at least a step.
-    pub fn range(self, step: Duration) -> Duration {
+    fn two(self, step: Duration) -> Duration {
         step.max(Duration::from_secs(self.interval.as_secs() * 5 / 2))
+    }
+
+    /// The range in which there is one.
+    fn one(self, step: Duration) -> Duration {
+        step.max(Duration::from_secs(self.interval.as_secs() * 3 / 2))
     }
 }
 
@@ -122,7 +127,7 @@ impl<'a> Namespace<'a> {
         questions: &[Question],
         mut take: impl FnMut(Question, &Answer<'_>),
     ) -> Result<Option<String>, Failure> {
-        let (range, mut splits, mut missing) = (scrapes.range(grid.step()), 0, None);
+        let (mut splits, mut missing) = (0, None);
         let mut digest = |bodies: Vec<Bytes>| -> Result<(), Failure> {
             for (question, body) in questions.iter().zip(&bodies) {
                 let answer = read(body)?;
@@ -133,7 +138,7 @@ impl<'a> Namespace<'a> {
         };
         let ahead = self.client.max_concurrency().div_ceil(questions.len().max(1));
         let slices = stream::iter(grid.slices(scrapes.containers));
-        let asked = slices.map(|slice| async move { (slice, self.slice(slice, range, questions).await) });
+        let asked = slices.map(|slice| async move { (slice, self.slice(slice, scrapes, questions).await) });
         let mut answered = std::pin::pin!(asked.buffered(ahead));
         while let Some((slice, bodies)) = answered.next().await {
             let mut again = match bodies {
@@ -144,7 +149,7 @@ impl<'a> Namespace<'a> {
                 }
             };
             while let Some(slice) = again.pop() {
-                match self.slice(slice, range, questions).await {
+                match self.slice(slice, scrapes, questions).await {
                     Err(Failure::TooLarge(cause)) => again.extend(halves(slice, &mut splits, cause)?),
                     bodies => digest(bodies?)?,
                 }
@@ -153,13 +158,17 @@ impl<'a> Namespace<'a> {
         Ok(missing)
     }
 
-    async fn slice(&self, slice: Grid, range: Duration, questions: &[Question]) -> Result<Vec<Bytes>, Failure> {
+    async fn slice(&self, slice: Grid, scrapes: Scrapes, questions: &[Question]) -> Result<Vec<Bytes>, Failure> {
         let ask = |question: &Question| {
             let question = *question;
             async move {
                 match question {
-                    Question::Values(Resource::Cpu) => self.range(promql::cpu(&self.scope, range), slice).await,
-                    Question::Values(Resource::Memory) => self.range(promql::memory(&self.scope, range), slice).await,
+                    Question::Values(Resource::Cpu) => {
+                        self.range(promql::cpu(&self.scope, scrapes.two(slice.step())), slice).await
+                    }
+                    Question::Values(Resource::Memory) => {
+                        self.range(promql::memory(&self.scope, scrapes.one(slice.step())), slice).await
+                    }
                     Question::MemoryPeak => {
                         self.instant(promql::memory_peak(&self.scope, slice.span()), slice.last()).await
                     }
@@ -197,7 +206,7 @@ fn halves(slice: Grid, splits: &mut u32, cause: String) -> Result<Vec<Grid>, Fai
 struct Pools<'a, 's> {
     wanted: &'a Wanted<'s>,
     owners: &'a Owners,
-    pools: HashMap<&'s WorkloadId, HashMap<&'s str, (&'s SeriesKey, Pool)>>,
+    by_workload: HashMap<&'s WorkloadId, HashMap<&'s str, (&'s SeriesKey, Pool)>>,
     /// What was found out about pods so far.
     pods: HashMap<String, Option<(&'s WorkloadId, Source)>>,
     /// Workloads with pods that were told by name.
@@ -206,11 +215,11 @@ struct Pools<'a, 's> {
 
 impl<'a, 's> Pools<'a, 's> {
     fn new(series: &BTreeSet<&'s SeriesKey>, grid: Grid, wanted: &'a Wanted<'s>, owners: &'a Owners) -> Self {
-        let mut pools: HashMap<_, HashMap<_, _>> = HashMap::new();
+        let mut by_workload: HashMap<_, HashMap<_, _>> = HashMap::new();
         for key in series {
-            pools.entry(&key.workload).or_default().insert(key.container.as_str(), (*key, Pool::new(grid)));
+            by_workload.entry(&key.workload).or_default().insert(key.container.as_str(), (*key, Pool::new(grid)));
         }
-        Self { wanted, owners, pools, pods: HashMap::new(), by_name: BTreeSet::new() }
+        Self { wanted, owners, by_workload, pods: HashMap::new(), by_name: BTreeSet::new() }
     }
 
     fn take(&mut self, question: Question, answer: &Answer<'_>) {
@@ -225,7 +234,7 @@ impl<'a, 's> Pools<'a, 's> {
                 None => *self.pods.entry(pod.to_owned()).or_insert(self.wanted.workload_of(self.owners, pod)),
             };
             let Some((workload, source)) = found else { continue };
-            let of_workload = self.pools.get_mut(workload);
+            let of_workload = self.by_workload.get_mut(workload);
             let Some((_, pool)) = of_workload.and_then(|pools| pools.get_mut(series.label("container"))) else {
                 continue;
             };
@@ -240,8 +249,8 @@ impl<'a, 's> Pools<'a, 's> {
     }
 
     fn finish(self, missing: Option<&str>) -> BTreeMap<&'s SeriesKey, WindowUsage> {
-        let Self { pools, by_name, .. } = self;
-        let all = pools.into_values().flat_map(HashMap::into_values);
+        let Self { by_workload, by_name, .. } = self;
+        let all = by_workload.into_values().flat_map(HashMap::into_values);
         let finished = all.filter_map(|(key, pool)| Some((key, pool.finish()?)));
         finished.map(|(key, usage)| (key, noted(usage, by_name.contains(&key.workload), missing))).collect()
     }

@@ -13,7 +13,7 @@ const LEAST_STEP: i64 = 60;
 
 /// About as many values of one resource are fetched for one answer about a namespace; more containers get a coarser step,
 /// so that an answer stays a matter of seconds.
-const MAX_VALUES: i64 = 4_000_000;
+const MAX_VALUES: i64 = 2_500_000;
 
 /// A value takes about this many bytes of JSON: `[1700000000,"0.034999999999999996"],`.
 const VALUE_BYTES: usize = 40;
@@ -35,8 +35,8 @@ impl Grid {
     pub fn of_window(now: Timestamp, window: Duration, series: usize) -> Self {
         let window = i64::try_from(window.as_secs()).unwrap_or(i64::MAX).clamp(LEAST_STEP, i64::from(u32::MAX));
         let series = i64::try_from(series).unwrap_or(i64::MAX);
-        let least = (window / i64::from(MAX_POINTS)).max(window.saturating_mul(series) / MAX_VALUES);
-        let step = (least / LEAST_STEP + 1).saturating_mul(LEAST_STEP).min(window);
+        let finest = (window / i64::from(MAX_POINTS)).max(window.saturating_mul(series) / MAX_VALUES);
+        let step = (finest / LEAST_STEP + 1).saturating_mul(LEAST_STEP).min(window);
         let last = now.as_second().div_euclid(step) * step;
         let count = u32::try_from(window / step).unwrap_or(1).max(1);
         Self { first: last - i64::from(count - 1) * step, step, count }
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(day.at(1439), "2026-11-24T10:00:00Z".parse().unwrap());
         let month = Grid::of_window(now(), 30 * DAY, 10);
         assert_eq!((month.count(), month.step()), (10_800, Duration::from_mins(4)));
-        assert_eq!(Grid::of_window(now(), DAY, 5000).step(), Duration::from_mins(2));
+        assert_eq!(Grid::of_window(now(), DAY, 5000).step(), Duration::from_mins(3));
     }
 
     #[test]

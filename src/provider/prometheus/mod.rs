@@ -9,7 +9,7 @@
 //! | `promql` | the questions; `grid`: the moments they are about |
 //! | `client`, `secrets` | HTTP, TLS, credentials |
 //! | `answer` | reading answers |
-//! | `owners` | from a pod to its workload |
+//! | `owners`, `names` | from a pod to its workload |
 //! | `pool` | from values to an answer |
 //! | `ask` | the questions about a namespace, in order |
 //! | `history` | values one by one, for filling a store |
@@ -19,6 +19,7 @@ mod ask;
 mod client;
 mod grid;
 mod history;
+mod names;
 mod owners;
 mod pool;
 mod promql;

@@ -4,15 +4,10 @@
 //! know, the name must do. Invariant: what kube-state-metrics says is never overruled by a name.
 
 use super::answer::{Answer, Series};
+use super::names::{candidates, is_cut_name_of};
 use super::promql::pods_like;
 use crate::workload::{WorkloadId, WorkloadKind};
 use std::collections::{BTreeMap, HashMap};
-
-/// The letters of generated names (`k8s.io/apimachinery`, `util/rand`).
-const ALPHABET: &str = "bcdfghjklmnpqrstvwxz2456789";
-
-/// A generated name is cut to this before its five random letters are appended (`apiserver`, `storage/names`).
-const LONGEST_BASE: usize = 58;
 
 /// Patterns of pods are given up for all pods of the namespace when they would be longer than this.
 const LONGEST_PATTERN: usize = 4000;
@@ -126,59 +121,6 @@ impl<'a> Wanted<'a> {
         strange.sort_unstable();
         let pattern = pods_like(prefixes.iter().copied(), strange);
         (pattern.len() <= LONGEST_PATTERN).then_some(pattern)
-    }
-}
-
-/// The workloads that could have made a pod of this name.
-fn candidates(pod: &str) -> Vec<(WorkloadKind, &str)> {
-    use WorkloadKind::{CronJob, DaemonSet, Deployment, Job, Pod, ReplicaSet, StatefulSet};
-    let mut found = vec![(Pod, pod)];
-    let Some((base, tail)) = pod.rsplit_once('-') else { return found };
-    if is_number(tail) {
-        found.push((StatefulSet, base));
-    }
-    if !is_random(tail, 5) {
-        return found;
-    }
-    found.extend([(DaemonSet, base), (ReplicaSet, base), (Job, base)]);
-    let Some((above, middle)) = base.rsplit_once('-') else { return found };
-    if (1..=10).contains(&middle.len()) && is_random(middle, middle.len()) {
-        found.push((Deployment, above));
-    }
-    if is_number(middle) {
-        found.push((Job, above)); // of an indexed job, middle is the index
-        let time = above.rsplit_once('-').filter(|(_, time)| is_time(time));
-        found.extend(time.map(|(name, _)| (CronJob, name)));
-    }
-    if is_time(middle) {
-        found.push((CronJob, above));
-    }
-    found
-}
-
-fn is_number(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
-}
-
-/// A cronjob names its jobs after the minutes since 1970; once these were seconds.
-fn is_time(text: &str) -> bool {
-    (8..=10).contains(&text.len()) && is_number(text)
-}
-
-fn is_random(text: &str, length: usize) -> bool {
-    text.len() == length && text.chars().all(|c| ALPHABET.contains(c))
-}
-
-/// Whether a pod's name was cut, and what is left of it begins like this workload's pods.
-fn is_cut_name_of(pod: &str, id: &WorkloadId) -> bool {
-    let Some((base, tail)) = pod.split_at_checked(LONGEST_BASE) else { return false };
-    let has_random_name = !matches!(id.kind, WorkloadKind::Pod | WorkloadKind::StatefulSet);
-    if !has_random_name || !is_random(tail, 5) {
-        return false;
-    }
-    match base.strip_prefix(id.name.as_str()) {
-        Some(rest) => rest.is_empty() || rest.strip_prefix('-').is_some_and(|hash| !hash.contains('-')),
-        None => id.name.starts_with(base),
     }
 }
 
@@ -318,7 +260,7 @@ mod tests {
             name in "[a-z]([a-z0-9-]{0,60}[a-z0-9])?", hash in "[bcdfghjklmnpqrstvwxz2456789]{1,10}",
             random in "[bcdfghjklmnpqrstvwxz2456789]{5}", index in 0u32..1000, minutes in 20_000_000u32..40_000_000
         ) {
-            let generated = |base: String| format!("{}{random}", &base[..base.len().min(LONGEST_BASE)]);
+            let generated = |base: String| format!("{}{random}", &base[..base.len().min(58)]);
             for (kind, pod) in [
                 ("Deployment", generated(format!("{name}-{hash}-"))),
                 ("StatefulSet", format!("{name}-{index}")),

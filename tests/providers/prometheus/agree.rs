@@ -1,8 +1,8 @@
 //! Real programs' answers against the exact truth about what was written.
 
 use super::super::harness::Result;
-use super::data::{SCRAPE, Truth, end, exact};
-use super::programs::{Kind, Shared, shared};
+use super::data::{Truth, end, exact};
+use super::programs::{Kind, Shared, serving, shared};
 use super::{provider, query, series};
 use anyhow::Context as _;
 use jiff::SignedDuration;
@@ -52,12 +52,20 @@ fn print(kind: Kind, what: &str, errors: &[[f64; 3]]) {
 }
 
 pub async fn percentiles_agree_with_what_was_written(kind: Kind) -> Result {
-    let shared = shared(kind)?;
+    agree(kind, &*shared(kind)?).await
+}
+
+pub async fn percentiles_agree_where_scrapes_are_a_minute_apart(kind: Kind) -> Result {
+    agree(kind, &serving(kind, 60)?).await
+}
+
+async fn agree(kind: Kind, shared: &Shared) -> Result {
+    println!("{}: a scrape each {} s", kind.name(), shared.written.scrape);
     let (mut cpu, mut cpu_scrapes, mut memory) = (Vec::new(), Vec::new(), Vec::new());
     for namespace in ["shop", "plain"] {
-        let answers = ask(&shared, namespace, &ALL_DAY, DAY).await?;
+        let answers = ask(shared, namespace, &ALL_DAY, DAY).await?;
         for (asked, usage) in ALL_DAY.into_iter().zip(answers) {
-            let (truth, usage) = (truth(&shared, namespace, asked), usage.context("no usage")?);
+            let (truth, usage) = (truth(shared, namespace, asked), usage.context("no usage")?);
             let bytes: Vec<f64> = truth.memory.iter().map(|(_, bytes)| *bytes).collect();
             cpu.push(errors(&usage.cpu, &truth.cpu_minutes));
             cpu_scrapes.push(errors(&usage.cpu, &truth.cpu_scrapes));
@@ -138,7 +146,7 @@ pub async fn the_history_is_what_was_written(kind: Kind) -> Result {
         let truth = truth(&shared, "plain", (&format!("{}/{}", key.workload.kind, key.workload.name), &key.container));
         for point in &pod.points {
             let at = point.at.as_second();
-            let recent = truth.memory.iter().filter(|(written, _)| (at - SCRAPE..=at).contains(written));
+            let recent = truth.memory.iter().filter(|(written, _)| (at - shared.written.scrape..=at).contains(written));
             assert!(recent.map(|(_, bytes)| bytes.to_bits()).any(|bits| bits == point.memory.to_bits()), "{point:?}");
             assert!(point.cpu.is_finite() && point.cpu > 0.0);
         }

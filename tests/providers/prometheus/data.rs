@@ -4,8 +4,6 @@ use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Seconds between scrapes.
-pub const SCRAPE: i64 = 15;
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 
@@ -40,6 +38,8 @@ pub struct Truth {
 /// All that was written, by `namespace/Kind/name/container`.
 #[derive(Default)]
 pub struct Written {
+    /// Seconds between scrapes.
+    pub scrape: i64,
     samples: Vec<Sample>,
     pub truth: BTreeMap<String, Truth>,
 }
@@ -78,8 +78,8 @@ struct Pod<'a> {
 }
 
 /// The day of a cluster: namespace `shop` with kube-state-metrics, `plain` without, `multi` in two clusters.
-pub fn day(seed: u64) -> Written {
-    let (mut random, mut written) = (Random(seed), Written::default());
+pub fn day(seed: u64, scrape: i64) -> Written {
+    let (mut random, mut written) = (Random(seed), Written { scrape, ..Written::default() });
     for namespace in ["shop", "plain"] {
         for pod in &pods(namespace) {
             written.pod(pod, 1.0, &mut random);
@@ -165,17 +165,17 @@ impl Written {
         let truth = self.truth.entry(format!("{}/{}/{container}", pod.namespace, pod.workload)).or_default();
         let (mut drift, mut counter, mut total) = (0.0, 0.0, 0.0);
         let mut totals = Vec::new();
-        for at in (pod.life.0 + offset..pod.life.1).step_by(15) {
+        for at in (pod.life.0 + offset..pod.life.1).step_by(usize::try_from(self.scrape).unwrap()) {
             drift = 0.98 * drift + 0.12 * random.normal();
             let burst = if random.unit() < 0.004 { 3.0 } else { 1.0 };
             let cores = scale * 0.2 * f64::exp(drift) * burst;
             let bytes = (scale * 2e8 * (1.0 + 0.3 * f64::tanh(drift)) * f64::sqrt(burst)).round();
             if !totals.is_empty() {
-                counter += cores * SCRAPE as f64;
-                total += cores * SCRAPE as f64;
+                counter += cores * self.scrape as f64;
+                total += cores * self.scrape as f64;
                 truth.cpu_scrapes.push(cores);
             }
-            if at / SCRAPE == 9 * HOUR / SCRAPE {
+            if at / self.scrape == 9 * HOUR / self.scrape {
                 counter = 0.0; // the container restarts
             }
             totals.push((at, total));

@@ -149,7 +149,7 @@ pub async fn options_that_cannot_be_used_are_refused_at_the_start() -> Result {
         change(&mut options);
         PrometheusProvider::new(options, Clock::system()).err().map(|error| error.to_string()).unwrap_or_default()
     };
-    let url = |url: &str| refused(&|options| options.url = url.to_owned());
+    let url = |url: &str| refused(&|options| url.clone_into(&mut options.url));
     assert!(url("prometheus:9090").contains("prometheus.url"));
     assert!(url("ftp://host").contains("http or https"));
     assert!(url("http://host?x=1").contains("without a query"));

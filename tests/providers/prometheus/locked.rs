@@ -82,7 +82,16 @@ pub async fn a_client_certificate_opens() -> Result {
     let url = format!("https://{}", server.program.address);
     let trusting = PrometheusOptions { ca_file: Some(path("ca.pem")), ..PrometheusOptions::new(&url) };
     let known = PrometheusOptions { cert_file: Some(cert), key_file: Some(key), ..trusting.clone() };
-    assert_eq!(ask(known.clone()).await, Ok(1));
+    let rotated = provider(known.clone())?;
+    let asked = [query("shop", "Pod/bare", "app", Duration::from_hours(1))];
+    assert_eq!(rotated.usage(&asked).await, Ok(vec![None]));
+    let right = std::fs::read(path("ca.pem"))?;
+    let mut other = CertificateParams::default();
+    other.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    std::fs::write(path("ca.pem"), CertifiedIssuer::self_signed(other, KeyPair::generate()?)?.pem())?;
+    assert!(rotated.usage(&asked).await.is_err(), "the file is read anew");
+    std::fs::write(path("ca.pem"), right)?;
+    assert_eq!(rotated.usage(&asked).await, Ok(vec![None]));
     for (options, part) in [
         (PrometheusOptions { ca_file: None, ..known.clone() }, "UnknownIssuer"),
         (trusting, "ertificate"),

@@ -41,6 +41,7 @@ pub const INSTALL: &str = "apt-get install prometheus victoria-metrics";
 pub fn tests() -> Vec<Trial> {
     let mut tests = on_each![
         agree::percentiles_agree_with_what_was_written,
+        agree::percentiles_agree_where_scrapes_are_a_minute_apart,
         agree::pods_that_are_gone_count_and_the_answer_says_how_they_were_told,
         agree::a_gap_is_not_covered_and_what_was_never_written_is_not_known,
         agree::a_matcher_chooses_the_cluster_and_two_scrapers_count_once,

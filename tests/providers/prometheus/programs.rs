@@ -55,11 +55,16 @@ pub fn shared(kind: Kind) -> Result<Arc<Shared>> {
     if let Some(shared) = &*slot {
         return Ok(shared.clone());
     }
-    let written = data::day(SEED);
-    let server = start(kind, &written, &[])?;
-    let shared = Arc::new(Shared { written, url: server.program.url(), _server: server });
+    let shared = Arc::new(serving(kind, 15)?);
     *slot = Some(shared.clone());
     Ok(shared)
+}
+
+/// A server of a day with a scrape each so many seconds.
+pub fn serving(kind: Kind, scrape: i64) -> Result<Shared> {
+    let written = data::day(SEED, scrape);
+    let server = start(kind, &written, &[])?;
+    Ok(Shared { written, url: server.program.url(), _server: server })
 }
 
 /// Ends the shared servers.

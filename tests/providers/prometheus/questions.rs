@@ -54,10 +54,11 @@ pub async fn credentials_are_read_anew_and_headers_are_always_there() -> Result 
     options.headers.insert("X-Scope-OrgID".into(), "team".into());
     options.matchers = vec!["cluster=\"prod\"".parse()?];
     let asking = provider(options)?;
-    for secret in ["one", "two"] {
+    for (secret, window) in [("one", HOUR), ("two", DAY)] {
         std::fs::write(&token, format!("{secret}\n"))?;
         let before = server.asked().len();
-        asking.usage(&[query("shop", "StatefulSet/db", "app", HOUR)]).await?;
+        asking.usage(&[query("shop", "StatefulSet/db", "app", window)]).await?;
+        assert!(server.asked().len() > before);
         for asked in &server.asked()[before..] {
             assert_eq!(asked.headers["authorization"], format!("Bearer {secret}"));
             assert_eq!(asked.headers["x-scope-orgid"], "team");
