@@ -7,7 +7,8 @@
 
 use futures::stream::{self, BoxStream, StreamExt as _};
 use optipod::proto::usage_service_server::{UsageService, UsageServiceServer};
-use optipod::proto::*;
+use optipod::proto::{BatchGetUsageRequest, BatchGetUsageResponse, Distribution};
+use optipod::proto::{GetUsageRequest, GetUsageResponse, Series, Usage};
 use std::{collections::HashMap, error::Error, time::SystemTime};
 use tonic::{Request, Response, Status};
 
