@@ -1,5 +1,6 @@
 //! Filling a store with the past: from real programs, and from a server that does whatever it is told to.
 
+use super::cluster::Harness;
 use super::harness::{Result, test, test_with};
 use super::prometheus::double::{Asked, Double, Reply, usual};
 use super::prometheus::programs::{Kind, shared};
@@ -20,10 +21,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-
-#[path = "../system/harness.rs"]
-mod cluster;
-use cluster::Harness;
 
 const HOUR: Duration = Duration::from_hours(1);
 const POD: &str = "web-6d4cf56db6-x2x45";
@@ -254,5 +251,6 @@ async fn a_day_answers_like_the_exact_truth(kind: Kind) -> Result {
 fn exact(values: &[f64], q: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted[((sorted.len() as f64 * q).ceil() as usize).clamp(1, sorted.len()) - 1]
+    let not_above = |value: &&f64| sorted.partition_point(|other| other <= value) as f64 >= q * sorted.len() as f64;
+    *sorted.iter().find(not_above).unwrap()
 }

@@ -14,6 +14,8 @@
 )]
 
 mod backfill;
+#[path = "../system/harness.rs"]
+mod cluster;
 mod custom;
 mod harness;
 mod prometheus;
