@@ -37,7 +37,7 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 #[derive(Debug, thiserror::Error)]
 pub enum BackfillError {
     /// How far it is cannot be read or written.
-    #[error("{path}: {cause}; delete it to begin the backfill anew, which keeps what is in already")]
+    #[error("{path}: {cause}; the store's folder must be readable and writable")]
     Plan {
         /// The file.
         path: PathBuf,
@@ -89,7 +89,8 @@ impl Backfill {
         window: Duration,
         clock: Clock,
     ) -> Result<Option<Self>, BackfillError> {
-        let plan = match Plan::load(store.dir())? {
+        let anew = Plan::new(clock.now(), window);
+        let plan = match Plan::load(store.dir(), anew.clone())? {
             Some(plan) if plan.is_done() => return Ok(None),
             Some(plan) => plan,
             None if store.sealed_until().is_some() => {
@@ -97,9 +98,8 @@ impl Backfill {
                 return Ok(None);
             }
             None => {
-                let plan = Plan::new(clock.now(), window);
-                plan.save(store.dir())?;
-                plan
+                anew.save(store.dir())?;
+                anew
             }
         };
         let held = store.hold_roll_ups();

@@ -123,17 +123,22 @@ impl Catalog {
     }
 
     /// The oldest roll-up that is due: hours before days, and none while a slot within it may
-    /// still be sealed.
-    pub(crate) fn choose_roll_up(&self, open: &BTreeSet<Timestamp>, now: Timestamp) -> Option<RollUpChoice> {
-        self.choose(SlotKind::FiveMinutes, SlotKind::Hour, now - HOUR_AFTER, open)
-            .or_else(|| self.choose(SlotKind::Hour, SlotKind::Day, now - DAY_AFTER, open))
+    /// still be sealed. Only of hours and days that begin at `from` or later.
+    pub(crate) fn choose_roll_up(
+        &self,
+        open: &BTreeSet<Timestamp>,
+        from: Timestamp,
+        now: Timestamp,
+    ) -> Option<RollUpChoice> {
+        self.choose(SlotKind::FiveMinutes, SlotKind::Hour, (from, now - HOUR_AFTER), open)
+            .or_else(|| self.choose(SlotKind::Hour, SlotKind::Day, (from, now - DAY_AFTER), open))
     }
 
     fn choose(
         &self,
         from: SlotKind,
         to: SlotKind,
-        ended_by: Timestamp,
+        (from_start, ended_by): (Timestamp, Timestamp),
         open: &BTreeSet<Timestamp>,
     ) -> Option<RollUpChoice> {
         let within = |slot: Slot, target: Slot| slot.within(to) == target;
@@ -143,7 +148,7 @@ impl Catalog {
             !five_minutes.chain(shorter).any(|slot| within(slot, *target))
         };
         let inputs = self.slots().filter(|slot| slot.kind == from);
-        let due = inputs.clone().map(|slot| slot.within(to)).filter(|t| t.end() <= ended_by);
+        let due = inputs.clone().map(|slot| slot.within(to)).filter(|t| t.start >= from_start && t.end() <= ended_by);
         let target = due.into_iter().find(is_settled)?;
         let inputs = inputs.filter(|slot| within(*slot, target)).collect();
         Some(RollUpChoice { target, inputs })

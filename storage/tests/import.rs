@@ -252,6 +252,24 @@ fn the_present_goes_on_while_the_past_comes_in_part_by_part() {
     assert_eq!(store.status(now).sealed_slots.get(&SlotKind::Day), Some(&3), "what was held back is done");
 }
 
+#[test]
+fn an_hour_of_which_a_part_is_in_waits_for_the_rest_while_later_ones_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = START + hours(24 * 20);
+    let store = open(dir.path(), now);
+    let _held = store.hold_roll_ups();
+    let take_in = |minutes: std::ops::Range<u64>| {
+        let mut backfill = store.backfill(now);
+        minutes.for_each(|n| backfill.sample(past(0, 1, START + mins(n), 2.0)).unwrap());
+        backfill.finish().unwrap()
+    };
+    assert_eq!(take_in(0..40).slots, 8);
+    assert_eq!(take_in(60..180).slots, 24);
+    let done = take_in(0..60);
+    assert_eq!((done.slots, done.kept), (4, 8));
+    assert_eq!(count(&store, 0, hours(24 * 30), now), 180);
+}
+
 /// The value that a share `q` does not exceed, exactly.
 fn exact(values: &mut [f64], q: f64) -> f64 {
     values.sort_by(f64::total_cmp);

@@ -1,5 +1,6 @@
 //! Filling a store with the past: from real programs, and from a server that does whatever it is told to.
 
+use super::cluster::Harness;
 use super::harness::{Result, test, test_with};
 use super::prometheus::double::{Asked, Double, Reply, usual};
 use super::prometheus::programs::{Kind, shared};
@@ -16,14 +17,11 @@ use optipod::workload::{WorkloadId, WorkloadKind};
 use optipod_storage::{Sample, SeriesKey, SlotKind, Store, StoreOptions, Usage};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-
-#[path = "../system/harness.rs"]
-mod cluster;
-use cluster::Harness;
 
 const HOUR: Duration = Duration::from_hours(1);
 const POD: &str = "web-6d4cf56db6-x2x45";
@@ -37,7 +35,8 @@ macro_rules! on_double {
 
 pub fn tests() -> Vec<Trial> {
     let mut tests = on_double![
-        a_killed_backfill_goes_on_and_nothing_counts_twice,
+        a_killed_process_goes_on_and_nothing_is_lost_or_counts_twice,
+        what_was_in_and_not_noted_is_asked_for_again_and_counts_once,
         collection_goes_on_and_days_are_merged_when_they_are_whole,
         a_server_that_is_down_is_tried_again,
         what_is_too_much_is_asked_in_shorter_slices,
@@ -89,7 +88,50 @@ fn minutes(window: Duration) -> u64 {
     window.as_secs() / 60 - 5
 }
 
-async fn a_killed_backfill_goes_on_and_nothing_counts_twice() -> Result {
+/// Ten days, of which the first are merged into days.
+const LONG: Duration = Duration::from_hours(10 * 24);
+
+/// What this program does instead of tests where [`killed_in_the_middle`] has started it: the backfill.
+pub fn child() -> Option<Result> {
+    let (dir, url) = (std::env::var_os("BACKFILL_DIR")?, std::env::var("BACKFILL_URL").ok()?);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let filled = runtime.block_on(async { run(&open(Path::new(&dir))?, &url, LONG, &CancellationToken::new()).await });
+    Some(filled.map(drop))
+}
+
+/// A backfill in a process of its own, which is killed while a slice goes into the store.
+async fn killed_in_the_middle(dir: &Path, url: &str) -> Result {
+    let files = || std::fs::read_dir(dir.join("slots")).map_or(0, Iterator::count);
+    let before = files();
+    let mut child = Command::new(std::env::current_exe()?).env("BACKFILL_DIR", dir).env("BACKFILL_URL", url).spawn()?;
+    while files() < before + 15 {
+        ensure!(child.try_wait()?.is_none(), "it ended by itself");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    child.kill()?;
+    child.wait()?;
+    Ok(())
+}
+
+async fn a_killed_process_goes_on_and_nothing_is_lost_or_counts_twice() -> Result {
+    let server = Double::start(|question| usual(question, &[POD], "")).await;
+    let dir = tempfile::tempdir()?;
+    for _ in 0..4 {
+        killed_in_the_middle(dir.path(), &server.url()).await?;
+    }
+    let store = open(dir.path())?;
+    let backfill = begin(&store, &server.url(), LONG)?.context("there is something to do")?;
+    while store.maintain(stored(data::end()))?.pending {} // as the collector's first ticks do
+    let filled = backfill.run(&BTreeSet::from([workload("shop", "web")]), &CancellationToken::new()).await?;
+    ensure!(filled.complete && filled.samples > 0 && filled.samples < minutes(LONG), "{filled:?}");
+    while store.maintain(stored(data::end()))?.pending {}
+    assert_eq!(usage(&store, "app", LONG + 24 * HOUR)?.cpu.count(), minutes(LONG));
+    let status = store.status(stored(data::end()));
+    assert_eq!((status.problems, status.sealed_slots.get(&SlotKind::Day)), (Vec::new(), Some(&1)));
+    Ok(())
+}
+
+async fn what_was_in_and_not_noted_is_asked_for_again_and_counts_once() -> Result {
     let window = 4 * 24 * HOUR;
     let (dir, shutdown) = (tempfile::tempdir()?, CancellationToken::new());
     let (asked, stop) = (AtomicUsize::new(0), shutdown.clone());
@@ -105,7 +147,7 @@ async fn a_killed_backfill_goes_on_and_nothing_counts_twice() -> Result {
     ensure!(!filled.complete && filled.slots > 0, "{filled:?}");
     drop(store);
 
-    // Killed before it was noted that the last slice is in: that one is asked for again, and no other.
+    // As if killed before it was noted that the last hour is in: it is asked for again, and nothing after it.
     let plan = dir.path().join("backfill.json");
     let noted = std::fs::read_to_string(&plan)?;
     let reached: i64 = noted.split("\"reached\":").nth(1).context("reached")?.trim_end_matches('}').parse()?;
@@ -254,5 +296,6 @@ async fn a_day_answers_like_the_exact_truth(kind: Kind) -> Result {
 fn exact(values: &[f64], q: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted[((sorted.len() as f64 * q).ceil() as usize).clamp(1, sorted.len()) - 1]
+    let not_above = |value: &&f64| sorted.partition_point(|other| other <= value) as f64 >= q * sorted.len() as f64;
+    *sorted.iter().find(not_above).unwrap()
 }

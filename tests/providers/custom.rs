@@ -1,6 +1,7 @@
 //! The provider `custom`: the example's server as a user would start it, and a controller on the simulated cluster, wired
 //! as the binary wires it.
 
+use super::cluster::Harness;
 use super::harness::{Program, Result, free_address, test};
 use libtest_mimic::Trial;
 use optipod::clock::Clock;
@@ -14,10 +15,6 @@ use std::sync::LazyLock;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-
-#[path = "../system/harness.rs"]
-mod cluster;
-use cluster::Harness;
 
 /// Tests that run the example's program.
 macro_rules! on_example {

@@ -14,11 +14,17 @@
 )]
 
 mod backfill;
+#[path = "../system/harness.rs"]
+mod cluster;
 mod custom;
 mod harness;
 mod prometheus;
 
 fn main() -> std::process::ExitCode {
+    if let Some(done) = backfill::child() {
+        done.unwrap();
+        return std::process::ExitCode::SUCCESS;
+    }
     let mut tests = prometheus::tests();
     tests.extend(backfill::tests());
     tests.extend(custom::tests());

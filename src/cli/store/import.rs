@@ -39,7 +39,7 @@ pub(super) fn import(
         Err(error @ OpenError::InUse { .. }) => bail!("{error}; importing needs the recommender stopped"),
         opened => opened?,
     };
-    let done = if lines.text.starts_with('{') { rows(store, lines, now) } else { samples(store, lines, now) }?;
+    let done = if lines.text.starts_with('{') { rows(&store, lines, now) } else { samples(&store, lines, now) }?;
     tell(&done, out)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -72,7 +72,7 @@ impl Lines {
     }
 }
 
-fn rows(store: Store, mut lines: Lines, now: Timestamp) -> anyhow::Result<Imported> {
+fn rows(store: &Store, mut lines: Lines, now: Timestamp) -> anyhow::Result<Imported> {
     let mut import = store.import(now);
     loop {
         let taken = row::from_json(&lines.text).and_then(|row| Ok(import.row(row)?));
@@ -83,7 +83,7 @@ fn rows(store: Store, mut lines: Lines, now: Timestamp) -> anyhow::Result<Import
     }
 }
 
-fn samples(store: Store, mut lines: Lines, now: Timestamp) -> anyhow::Result<Imported> {
+fn samples(store: &Store, mut lines: Lines, now: Timestamp) -> anyhow::Result<Imported> {
     let columns = Columns::of(&lines.text)?;
     let mut backfill = store.backfill(now);
     while lines.advance()? {

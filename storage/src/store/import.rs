@@ -48,6 +48,8 @@ pub struct Import<'a> {
     store: &'a Store,
     now: Timestamp,
     hand: Option<Hand>,
+    /// The hour, or the day, that the first row is of.
+    first: Option<Timestamp>,
     pub(super) done: Imported,
     _held: RollUpsHeld,
 }
@@ -73,7 +75,7 @@ impl Store {
     /// rolls up nothing keeps it from a day of which only some hours are in. One at a time: of two,
     /// each may find an hour rolled up that it has more of.
     pub fn import(&self, now: Timestamp) -> Import<'_> {
-        Import { store: self, now, hand: None, done: Imported::default(), _held: self.hold_roll_ups() }
+        Import { store: self, now, hand: None, first: None, done: Imported::default(), _held: self.hold_roll_ups() }
     }
 }
 
@@ -123,7 +125,9 @@ impl Import<'_> {
         }
         self.put_down()?;
         let lived_until = self.now.min(slot.start + HOUR_AFTER);
-        while self.store.maintain_with(lived_until, true)?.pending {}
+        // What begins before is not this import's to roll up: an earlier one may have been killed in the middle of it.
+        let first = *self.first.get_or_insert(slot.within(SlotKind::Hour).start);
+        while self.store.maintain_with(lived_until, Some(first))?.pending {}
         let is_wanted = self.is_wanted(slot);
         self.hand = Some(Hand { slot, is_wanted, rows: BTreeMap::new() });
         Ok(())

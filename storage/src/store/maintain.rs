@@ -32,16 +32,23 @@ const CALLS_PER_ROLL_UP: usize = 120;
 const SWEEP: u32 = 4096;
 const SWEEP_READS: u32 = 8;
 
+/// Before any slot.
+const EVER: Timestamp = Timestamp(i64::MIN);
+
 impl Store {
     /// Seals at most one slot that no longer takes samples, merges a few blocks of slots that are
     /// old enough, removes what the retention no longer covers. Call it once a tick; where
     /// [`Maintained::pending`] says so, another call finds more to do.
     pub fn maintain(&self, now: Timestamp) -> Result<Maintained, StoreError> {
-        self.maintain_with(now, !self.are_roll_ups_held())
+        self.maintain_with(now, (!self.are_roll_ups_held()).then_some(EVER))
     }
 
-    /// The same, with or without roll-ups.
-    pub(super) fn maintain_with(&self, now: Timestamp, roll_up: bool) -> Result<Maintained, StoreError> {
+    /// The same; it rolls up only hours and days that begin at `roll_up_from` or later, if any.
+    pub(super) fn maintain_with(
+        &self,
+        now: Timestamp,
+        roll_up_from: Option<Timestamp>,
+    ) -> Result<Maintained, StoreError> {
         let mut progress = self.progress();
         let writer = self.loaded(&mut progress, now).map_err(|e| StoreError::NotLoaded { source: Box::new(e) })?;
         let mut done = Maintained::default();
@@ -49,22 +56,22 @@ impl Store {
         healed.map_err(|e| self.database("rewrite the tables", &e))?;
         done.sealed = u64::from(self.seal_one(writer, now)?);
         done.expired = self.expire(writer, now)?;
-        if roll_up {
-            self.roll_up(writer, now, &mut done)?;
+        if let Some(from) = roll_up_from {
+            self.roll_up(writer, from, now, &mut done)?;
         }
         done.retired = self.sweep(writer, now)?;
         let rewritten = self.rewrite_if_large(writer, now);
         done.rewritten = rewritten.map_err(|e| self.database("rewrite the tables", &e))?;
-        done.pending = self.is_work_due(writer, now, roll_up);
+        done.pending = self.is_work_due(writer, now, roll_up_from);
         Ok(done)
     }
 
-    fn is_work_due(&self, writer: &Writer, now: Timestamp, roll_up: bool) -> bool {
+    fn is_work_due(&self, writer: &Writer, now: Timestamp, roll_up_from: Option<Timestamp>) -> bool {
         let shared = self.shared();
         let due = shared.open.values().any(|open| is_due(open, now));
         let open = shared.open.keys().copied().collect();
-        let choose = || shared.catalog.choose_roll_up(&open, shared.aged(now));
-        due || roll_up && (writer.rollup.is_some() || choose().is_some())
+        let choose = |from| shared.catalog.choose_roll_up(&open, from, shared.aged(now));
+        due || roll_up_from.is_some_and(|from| writer.rollup.is_some() || choose(from).is_some())
     }
 
     pub(super) fn database(&self, action: &'static str, error: &PartError) -> StoreError {
@@ -136,10 +143,16 @@ impl Store {
     }
 
     /// Goes on with the roll-up in progress, or begins the one that is due.
-    fn roll_up(&self, writer: &mut Writer, now: Timestamp, done: &mut Maintained) -> Result<(), StoreError> {
+    fn roll_up(
+        &self,
+        writer: &mut Writer,
+        from: Timestamp,
+        now: Timestamp,
+        done: &mut Maintained,
+    ) -> Result<(), StoreError> {
         let rollup = match writer.rollup.take() {
             Some(rollup) => Some(rollup),
-            None => self.begin_roll_up(now)?,
+            None => self.begin_roll_up(from, now)?,
         };
         let Some(mut rollup) = rollup else {
             return Ok(());
@@ -161,10 +174,10 @@ impl Store {
         Ok(())
     }
 
-    fn begin_roll_up(&self, now: Timestamp) -> Result<Option<RollUp>, StoreError> {
+    fn begin_roll_up(&self, from: Timestamp, now: Timestamp) -> Result<Option<RollUp>, StoreError> {
         let shared = self.shared();
         let open = shared.open.keys().copied().collect();
-        let due = shared.catalog.choose_roll_up(&open, shared.aged(now));
+        let due = shared.catalog.choose_roll_up(&open, from, shared.aged(now));
         let Some(RollUpChoice { target, inputs }) = due else {
             return Ok(None);
         };

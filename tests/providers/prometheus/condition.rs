@@ -1,5 +1,6 @@
 //! What a policy says of its provider, with a controller on the simulated cluster.
 
+use super::super::cluster::Harness;
 use super::super::harness::Result;
 use super::double::{Double, Reply, usual};
 use anyhow::ensure;
@@ -9,10 +10,6 @@ use optipod::provider::{PrometheusOptions, PrometheusProvider};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-
-#[path = "../../system/harness.rs"]
-mod cluster;
-use cluster::Harness;
 
 /// A controller with the policy `p` for the Deployment `web`, by Prometheus as these options say, and `q` for `other`.
 async fn controlled(options: PrometheusOptions) -> Harness {
