@@ -5,7 +5,7 @@
 
 use super::bearer::Bearer;
 use super::connect::{Line, Target};
-use super::{ProviderError, UsageProvider, UsageQuery};
+use super::{ProviderError, UsageProvider, UsageQuery, with_causes};
 use crate::proto;
 use crate::proto::usage_service_client::UsageServiceClient;
 use crate::usage::{ResourceUsage, SeriesKey, WindowUsage};
@@ -85,7 +85,7 @@ impl GrpcProvider {
     }
 
     fn failed(&self, status: &Status) -> ProviderError {
-        let cause = format!("{} ({:?})", told(status), status.code());
+        let cause = format!("{} ({:?})", with_causes(status.message().to_owned(), status), status.code());
         match status.code() {
             Code::DeadlineExceeded => self.too_late(),
             Code::Unavailable | Code::Cancelled | Code::Aborted | Code::ResourceExhausted | Code::Unknown => {
@@ -125,20 +125,6 @@ impl UsageProvider for GrpcProvider {
         }
         Ok(answers.into_values().collect())
     }
-}
-
-/// What a status says, and what it comes from: a failed connection is explained there only.
-fn told(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 fn wire_series(key: &SeriesKey) -> proto::Series {

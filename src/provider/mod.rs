@@ -9,7 +9,6 @@ mod custom;
 mod grpc;
 mod late;
 pub mod prometheus;
-mod unusable;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
@@ -22,7 +21,6 @@ pub use custom::{CUSTOM, CustomOptions};
 pub use grpc::GrpcProvider;
 pub use late::LateProvider;
 pub use prometheus::{PrometheusOptions, PrometheusProvider};
-pub use unusable::UnusableProvider;
 
 use crate::usage::{SeriesKey, WindowUsage};
 use std::time::Duration;
@@ -75,4 +73,11 @@ pub trait UsageProvider: Send + Sync {
 
     /// Answers every query, in order; `None` where nothing is known of the series within the window.
     async fn usage(&self, queries: &[UsageQuery]) -> Result<Vec<Option<WindowUsage>>, ProviderError>;
+}
+
+/// The text of an error, and what caused it where that says more: of a failed connection the error alone says only that.
+fn with_causes(text: String, error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |cause| cause.source())
+        .map(ToString::to_string)
+        .fold(text, |text, cause| if text.contains(&cause) { text } else { format!("{text}: {cause}") })
 }

@@ -6,7 +6,7 @@
 use super::PrometheusOptions;
 use super::answer;
 use super::secrets::Secrets;
-use crate::provider::ProviderError;
+use crate::provider::{ProviderError, with_causes};
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -111,7 +111,8 @@ impl Client {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         headers.extend(connected.authorization.clone().map(|value| (AUTHORIZATION, value)));
         let answered = connected.http.request(request).await;
-        let response = answered.map_err(|error| Failure::Unavailable(format!("{url}: {}", causes(&error))))?;
+        let response = answered
+            .map_err(|error| Failure::Unavailable(format!("{url}: {}", with_causes(error.to_string(), &error))))?;
         let (status, location) = (response.status(), response.headers().get(LOCATION).cloned());
         let body = body_of(response, &url).await?;
         if status == StatusCode::OK {
@@ -201,7 +202,9 @@ where
     let mut body = response.into_body();
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Failure::Unavailable(format!("{url} broke off: {}", causes(&error))))?;
+        let frame = frame.map_err(|error| {
+            Failure::Unavailable(format!("{url} broke off: {}", with_causes(error.to_string(), &error)))
+        })?;
         let Ok(data) = frame.into_data() else { continue };
         if read.len() + data.len() > LARGEST {
             return Err(Failure::TooLarge(format!("{url}: the answer is larger than {LARGEST} bytes")));
@@ -239,18 +242,4 @@ fn is_too_much(said: &str) -> bool {
     ["too many samples", "more than -search.max", "exceeded the maximum number of"]
         .iter()
         .any(|words| said.contains(words))
-}
-
-/// An error with what caused it: the outermost alone says only that connecting failed.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }

@@ -28,7 +28,7 @@ mod secrets;
 pub use history::{History, PodHistory, UsagePoint};
 pub use promql::{Matcher, MatcherError};
 
-use super::{ProviderError, UnusableProvider, UsageProvider, UsageQuery};
+use super::{LateProvider, ProviderError, UsageProvider, UsageQuery};
 use crate::clock::Clock;
 use crate::usage::{SeriesKey, WindowUsage};
 use ask::Namespace;
@@ -113,22 +113,16 @@ impl PrometheusProvider {
     /// The same as a provider in any case: where the options cannot be used, one that answers why. Files that cannot be
     /// used are logged now, and tried again with each question. Must be called within a runtime.
     pub fn start(options: PrometheusOptions, clock: Clock) -> Arc<dyn UsageProvider> {
-        match Self::new(options, clock) {
-            Ok(provider) => {
-                let provider = Arc::new(provider);
-                let checked = provider.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = checked.check_files().await {
-                        tracing::error!(%error, "policies that use Prometheus get nothing until this is mended");
-                    }
-                });
-                provider
-            }
-            Err(error) => {
-                tracing::error!(%error, "policies that use Prometheus get nothing");
-                Arc::new(UnusableProvider::new(NAME, error))
-            }
-        }
+        Arc::new(LateProvider::new(NAME, move || {
+            let provider = Arc::new(Self::new(options.clone(), clock)?);
+            let checked = provider.clone();
+            tokio::spawn(async move {
+                if let Err(error) = checked.check_files().await {
+                    tracing::error!(%error, "policies that use Prometheus get nothing until this is mended");
+                }
+            });
+            Ok(provider)
+        }))
     }
 
     /// Whether the files with credentials can be used now; nothing is asked.

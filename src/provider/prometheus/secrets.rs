@@ -3,6 +3,7 @@
 //! Invariant: nothing of it reaches a log or an error.
 
 use super::PrometheusOptions;
+use crate::pem;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::HeaderValue;
@@ -10,7 +11,6 @@ use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::Path;
-use std::sync::Arc;
 use tokio::io::AsyncReadExt as _;
 
 /// Files larger than this are no credentials.
@@ -67,8 +67,7 @@ impl Secrets {
 
     /// How TLS is spoken: with the CA of the file or else those of the system, and with the certificate if there is one.
     pub fn tls(&self, is_used: bool) -> Result<ClientConfig, String> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(pem::provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
             .with_root_certificates(self.roots(is_used)?);
@@ -96,7 +95,7 @@ impl Secrets {
                 return Err("caFile holds no certificate in PEM".to_owned());
             }
         } else if is_used {
-            roots = crate::pem::system_authorities();
+            roots = pem::system_authorities();
         }
         Ok(roots)
     }
