@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `store/` | the store: appending, regular work, opening, answers |
 //! | `sketch/` | t-digest and log-linear histogram: building, merging, bytes |
-//! | `slot`, `open_slot`, `entry` | slots, raw rows of open ones, what sealed ones keep |
+//! | `slot`, `open_slot`, `run`, `entry` | slots, packed rows of open ones, what sealed ones keep |
 //! | `slot_file`, `slot_writer`, `rollup`, `catalog` | sealed slots as files, merging them, which there are |
 //! | `sled_part` | the only place that touches sled |
 //! | `frame`, `chunk`, `record`, `codec` | bytes: ticks, pieces of them, envelopes, primitives |
@@ -51,6 +51,7 @@ pub mod fuzzing;
 mod open_slot;
 mod record;
 mod rollup;
+mod run;
 mod series;
 mod sketch;
 mod sled_part;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::open_slot::{OpenSlots, STREAM_NUMBERS};
+use crate::open_slot::OpenSlots;
 use crate::slot::Slot;
 use crate::{Sample, SeriesId, Timestamp};
 
@@ -114,7 +114,7 @@ impl Streams {
     fn stream(&mut self, series: SeriesId, pod: u64) -> &mut Stream {
         self.map.entry((series, pod)).or_insert_with(|| {
             let id = self.next;
-            self.next = (self.next + 1) % STREAM_NUMBERS;
+            self.next = self.next.wrapping_add(1); // two of a number meet only within a series and twelve minutes
             Stream { id, last: Timestamp(i64::MIN), epoch: u64::MAX, index: 0 }
         })
     }
@@ -126,7 +126,7 @@ impl Streams {
         for slot in open.values() {
             for row in slot.iter().flat_map(|(_, rows)| rows) {
                 let at = row.at(slot.slot());
-                last.entry(row.stream()).and_modify(|l| *l = at.max(*l)).or_insert(at);
+                last.entry(row.stream).and_modify(|l| *l = at.max(*l)).or_insert(at);
             }
         }
         self.map.retain(|_, stream| {
@@ -148,5 +148,5 @@ impl Streams {
 
 fn is_stored(open: &OpenSlots, slot: Slot, sample: &Sample, stream: u32) -> bool {
     let rows = open.get(&slot.start).map(|open| open.rows(sample.series)).unwrap_or_default();
-    rows.iter().any(|row| row.stream() == stream && row.at(slot) == sample.at)
+    rows.iter().any(|row| row.stream == stream && row.at(slot) == sample.at)
 }

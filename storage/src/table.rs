@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::codec::{DecodeError, Reader, put_signed, put_text, put_varint};
+use crate::series::make_room;
 use crate::{SeriesId, SeriesKey, Timestamp};
 
 /// One series as it is written to disk.
@@ -83,6 +84,8 @@ impl SeriesTable {
         let id = SeriesId(self.next_id());
         let key: Arc<str> = pack(key).into();
         self.ids.insert(key.clone(), id);
+        let len = self.entries.len() + 1;
+        make_room(&mut self.entries, len);
         self.entries.push(Some(Entry { key, first: None, wanted: AtomicBool::new(true), named: Named::Nowhere }));
         id
     }
@@ -100,6 +103,7 @@ impl SeriesTable {
     /// Leaves out all numbers below `id`, which were given out before.
     pub(crate) fn skip_to(&mut self, id: u32) {
         let len = self.entries.len().max(id as usize);
+        make_room(&mut self.entries, len);
         self.entries.resize_with(len, || None);
     }
 

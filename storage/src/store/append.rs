@@ -9,7 +9,8 @@ use super::{Broken, Frame, Shared, Store, Writer};
 use crate::chunk::{self, FrameId, MAX_VALUE, Part};
 use crate::codec::code24;
 use crate::frame::{FrameRow, StreamFrame, TickFrame};
-use crate::open_slot::{OpenSlot, Row};
+use crate::open_slot::OpenSlot;
+use crate::run::{NewRow, Row};
 use crate::sketch::is_valid;
 use crate::sled_part::{Pair, PartError};
 use crate::slot::{LATENESS, Slot, SlotKind};
@@ -22,7 +23,7 @@ use crate::{AppendError, Appended, Sample, SeriesId, Timestamp};
 struct Tick {
     done: Appended,
     /// Where each row goes in memory.
-    rows: Vec<(SeriesId, Slot, Row)>,
+    rows: Vec<NewRow>,
     frame_rows: Vec<FrameRow>,
     streams: Vec<(SeriesId, u64)>,
     first_stream: u32,
@@ -55,8 +56,9 @@ impl Store {
             return Err(not_durable(e));
         }
         self.table_mut().mark_stored(&new_series);
-        self.shared_mut().take(now, &tick);
-        Ok(tick.done)
+        let done = tick.done;
+        self.shared_mut().take(now, tick);
+        Ok(done)
     }
 
     /// Sorts the samples into those to store and those to count only.
@@ -154,7 +156,7 @@ impl Admission<'_> {
         tick.done.accepted += 1;
         let (cpu, memory) = (code24(sample.cpu), code24(sample.memory));
         let row = Row::new(slot, sample.at, admitted.stream, cpu, memory);
-        tick.rows.push((sample.series, slot, row));
+        tick.rows.push(NewRow { slot, series: sample.series, row });
         let stream = admitted.index;
         tick.frame_rows.push(FrameRow { stream, at: sample.at, cpu, memory });
         if admitted.is_new {
@@ -187,9 +189,9 @@ fn new_records(table: &SeriesTable, new: &BTreeMap<SeriesId, Timestamp>) -> Vec<
 impl Tick {
     fn slots(&self) -> Vec<Timestamp> {
         let mut slots = Vec::new();
-        for (_, slot, _) in &self.rows {
-            if !slots.contains(&slot.start) {
-                slots.push(slot.start);
+        for new in &self.rows {
+            if !slots.contains(&new.slot.start) {
+                slots.push(new.slot.start);
             }
         }
         slots
@@ -198,11 +200,11 @@ impl Tick {
 
 impl Shared {
     /// Lets readers see a durable tick.
-    fn take(&mut self, now: Timestamp, tick: &Tick) {
-        for (series, slot, row) in &tick.rows {
-            OpenSlot::add(&mut self.open, *slot, *series, *row);
-            self.note_last(*series, row.at(*slot));
+    fn take(&mut self, now: Timestamp, tick: Tick) {
+        for new in &tick.rows {
+            self.note_last(new.series, new.row.at(new.slot));
         }
+        OpenSlot::add(&mut self.open, tick.rows);
         self.last_tick = Some(now);
         self.totals.add(tick.done);
     }

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use super::Store;
 use super::import::{Import, Imported, check_key};
 use crate::codec::code24;
-use crate::open_slot::{Row, summarise};
+use crate::open_slot::summarise;
+use crate::run::Row;
 use crate::sketch::is_valid;
 use crate::slot::{Slot, SlotKind};
 use crate::{ImportError, SeriesKey, SlotRow, Timestamp};
@@ -87,8 +88,8 @@ impl Backfill<'_> {
         let kind = self.import.store().options.sketch;
         for (key, mut rows) in std::mem::take(&mut self.series) {
             let all = rows.len();
-            rows.sort_by_key(|row| (row.stream(), row.at(slot)));
-            rows.dedup_by_key(|row| (row.stream(), row.at(slot)));
+            rows.sort_by_key(|row| (row.stream, row.at(slot)));
+            rows.dedup_by_key(|row| (row.stream, row.at(slot)));
             self.import.done.duplicates += (all - rows.len()) as u64;
             let Some(entry) = summarise(slot, &rows, kind) else { continue };
             if self.import.row(SlotRow::new(key, slot, entry))? {

@@ -27,6 +27,7 @@ mod status;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -39,6 +40,7 @@ use crate::catalog::Catalog;
 use crate::chunk::RingSpace;
 use crate::open_slot::OpenSlots;
 use crate::rollup::RollUp;
+use crate::series::make_room;
 use crate::sketch::SketchKind;
 use crate::sled_part::SledPart;
 use crate::slot::{LATENESS, Slot};
@@ -54,17 +56,17 @@ pub use export::{Export, SlotRow};
 pub use hold::RollUpsHeld;
 pub use import::{Import, Imported};
 use open::Opening;
-use query::WindowCache;
 pub use restore::{RestoreOptions, Restored};
+use windows::WindowCache;
 
 /// How a store is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreOptions {
     /// How long samples are kept; 30 days by default.
     pub retention: Duration,
-    /// For how many (series, window) pairs the merged sealed slots are kept in memory, about
-    /// 2 KB each; 4096 by default.
-    pub cached_windows: usize,
+    /// How many bytes of merged sealed slots are kept in memory until the next seal, about 300 for
+    /// each series and window that was asked for; 128 MiB by default.
+    pub cache_bytes: usize,
     /// Which sketch new samples are counted in; t-digest by default. What is stored already stays
     /// as it is: a window over both kinds is answered by a t-digest of all values.
     pub sketch: SketchKind,
@@ -72,7 +74,7 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { retention: Duration::from_hours(30 * 24), cached_windows: 4096, sketch: SketchKind::default() }
+        Self { retention: Duration::from_hours(30 * 24), cache_bytes: 128 << 20, sketch: SketchKind::default() }
     }
 }
 
@@ -143,13 +145,16 @@ fn free_name(dir: &Path, name: &str) -> PathBuf {
     std::iter::once(dir.join(name)).chain(numbered).find(|path| !path.exists()).unwrap_or(last)
 }
 
+/// In the place of a time.
+const NEVER: Timestamp = Timestamp(i64::MIN);
+
 /// What readers see; writers change it in one step.
 #[derive(Debug, Default)]
 struct Shared {
     open: OpenSlots,
     catalog: Arc<Catalog>,
     /// The last sample of each series, as far as it was seen since the store was opened.
-    last: Vec<Option<Timestamp>>,
+    last: Vec<Timestamp>,
     last_tick: Option<Timestamp>,
     totals: Appended,
 }
@@ -158,10 +163,11 @@ impl Shared {
     fn note_last(&mut self, series: SeriesId, at: Timestamp) {
         let index = series.0 as usize;
         if self.last.len() <= index {
-            self.last.resize(index + 1, None);
+            make_room(&mut self.last, index + 1);
+            self.last.resize(index + 1, NEVER);
         }
         if let Some(last) = self.last.get_mut(index) {
-            *last = Some(last.map_or(at, |last| last.max(at)));
+            *last = at.max(*last);
         }
     }
 
@@ -176,7 +182,7 @@ impl Shared {
     }
 
     fn last(&self, series: SeriesId) -> Option<Timestamp> {
-        self.last.get(series.0 as usize).copied().flatten()
+        self.last.get(series.0 as usize).copied().filter(|last| *last > NEVER)
     }
 }
 

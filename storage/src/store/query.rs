@@ -5,10 +5,11 @@
 //! hours. Invariant: the cache changes no answer.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::maintain::failed;
+use super::windows::{Sealed, WindowCache};
 use super::{Shared, Store};
 use crate::entry::SlotEntry;
 use crate::rollup::block_damage;
@@ -24,25 +25,6 @@ use crate::{Distribution, SeriesId, SeriesInfo, SeriesKey, StoreError, Timestamp
 struct Piece {
     slot: Slot,
     entry: SlotEntry,
-}
-
-/// The sealed slots of one series and window, merged.
-#[derive(Clone, Debug)]
-struct Sealed {
-    merged: Option<SlotEntry>,
-    /// The oldest slot, which may reach beyond the window, and its filled 5-minute slots.
-    edge: Option<(Slot, u32)>,
-    /// Filled 5-minute slots of the others.
-    filled: u32,
-}
-
-/// Which sealed slots a cached merge is of.
-type Signature = (u64, Option<Slot>, usize);
-
-/// Merged sealed slots by series and window; emptied when it is full.
-#[derive(Debug, Default)]
-pub(super) struct WindowCache {
-    entries: BTreeMap<(SeriesId, i64), (Signature, Arc<Sealed>)>,
 }
 
 /// What readers took from the shared state in one step.
@@ -80,11 +62,12 @@ impl Store {
         let from = now - window;
         let view = self.shared().view(series, from, now, self.options.sketch);
         let sealed = self.sealed(series, window, &view)?;
-        let edge = sealed.edge.map_or(Duration::ZERO, |(slot, filled)| within(slot, filled, from));
+        let oldest = view.files.first().map(|file| file.slot());
+        let edge = oldest.map_or(Duration::ZERO, |slot| within(slot, sealed.edge, from));
         let open = view.open.iter().map(|piece| covered_so_far(piece, from, now));
-        let covered = edge + five_minutes(sealed.filled) + open.sum::<Duration>();
+        let covered = edge + five_minutes(sealed.filled - sealed.edge) + open.sum::<Duration>();
         let parts: Vec<SlotEntry> =
-            sealed.merged.iter().cloned().chain(view.open.into_iter().map(|p| p.entry)).collect();
+            sealed.merged.into_iter().chain(view.open.into_iter().map(|piece| piece.entry)).collect();
         let covered_from = |first: Timestamp| covered.min(window).min(now.since(first));
         found_or_loading(
             answer(&parts, covered).map(|usage| Usage { covered: covered_from(usage.from), ..usage }),
@@ -93,40 +76,32 @@ impl Store {
     }
 
     /// The merge of the window's sealed slots, from the cache where it is still of the same slots.
-    fn sealed(&self, series: SeriesId, window: Duration, view: &View) -> Result<Arc<Sealed>, StoreError> {
+    fn sealed(&self, series: SeriesId, window: Duration, view: &View) -> Result<Sealed, StoreError> {
         let first = view.files.first().map(|file| file.slot());
         let signature = (view.generation, first, view.files.len());
-        let cached = (series, millis(window));
-        if let Some((known, sealed)) = self.cache().entries.get(&cached)
-            && *known == signature
-        {
-            return Ok(sealed.clone());
+        let window = millis(window);
+        if let Some(sealed) = self.cache().get(series, window, signature) {
+            return Ok(sealed);
         }
-        let sealed = Arc::new(self.merge_sealed(series, view)?);
-        let mut cache = self.cache();
-        if cache.entries.len() >= self.options.cached_windows {
-            cache.entries.clear();
-        }
-        if self.options.cached_windows > 0 {
-            cache.entries.insert(cached, (signature, sealed.clone()));
-        }
-        Ok(sealed)
+        let sealed = self.merge_sealed(series, view)?;
+        let bytes = sealed.encode();
+        self.cache().put(series, window, signature, &bytes, self.options.cache_bytes);
+        Ok(Sealed::decode(&bytes).unwrap_or(sealed)) // the first answer is that of the next ones
     }
 
-    fn cache(&self) -> std::sync::MutexGuard<'_, WindowCache> {
+    fn cache(&self) -> MutexGuard<'_, WindowCache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn merge_sealed(&self, series: SeriesId, view: &View) -> Result<Sealed, StoreError> {
         let pieces = self.read_all(series, &view.files)?;
         let first = view.files.first().map(|file| file.slot());
-        let edge = pieces.first().filter(|p| Some(p.slot) == first).map(|p| (p.slot, p.entry.filled));
-        let all: u32 = pieces.iter().map(|p| p.entry.filled).sum();
+        let edge = pieces.first().filter(|piece| Some(piece.slot) == first).map_or(0, |piece| piece.entry.filled);
         let entries: Vec<SlotEntry> = pieces.into_iter().map(|p| p.entry).collect();
         Ok(Sealed {
             merged: SlotEntry::merged(&entries, WINDOW_COMPRESSION).ok(),
             edge,
-            filled: all - edge.map_or(0, |(_, filled)| filled), // the edge is one of all
+            filled: entries.iter().map(|entry| entry.filled).sum(),
         })
     }
 
@@ -219,7 +194,8 @@ impl Store {
     }
 
     /// The last sample of a series that a slot holds. It is known from memory, or looked for in
-    /// the files from the newest to the oldest and remembered.
+    /// the files from the newest to the oldest and remembered; where the clock was set back, a file
+    /// may be of a later time than what memory saw since the store was opened.
     pub(super) fn last_sample(&self, series: SeriesId) -> Result<Option<Timestamp>, StoreError> {
         let (known, mut files, oldest) = {
             let shared = self.shared();
@@ -228,16 +204,17 @@ impl Store {
             (shared.last(series), view, open)
         };
         let oldest = files.first().map(|f| f.slot().start).into_iter().chain(oldest).min();
-        if oldest.is_some() && known >= oldest {
-            return Ok(known);
-        }
+        let known = known.filter(|known| oldest.is_some_and(|oldest| *known >= oldest));
         while let Some(file) = files.pop() {
+            if known.is_some_and(|known| file.slot().start <= known) {
+                break;
+            }
             if let Some(entry) = self.read(&file, series)? {
                 self.shared_mut().note_last(series, entry.last);
                 return Ok(Some(entry.last));
             }
         }
-        Ok(None)
+        Ok(known)
     }
 }
 

@@ -10,7 +10,8 @@ use super::{Frame, Shared};
 use crate::catalog::Catalog;
 use crate::chunk::{Assembled, FrameId, Part};
 use crate::frame::{FrameRow, StreamFrame, TickFrame};
-use crate::open_slot::{OpenSlot, Row};
+use crate::open_slot::OpenSlot;
+use crate::run::{NewRow, Row};
 use crate::slot::{Slot, SlotKind};
 use crate::streams::Streams;
 use crate::table::{MAX_ID, SeriesTable};
@@ -131,13 +132,19 @@ impl Replayed {
         let names = names.entry(tick.epoch).or_default();
         let mut slots: Vec<Timestamp> = Vec::new();
         let mut lost = 0;
+        let mut rows = Vec::with_capacity(tick.rows.len());
         for row in &tick.rows {
             let (slot, is_sealed) = sealed.slot_at(row.at);
             if slots.last() != Some(&slot.start) {
                 slots.push(slot.start);
             }
-            lost += u64::from(!is_sealed && !self.read_row(slot, *row, names));
+            if !is_sealed {
+                let read = self.read_row(slot, *row, names);
+                lost += u64::from(read.is_none());
+                rows.extend(read);
+            }
         }
+        OpenSlot::add(&mut self.shared.open, rows);
         if lost > 0 {
             self.problems
                 .push(format!("{lost} samples of tick {seq} are lost: the names of their series or pods are damaged"));
@@ -152,15 +159,12 @@ impl Replayed {
         kept.slots = slots;
     }
 
-    /// Puts a row of an open slot where it belongs; whether its stream has a name.
-    fn read_row(&mut self, slot: Slot, row: FrameRow, names: &mut [Option<Name>]) -> bool {
-        let Some(Some(name)) = names.get_mut(row.stream as usize) else {
-            return false;
-        };
+    /// A row of an open slot; `None` where its stream has no name.
+    fn read_row(&mut self, slot: Slot, row: FrameRow, names: &mut [Option<Name>]) -> Option<NewRow> {
+        let name = names.get_mut(row.stream as usize)?.as_mut()?;
         let stream = *name.stream.get_or_insert_with(|| self.streams.restore(name.series, name.pod, row.at));
         name.last = name.last.max(row.at);
-        let row_in_memory = Row::new(slot, row.at, stream, row.cpu, row.memory);
-        OpenSlot::add(&mut self.shared.open, slot, name.series, row_in_memory);
-        true
+        let row = Row::new(slot, row.at, stream, row.cpu, row.memory);
+        Some(NewRow { slot, series: name.series, row })
     }
 }

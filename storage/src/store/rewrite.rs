@@ -113,8 +113,8 @@ impl Writer {
                 .iter()
                 .flat_map(|(_, rows)| rows)
                 .filter_map(|row| {
-                    let (at, cpu, memory) = (row.at(slot), row.cpu(), row.memory());
-                    let stream = *numbers.get(&row.stream())?;
+                    let (at, cpu, memory) = (row.at(slot), row.cpu, row.memory);
+                    let stream = *numbers.get(&row.stream)?;
                     Some(FrameRow { stream, at, cpu, memory })
                 })
                 .collect();

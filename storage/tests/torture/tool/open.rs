@@ -19,6 +19,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// Times opening, the first answer of a container's last day, and the first that lacks nothing.
 pub fn open(options: &Options) -> Result<ExitCode, String> {
     let last = options.acked.ok_or("--acked names the last tick")?;
+    super::measure_untouched()?;
     let (model, now) = (options.model(options.containers), time_of(last));
     let container = options.containers / 2;
     let expected = samples_of_a_day(&model, container, last);
@@ -82,7 +83,7 @@ fn open_samples(model: &Model, sealed: Option<Timestamp>, last: u64) -> u64 {
     points.filter(|point| point.at >= sealed.0).count() as u64
 }
 
-fn rss_kb(field: &str) -> u64 {
+pub fn rss_kb(field: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(field));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)

@@ -11,10 +11,14 @@ use optipod_storage::{Sample, SeriesId, Store, StoreOptions, Timestamp};
 
 /// How long to wait before a tick that was refused is offered again.
 const RETRY: Duration = Duration::from_millis(20);
+const DAY: Duration = Duration::from_hours(24);
 
 /// Appends ticks until it has written as many as asked for, or is killed.
 pub fn write(options: &Options) -> Result<ExitCode, String> {
     let model = options.model(options.containers);
+    if options.ask < u64::MAX {
+        super::measure_untouched()?;
+    }
     // The store is opened at the time of its last tick, as by a recommender that restarts.
     let store = Store::open(&options.dir, StoreOptions::default(), time_of(0)).map_err(|e| e.to_string())?;
     for problem in store.status(time_of(0)).problems {
@@ -30,6 +34,11 @@ pub fn write(options: &Options) -> Result<ExitCode, String> {
         // Once a tick, as the collector does it; a tick that stands for several has their work to do.
         while maintain(&store, time_of(tick)) && tick < model.dense && model.stride > 1 {}
         drop(samples);
+        if tick >= options.ask {
+            for container in 0..model.containers {
+                store.usage(&model.key(container), DAY, time_of(tick)).map_err(|e| e.to_string())?;
+            }
+        }
         println!("heap {}", super::heap());
     }
     Ok(ExitCode::SUCCESS)
