@@ -7,6 +7,7 @@ mod entry;
 mod list;
 mod notices;
 mod settle;
+mod standing;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // a test that panics has failed
 mod tests;
@@ -14,6 +15,7 @@ mod tests;
 pub(super) use conditions::Conditions;
 pub(super) use entry::Entry;
 pub(super) use notices::{circuit_opened, invalid_policy, metrics_missing, not_restored, restored};
+pub(super) use standing::Standing;
 
 use super::Controller;
 use super::aftermath::{circuit_status, rolled_back_status, watch_status};
@@ -26,7 +28,7 @@ use super::observe::Observation;
 use super::on_delete::Leaving;
 use super::plan::{Change, Planned, Verdict};
 use super::schedule::{Focus, FollowUp};
-use crate::decide::{Circuit, Reason};
+use crate::decide::{Circuit, EventOn, Reason};
 use crate::plant::planted;
 use crate::policy::types::{OptimizationPolicyStatus, WorkloadStatus};
 use crate::policy::{Mode, Policy, PolicyId};
@@ -48,6 +50,8 @@ pub(super) struct PolicyState {
     pub(super) budget: usize,
     /// The circuit, as it opened last.
     pub(super) circuit: Option<Circuit>,
+    /// The reasons that its events have told of.
+    pub(super) standing: Standing,
     /// What was put back, once it is being deleted.
     pub(super) leaving: Option<Leaving>,
     /// The status as it stands in the cluster, as far as we know.
@@ -141,29 +145,31 @@ impl Controller {
         let now = super::seconds(observation.now);
         let mut state = self.policies.remove(&policy.id).unwrap_or_default();
         let known = news(&state.entries);
-        let was_braked = braked(&state.entries);
+        state.standing.look(&state.entries, now);
         let mut entries = if *focus == Focus::All { BTreeMap::new() } else { std::mem::take(&mut state.entries) };
         // What counts for the cooldown is when the writes were over, however long they took.
         let written = super::seconds(self.clock.now());
+        let mut of_policy = BTreeMap::new();
         for applied in &applied {
             self.settle(applied, before, written);
             self.heed(applied);
             let id = &applied.planned.workload.id;
             let memory = Memory::of(self.history.get(id), &applied.planned.workload);
             let previous = state.entries.get(id).or_else(|| entries.get(id)).cloned();
-            let entry = entry::entry(applied, &memory, previous.as_ref(), now);
+            let (entry, reason) = entry::entry(applied, &memory, previous.as_ref(), now);
             self.tell(policy, applied, &entry);
+            if let Some(reason) = reason.filter(|reason| reason.event_on() == EventOn::Policy) {
+                of_policy.insert(reason.code(), notices::severity(&reason));
+            }
             entries.insert(id.clone(), entry);
         }
         state.entries = entries;
-        if let Some(message) = braked(&state.entries).filter(|_| was_braked.is_none()) {
-            self.events.publish(notices::brake_on(policy, message));
-        }
         if *focus == Focus::All {
             self.condition_metrics(&mut state, observation, &applied, now);
         }
         let brake = self.shared.with(|cluster| brake::on_everything(cluster));
         let opened = self.watch_circuit(policy, &mut state, now);
+        self.tell_of_policy(policy, &mut state, &of_policy, now);
         state.conditions.applying(policy, brake.as_ref(), self.options.dry_run, now);
         let circuit = state.open_circuit(policy).filter(|_| brake.is_none() && !self.options.dry_run);
         if let Some(circuit) = circuit.filter(|_| policy.mode == Mode::Auto) {
@@ -195,7 +201,9 @@ impl Controller {
         let now = super::seconds(self.clock.now());
         let conditions = &mut self.policies.entry(policy.id.clone()).or_default().conditions;
         conditions.valid(policy, now);
-        conditions.applying(policy, None, self.options.dry_run, now);
+        if conditions.applying(policy, None, self.options.dry_run, now) {
+            self.events.publish(notices::disabled(policy));
+        }
         self.write_conditions(&policy.id, policy.generation).await;
     }
 
@@ -258,9 +266,12 @@ impl Controller {
         let with = |status: &'static str| state.entries.values().filter(move |entry| entry.status.status == status);
         metrics.set_monitored(if planted(25) { applied.len() + 1 } else { state.entries.len() });
         metrics.set_updated(with("Applied").count());
+        // Also what waits for its change to go on is left as it is; what was changed is not counted twice.
         let mut skipped: BTreeMap<&str, usize> = BTreeMap::new();
-        for entry in with("Skipped") {
-            *skipped.entry(entry.status.reason.as_deref().unwrap_or("Unknown")).or_default() += 1;
+        for entry in state.entries.values().filter(|entry| entry.status.status != "Applied") {
+            if let Some(reason) = entry.status.reason.as_deref() {
+                *skipped.entry(reason).or_default() += 1;
+            }
         }
         metrics.set_skipped(skipped);
         let made = applied.iter().flat_map(|a| &a.planned.outcomes).filter(|(_, outcome)| outcome.is_ok()).count();
@@ -329,12 +340,6 @@ fn news(entries: &BTreeMap<WorkloadId, Entry>) -> BTreeSet<News> {
         (id.clone(), status.status.clone(), status.reason.clone(), killed)
     };
     entries.iter().map(key).collect()
-}
-
-/// What the brake says, if it holds some workload.
-fn braked(entries: &BTreeMap<WorkloadId, Entry>) -> Option<String> {
-    let mut entries = entries.values().map(|entry| &entry.status);
-    entries.find(|status| status.reason.as_deref() == Some("BrakeOn"))?.message.clone()
 }
 
 fn any_failed(applied: &[Applied]) -> bool {
