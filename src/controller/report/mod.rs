@@ -4,6 +4,7 @@
 
 mod conditions;
 mod entry;
+mod follow_up;
 mod list;
 mod notices;
 mod settle;
@@ -30,14 +31,12 @@ use super::plan::{Change, Planned, Verdict};
 use super::schedule::{Focus, FollowUp};
 use crate::decide::{Circuit, EventOn, Reason};
 use crate::plant::planted;
-use crate::policy::types::{OptimizationPolicyStatus, WorkloadStatus};
+use crate::policy::types::OptimizationPolicyStatus;
 use crate::policy::{Mode, Policy, PolicyId};
 use crate::workload::WorkloadId;
-use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 /// What is known of a policy from its last evaluations.
 #[derive(Debug, Default)]
@@ -284,50 +283,6 @@ impl Controller {
             }
         }
     }
-
-    /// Which workloads want a look before the next regular evaluation.
-    fn follow_up(&self, entries: &BTreeMap<WorkloadId, Entry>, now: jiff::Timestamp) -> Option<FollowUp> {
-        let (mut after, mut workloads) = (Duration::MAX, BTreeSet::new());
-        for (id, entry) in entries {
-            let memory = self.history.get(id);
-            let wait = match (entry.status.status.as_str(), entry.status.reason.as_deref()) {
-                ("Applying", _) => progress_wait(&entry.status, now),
-                (_, Some("RateLimited")) => Some(RATE_WAIT),
-                (_, Some("WriteFailed" | "Throttled")) => {
-                    memory.and_then(|memory| memory.failure.as_ref()).map_or(Some(PROGRESS_WAIT), |failure| {
-                        Duration::try_from(failure.not_before.duration_since(now)).ok()
-                    })
-                }
-                _ => None,
-            };
-            let watched = memory.and_then(|memory| memory.watch.as_ref()).filter(|watch| !watch.settled);
-            let watched = watched.map(|watch| watch_wait(now.duration_since(watch.since)));
-            if let Some(wait) = wait.into_iter().chain(watched).min() {
-                after = after.min(wait.max(PROGRESS_WAIT));
-                workloads.insert(id.clone());
-            }
-        }
-        (!workloads.is_empty()).then_some(FollowUp { after, workloads })
-    }
-}
-
-/// A change under way is looked at this often.
-const PROGRESS_WAIT: Duration = Duration::from_secs(3);
-/// One that takes longer than 10 minutes, only this often.
-const SLOW_PROGRESS_WAIT: Duration = Duration::from_secs(30);
-/// Of a change that is watched, the pods are looked at this often at first.
-const WATCH_WAIT: Duration = Duration::from_secs(10);
-/// A change that the global rate holds back is looked at again after this.
-const RATE_WAIT: Duration = Duration::from_secs(10);
-
-fn watch_wait(since: SignedDuration) -> Duration {
-    if since.as_mins() < 30 { WATCH_WAIT } else { SLOW_PROGRESS_WAIT }
-}
-
-#[allow(clippy::unnecessary_wraps)] // one arm of a match whose others have no wait
-fn progress_wait(status: &WorkloadStatus, now: jiff::Timestamp) -> Option<Duration> {
-    let since = status.last_applied.as_ref().map(|at| now.duration_since(at.0)).unwrap_or_default();
-    Some(if since.as_mins() < 10 { PROGRESS_WAIT } else { SLOW_PROGRESS_WAIT })
 }
 
 /// What does not wait for the next cycle to be told.
