@@ -149,6 +149,8 @@ async fn a_policy_tells_each_reason_once_however_often_it_comes_and_goes() {
     let told: Vec<String> =
         events(&api, &mut controller, "all").await.into_iter().map(|[_, reason, _]| reason).collect();
     assert_eq!(told, ["BudgetSpent", "ResizeInProgress"]);
+    let repeated = api.list("v1", "Event").iter().any(|event| !event["series"].is_null());
+    assert!(!repeated, "nor are they counted up");
 }
 
 #[tokio::test(start_paused = true)]
