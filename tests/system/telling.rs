@@ -3,7 +3,7 @@
 use crate::harness::{Harness, SHOP, minutes, seconds};
 use serde_json::{Value, json};
 
-fn hold(harness: &Harness, name: &str, value: Value) {
+fn hold(harness: &Harness, name: &str, value: &Value) {
     harness.patch("Deployment", SHOP, name, &json!({"metadata": {"annotations": {"optipod.io/hold": value}}}));
 }
 
@@ -22,7 +22,7 @@ async fn what_holds_a_workload_is_told_on_the_policy_once_while_it_comes_and_goe
     harness.policy("p", json!({}));
     harness.start(Harness::options());
     for name in ["api", "web"] {
-        hold(&harness, name, json!("true"));
+        hold(&harness, name, &json!("true"));
     }
     minutes(2).await;
     let events = harness.api.list("v1", "Event");
@@ -34,7 +34,7 @@ async fn what_holds_a_workload_is_told_on_the_policy_once_while_it_comes_and_goe
     assert!(note.starts_with(place), "{note}");
     for round in 0..20 {
         for name in ["api", "web"] {
-            hold(&harness, name, if round % 2 == 0 { Value::Null } else { json!("true") });
+            hold(&harness, name, &if round % 2 == 0 { Value::Null } else { json!("true") });
         }
         minutes(5).await;
         if round == 9 {
@@ -44,15 +44,15 @@ async fn what_holds_a_workload_is_told_on_the_policy_once_while_it_comes_and_goe
         }
     }
     assert_eq!(told(&harness, "HeldByAnnotation"), 1, "{:?}", harness.events("p"));
-    hold(&harness, "web", Value::Null);
+    hold(&harness, "web", &Value::Null);
     minutes(70).await;
-    hold(&harness, "web", json!("true"));
+    hold(&harness, "web", &json!("true"));
     minutes(2).await;
     assert_eq!(told(&harness, "HeldByAnnotation"), 1, "api has had it all the time");
-    hold(&harness, "api", Value::Null);
-    hold(&harness, "web", Value::Null);
+    hold(&harness, "api", &Value::Null);
+    hold(&harness, "web", &Value::Null);
     minutes(70).await;
-    hold(&harness, "web", json!("true"));
+    hold(&harness, "web", &json!("true"));
     minutes(2).await;
     assert_eq!(told(&harness, "HeldByAnnotation"), 2, "none has had it for an hour");
     assert!(harness.events("api").iter().chain(&harness.events("web")).all(|reason| reason != "HeldByAnnotation"));
