@@ -38,7 +38,7 @@ pub async fn explain(args: &ExplainArgs) -> anyhow::Result<()> {
 }
 
 /// The whole answer as text.
-fn render(policies: &[OptimizationPolicy], namespace: &str, workload: &WorkloadArg) -> String {
+pub(crate) fn render(policies: &[OptimizationPolicy], namespace: &str, workload: &WorkloadArg) -> String {
     let kind = workload.kind.as_str();
     let mut text = String::new();
     for policy in policies {

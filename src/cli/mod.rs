@@ -8,6 +8,9 @@ mod store;
 mod top;
 mod uninstall;
 
+#[cfg(test)]
+pub(crate) use explain::render as explanation;
+
 use crate::config::Flags;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

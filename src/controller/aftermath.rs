@@ -95,6 +95,7 @@ impl Controller {
         let circuit = Circuit { opened_at: now, generation: policy.generation, rollbacks, changed };
         tracing::warn!(policy = %policy.id, rollbacks, changed, "the policy's circuit is open: it changes nothing until it is edited");
         self.events.publish(circuit_opened(&policy.id, &policy.uid, &circuit));
+        state.standing.told(circuit.reason().code(), now);
         state.circuit = Some(circuit);
         true
     }

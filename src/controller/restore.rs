@@ -51,11 +51,15 @@ impl Controller {
             circuit: status.circuit.as_ref().map(aftermath::circuit),
             ..PolicyState::default()
         };
+        let now = self.clock.now();
         for entry in &status.workloads {
+            if let Some(reason) = &entry.reason {
+                state.standing.told(reason, now);
+            }
             if entry.reason.as_deref() == Some("OverriddenBy") {
                 continue;
             }
-            self.history.restore(entry, self.clock.now());
+            self.history.restore(entry, now);
             if let Ok(kind) = entry.kind.parse() {
                 let id = WorkloadId { namespace: entry.namespace.clone(), kind, name: entry.name.clone() };
                 state.entries.insert(id, Entry::restored(entry.clone()));

@@ -36,7 +36,7 @@ pub use outcome::{
     Aftermath, ContainerLife, Ended, Harm, HarmKind, Judgement, KILLED_AFTER, PodLife, Progress, SETTLE, Trouble,
     Watch, judge,
 };
-pub use reason::Reason;
+pub use reason::{EventOn, Reason};
 pub use resize::PodResize;
 pub use rollback::{Restore, Rollback, RolledBack};
 pub use rollout::TemplateChange;

@@ -60,6 +60,15 @@ pub enum Reason {
     WriteFailed { detail: String },
 }
 
+/// Which object an event about a reason regards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EventOn {
+    /// Each workload that it holds, for something has to be done there.
+    Workload,
+    /// The policy, once for all workloads: it holds many alike, or passes by itself.
+    Policy,
+}
+
 impl Reason {
     /// The name in status, events, metric labels and documentation.
     pub fn code(&self) -> &'static str {
@@ -124,6 +133,13 @@ impl Reason {
     /// It ends when somebody makes room or allows more, which may be any time.
     pub fn waits_for_room(&self) -> bool {
         matches!(self, Self::LimitRangeForbids { .. } | Self::QuotaExceeded { .. } | Self::NodeTooSmall { .. })
+    }
+
+    /// Where its event stands: every reason has one.
+    pub fn event_on(&self) -> EventOn {
+        let of_all =
+            matches!(self, Self::MetricsUnavailable { .. } | Self::StaleData { .. } | Self::CircuitOpen { .. });
+        if self.needs_attention() && !of_all { EventOn::Workload } else { EventOn::Policy }
     }
 
     /// Somebody should look: the change is wanted and will not come about by waiting.

@@ -87,6 +87,11 @@ struct Series {
 }
 
 impl Recorder {
+    /// Whether less than half of the queue is taken: what can be told later is told only then.
+    pub fn has_room(&self) -> bool {
+        self.0.capacity() > QUEUE / 2
+    }
+
     /// Tells it, unless too much waits already.
     pub fn publish(&self, notice: Notice) {
         if let Err(error) = self.0.try_send(notice) {

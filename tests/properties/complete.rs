@@ -75,6 +75,8 @@ fn every_test_that_the_documentation_names_on_a_real_control_plane_is_there() {
     let tests = texts(&root.join("tests/cluster"), ".rs").concat();
     let missing: Vec<&&str> = named.iter().filter(|name| !tests.contains(&format!("pub async fn {name}("))).collect();
     assert!(missing.is_empty(), "{missing:?}");
+    let told: BTreeSet<u32> = table.lines().filter_map(|line| number(line.strip_prefix("| ")?)).collect();
+    assert_complete(&told, "have no test on a real control plane in docs/properties.md");
 }
 
 /// What stands between backticks and is a test's name.

@@ -43,6 +43,13 @@ fn property_25_metrics_count_workloads_updates_skips_cycles_and_errors() {
         assert!((counted - evaluations).abs() < 0.1, "{counted} of {evaluations} cycles");
         let errors = if down { evaluations } else { 0.0 };
         assert!((sum("optipod_reconciliation_errors_total") - errors).abs() < 0.1, "{errors} errors: {exposed:?}");
+        // Each reason that the metric has as a label has been told by an event too.
+        let told = harness.api.list("v1", "Event");
+        for (series, workloads) in exposed.iter().filter(|(series, _)| series.starts_with("optipod_workloads_skipped{"))
+        {
+            let reason = series.split("reason=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+            assert!(told.iter().any(|event| event["reason"] == reason), "{workloads} with {reason}: {told:?}");
+        }
     });
 }
 

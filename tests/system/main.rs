@@ -14,5 +14,6 @@ mod oom;
 mod order;
 mod outcome;
 mod restraint;
+mod telling;
 mod trouble;
 mod undo;

@@ -310,7 +310,8 @@ async fn the_third_rollback_in_an_hour_opens_the_policys_circuit_until_it_is_edi
     assert_eq!((&status["circuit"]["rollbacks"], &status["circuit"]["changed"]), (&json!(3), &json!(3)), "{status}");
     let condition = harness.condition("p", "Applying");
     assert_eq!((&condition["status"], &condition["reason"]), (&json!("False"), &json!("CircuitOpen")));
-    assert_eq!(harness.events("p"), ["CircuitOpen"], "told once, on the policy");
+    let told = harness.events("p").iter().filter(|reason| *reason == "CircuitOpen").count();
+    assert_eq!(told, 1, "once, on the policy: {:?}", harness.events("p"));
     assert!(!harness.events("healthy").contains(&"CircuitOpen".to_owned()));
     // A restart does not close it, nor does time.
     harness.stop().await;

@@ -65,11 +65,10 @@ impl Conditions {
         self.set("Applying", "False", "Deleting", "nothing is recommended or changed any more", generation, now);
     }
 
-    /// `brake` is why nothing at all may be written, if that is so.
-    pub(super) fn applying(&mut self, policy: &Policy, brake: Option<&Reason>, dry_run: bool, now: Timestamp) {
+    /// `brake` is why nothing at all may be written, if that is so. Answers whether it was otherwise before.
+    pub(super) fn applying(&mut self, policy: &Policy, brake: Option<&Reason>, dry_run: bool, now: Timestamp) -> bool {
         if let (Mode::Auto, Some(brake)) = (policy.mode, brake) {
-            self.set("Applying", "False", brake.code(), &brake.to_string(), policy.generation, now);
-            return;
+            return self.set("Applying", "False", brake.code(), &brake.to_string(), policy.generation, now);
         }
         let (status, reason, message) = match policy.mode {
             Mode::Auto if dry_run => ("False", "DryRun", "dry-run: recommendations are published, nothing is changed"),
@@ -77,7 +76,7 @@ impl Conditions {
             Mode::Recommend => ("False", "RecommendMode", "recommendations are published, nothing is changed"),
             Mode::Disabled => ("False", "DisabledMode", "nothing is recommended or changed"),
         };
-        self.set("Applying", status, reason, message, policy.generation, now);
+        self.set("Applying", status, reason, message, policy.generation, now)
     }
 
     pub(super) fn circuit_open(&mut self, policy: &Policy, circuit: &Circuit, now: Timestamp) {
@@ -109,6 +108,7 @@ impl Controller {
         if let Some(reason) = missing.filter(|_| changed) {
             tracing::warn!(policy = %policy.id, %reason, "no usage");
             self.events.publish(super::metrics_missing(&policy.id, &policy.uid, &reason));
+            state.standing.told(reason.code(), now);
         }
         if observation.unavailable.is_some() {
             self.metrics.policy(&policy.id).count_error("MetricsUnavailable");

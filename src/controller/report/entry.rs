@@ -36,8 +36,13 @@ impl Entry {
     }
 }
 
-/// The entry after a cycle. `previous` gives what stays as long as the numbers do.
-pub(super) fn entry(applied: &Applied, memory: &Memory, previous: Option<&Entry>, now: Timestamp) -> Entry {
+/// The entry after a cycle, and its reason. `previous` gives what stays as long as the numbers do.
+pub(super) fn entry(
+    applied: &Applied,
+    memory: &Memory,
+    previous: Option<&Entry>,
+    now: Timestamp,
+) -> (Entry, Option<Reason>) {
     let planned = &applied.planned;
     let (word, reason, message) = state(applied, memory);
     let mut entry = Entry::new(&planned.workload.id);
@@ -59,8 +64,8 @@ pub(super) fn entry(applied: &Applied, memory: &Memory, previous: Option<&Entry>
     cut(status, containers);
     let reason = reason.filter(|_| !planted(24));
     entry.attention = reason.as_ref().is_some_and(Reason::needs_attention);
-    status.reason = reason.map(|reason| reason.code().to_owned());
-    entry
+    status.reason = reason.as_ref().map(|reason| reason.code().to_owned());
+    (entry, reason)
 }
 
 /// Puts in what is recommended, and since when; answers for how many containers.

@@ -4,9 +4,11 @@
 
 mod conditions;
 mod entry;
+mod follow_up;
 mod list;
 mod notices;
 mod settle;
+mod standing;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // a test that panics has failed
 mod tests;
@@ -14,6 +16,7 @@ mod tests;
 pub(super) use conditions::Conditions;
 pub(super) use entry::Entry;
 pub(super) use notices::{circuit_opened, invalid_policy, metrics_missing, not_restored, restored};
+pub(super) use standing::Standing;
 
 use super::Controller;
 use super::aftermath::{circuit_status, rolled_back_status, watch_status};
@@ -26,16 +29,14 @@ use super::observe::Observation;
 use super::on_delete::Leaving;
 use super::plan::{Change, Planned, Verdict};
 use super::schedule::{Focus, FollowUp};
-use crate::decide::{Circuit, Reason};
+use crate::decide::{Circuit, EventOn, Reason};
 use crate::plant::planted;
-use crate::policy::types::{OptimizationPolicyStatus, WorkloadStatus};
+use crate::policy::types::OptimizationPolicyStatus;
 use crate::policy::{Mode, Policy, PolicyId};
 use crate::workload::WorkloadId;
-use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 /// What is known of a policy from its last evaluations.
 #[derive(Debug, Default)]
@@ -48,6 +49,8 @@ pub(super) struct PolicyState {
     pub(super) budget: usize,
     /// The circuit, as it opened last.
     pub(super) circuit: Option<Circuit>,
+    /// The reasons that its events have told of.
+    pub(super) standing: Standing,
     /// What was put back, once it is being deleted.
     pub(super) leaving: Option<Leaving>,
     /// The status as it stands in the cluster, as far as we know.
@@ -141,29 +144,31 @@ impl Controller {
         let now = super::seconds(observation.now);
         let mut state = self.policies.remove(&policy.id).unwrap_or_default();
         let known = news(&state.entries);
-        let was_braked = braked(&state.entries);
+        state.standing.look(&state.entries, now);
         let mut entries = if *focus == Focus::All { BTreeMap::new() } else { std::mem::take(&mut state.entries) };
         // What counts for the cooldown is when the writes were over, however long they took.
         let written = super::seconds(self.clock.now());
+        let mut of_policy = BTreeMap::new();
         for applied in &applied {
             self.settle(applied, before, written);
             self.heed(applied);
             let id = &applied.planned.workload.id;
             let memory = Memory::of(self.history.get(id), &applied.planned.workload);
             let previous = state.entries.get(id).or_else(|| entries.get(id)).cloned();
-            let entry = entry::entry(applied, &memory, previous.as_ref(), now);
+            let (entry, reason) = entry::entry(applied, &memory, previous.as_ref(), now);
             self.tell(policy, applied, &entry);
+            if let Some(reason) = reason.filter(|reason| reason.event_on() == EventOn::Policy) {
+                of_policy.insert(reason.code(), notices::severity(&reason));
+            }
             entries.insert(id.clone(), entry);
         }
         state.entries = entries;
-        if let Some(message) = braked(&state.entries).filter(|_| was_braked.is_none()) {
-            self.events.publish(notices::brake_on(policy, message));
-        }
         if *focus == Focus::All {
             self.condition_metrics(&mut state, observation, &applied, now);
         }
         let brake = self.shared.with(|cluster| brake::on_everything(cluster));
         let opened = self.watch_circuit(policy, &mut state, now);
+        self.tell_of_policy(policy, &mut state, &of_policy, now);
         state.conditions.applying(policy, brake.as_ref(), self.options.dry_run, now);
         let circuit = state.open_circuit(policy).filter(|_| brake.is_none() && !self.options.dry_run);
         if let Some(circuit) = circuit.filter(|_| policy.mode == Mode::Auto) {
@@ -195,7 +200,9 @@ impl Controller {
         let now = super::seconds(self.clock.now());
         let conditions = &mut self.policies.entry(policy.id.clone()).or_default().conditions;
         conditions.valid(policy, now);
-        conditions.applying(policy, None, self.options.dry_run, now);
+        if conditions.applying(policy, None, self.options.dry_run, now) {
+            self.events.publish(notices::disabled(policy));
+        }
         self.write_conditions(&policy.id, policy.generation).await;
     }
 
@@ -258,9 +265,12 @@ impl Controller {
         let with = |status: &'static str| state.entries.values().filter(move |entry| entry.status.status == status);
         metrics.set_monitored(if planted(25) { applied.len() + 1 } else { state.entries.len() });
         metrics.set_updated(with("Applied").count());
+        // Also what waits for its change to go on is left as it is; what was changed is not counted twice.
         let mut skipped: BTreeMap<&str, usize> = BTreeMap::new();
-        for entry in with("Skipped") {
-            *skipped.entry(entry.status.reason.as_deref().unwrap_or("Unknown")).or_default() += 1;
+        for entry in state.entries.values().filter(|entry| entry.status.status != "Applied") {
+            if let Some(reason) = entry.status.reason.as_deref() {
+                *skipped.entry(reason).or_default() += 1;
+            }
         }
         metrics.set_skipped(skipped);
         let made = applied.iter().flat_map(|a| &a.planned.outcomes).filter(|(_, outcome)| outcome.is_ok()).count();
@@ -273,50 +283,6 @@ impl Controller {
             }
         }
     }
-
-    /// Which workloads want a look before the next regular evaluation.
-    fn follow_up(&self, entries: &BTreeMap<WorkloadId, Entry>, now: jiff::Timestamp) -> Option<FollowUp> {
-        let (mut after, mut workloads) = (Duration::MAX, BTreeSet::new());
-        for (id, entry) in entries {
-            let memory = self.history.get(id);
-            let wait = match (entry.status.status.as_str(), entry.status.reason.as_deref()) {
-                ("Applying", _) => progress_wait(&entry.status, now),
-                (_, Some("RateLimited")) => Some(RATE_WAIT),
-                (_, Some("WriteFailed" | "Throttled")) => {
-                    memory.and_then(|memory| memory.failure.as_ref()).map_or(Some(PROGRESS_WAIT), |failure| {
-                        Duration::try_from(failure.not_before.duration_since(now)).ok()
-                    })
-                }
-                _ => None,
-            };
-            let watched = memory.and_then(|memory| memory.watch.as_ref()).filter(|watch| !watch.settled);
-            let watched = watched.map(|watch| watch_wait(now.duration_since(watch.since)));
-            if let Some(wait) = wait.into_iter().chain(watched).min() {
-                after = after.min(wait.max(PROGRESS_WAIT));
-                workloads.insert(id.clone());
-            }
-        }
-        (!workloads.is_empty()).then_some(FollowUp { after, workloads })
-    }
-}
-
-/// A change under way is looked at this often.
-const PROGRESS_WAIT: Duration = Duration::from_secs(3);
-/// One that takes longer than 10 minutes, only this often.
-const SLOW_PROGRESS_WAIT: Duration = Duration::from_secs(30);
-/// Of a change that is watched, the pods are looked at this often at first.
-const WATCH_WAIT: Duration = Duration::from_secs(10);
-/// A change that the global rate holds back is looked at again after this.
-const RATE_WAIT: Duration = Duration::from_secs(10);
-
-fn watch_wait(since: SignedDuration) -> Duration {
-    if since.as_mins() < 30 { WATCH_WAIT } else { SLOW_PROGRESS_WAIT }
-}
-
-#[allow(clippy::unnecessary_wraps)] // one arm of a match whose others have no wait
-fn progress_wait(status: &WorkloadStatus, now: jiff::Timestamp) -> Option<Duration> {
-    let since = status.last_applied.as_ref().map(|at| now.duration_since(at.0)).unwrap_or_default();
-    Some(if since.as_mins() < 10 { PROGRESS_WAIT } else { SLOW_PROGRESS_WAIT })
 }
 
 /// What does not wait for the next cycle to be told.
@@ -329,12 +295,6 @@ fn news(entries: &BTreeMap<WorkloadId, Entry>) -> BTreeSet<News> {
         (id.clone(), status.status.clone(), status.reason.clone(), killed)
     };
     entries.iter().map(key).collect()
-}
-
-/// What the brake says, if it holds some workload.
-fn braked(entries: &BTreeMap<WorkloadId, Entry>) -> Option<String> {
-    let mut entries = entries.values().map(|entry| &entry.status);
-    entries.find(|status| status.reason.as_deref() == Some("BrakeOn"))?.message.clone()
 }
 
 fn any_failed(applied: &[Applied]) -> bool {

@@ -1,6 +1,7 @@
-//! Which events are told. A reason is told once, when it begins.
+//! Which events are told. A reason is told once, when it begins: on the workload, or for all of them on the policy.
 
-use super::Entry;
+use super::standing::summary;
+use super::{Entry, PolicyState};
 use crate::controller::apply::{Applied, Outcome};
 use crate::controller::cluster::Workload;
 use crate::controller::history::Method;
@@ -8,12 +9,14 @@ use crate::controller::motive::Motive;
 use crate::controller::plan::{Change, Verdict};
 use crate::controller::undo::UndoError;
 use crate::controller::{Controller, writer};
-use crate::decide::{Cause, Circuit, Reason};
+use crate::decide::{Cause, Circuit, EventOn, Reason};
 use crate::plant::planted;
 use crate::policy::{Policy, PolicyId};
 use crate::telemetry::events::{Notice, Severity};
 use crate::workload::WorkloadId;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
+use std::collections::BTreeMap;
 
 impl Controller {
     /// Tells what was done, what failed, and what is held and should be looked at.
@@ -24,7 +27,7 @@ impl Controller {
             (Verdict::Change(change), Outcome::Done) if change.is_new => Some(done(policy, workload, change)),
             (Verdict::Change(_), Outcome::Failed { error, .. }) if error.was_withheld() || planted(26) => None,
             (Verdict::Change(change), Outcome::Failed { .. }) => failed(change.method, workload, entry),
-            (Verdict::Hold(reason), _) if of_the_workload(reason) && told != Some(reason.code()) => {
+            (Verdict::Hold(reason), _) if reason.event_on() == EventOn::Workload && told != Some(reason.code()) => {
                 Some(held(workload, reason))
             }
             _ => None,
@@ -46,13 +49,31 @@ impl Controller {
             self.events.publish(notice);
         }
     }
+
+    /// Tells which reasons workloads of the policy have that none had of late. What passes by itself waits for a later
+    /// cycle where much is to be told, as when hundreds of policies are new.
+    pub(super) fn tell_of_policy(
+        &self,
+        policy: &Policy,
+        state: &mut PolicyState,
+        reasons: &BTreeMap<&'static str, Severity>,
+        now: Timestamp,
+    ) {
+        for (reason, severity) in reasons {
+            if !state.standing.lacks(reason) || (*severity == Severity::Normal && !self.events.has_room()) {
+                continue;
+            }
+            let Some(note) = summary(&state.entries, reason) else { continue };
+            let notice = on_policy(&policy.id, &policy.uid, reason, "Hold", note);
+            self.events.publish(Notice { severity: *severity, ..notice });
+            state.standing.told(reason, now);
+        }
+    }
 }
 
-/// Usage that stays away holds all workloads alike and is told once, on the policy: thousands of events say no more than one.
-pub(super) fn of_the_workload(reason: &Reason) -> bool {
-    let of_all =
-        matches!(reason, Reason::MetricsUnavailable { .. } | Reason::StaleData { .. } | Reason::CircuitOpen { .. });
-    reason.needs_attention() && !of_all
+/// How an event on the policy tells of a reason.
+pub(super) fn severity(reason: &Reason) -> Severity {
+    if reason.needs_attention() || matches!(reason, Reason::BrakeOn(_)) { Severity::Warning } else { Severity::Normal }
 }
 
 /// The reason of the hold that follows a rollback, and of the event that tells of both.
@@ -155,9 +176,11 @@ pub(in crate::controller) fn metrics_missing(id: &PolicyId, uid: &str, reason: &
     on_policy(id, uid, reason.code(), "Collect", note)
 }
 
-/// The brake holds workloads of the policy: told once, on the policy, since it holds all of them alike.
-pub(super) fn brake_on(policy: &Policy, message: String) -> Notice {
-    on_policy(&policy.id, &policy.uid, "BrakeOn", "Hold", message)
+/// The policy has become Disabled. Its workloads are not looked at any more, and their entries stay as they are.
+pub(super) fn disabled(policy: &Policy) -> Notice {
+    let reason = Reason::PolicyDisabled;
+    let notice = on_policy(&policy.id, &policy.uid, reason.code(), "Hold", reason.to_string());
+    Notice { severity: Severity::Normal, ..notice }
 }
 
 fn on_policy(id: &PolicyId, uid: &str, reason: &'static str, action: &'static str, note: String) -> Notice {

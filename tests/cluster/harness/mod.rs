@@ -10,6 +10,7 @@
 //! | `cluster` | starts all of them and hands out clients |
 //! | `namespace`, `workload`, `pods`, `access` | what a test does in its namespace |
 //! | `server` | what a contract test runs against: this control plane, or the double of `sim/` |
+//! | `proxy` | stands between a client and the API server, counts and hides |
 //! | `wait` | the one way to wait: poll until a condition holds or a deadline passes |
 //! | `suite` | runs a list of tests against the one shared cluster |
 //!
@@ -28,6 +29,7 @@ mod namespace;
 mod nodes;
 mod objects;
 mod pods;
+mod proxy;
 mod server;
 mod state;
 mod suite;
@@ -39,6 +41,7 @@ pub use cluster::Cluster;
 pub use component::{Name as ComponentName, log_tail, output};
 pub use namespace::{Namespace, Usage};
 pub use pods::{actual_requests, container_status, is_ready, requests, restart_count};
+pub use proxy::Proxy;
 pub use server::{Account, Server};
 pub use state::free_ports;
 pub use suite::{Test, run};

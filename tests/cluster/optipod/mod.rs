@@ -33,6 +33,8 @@ pub mod on_delete;
 pub mod oom;
 pub mod outage;
 pub mod outcome;
+pub mod providers;
+pub mod proxied;
 pub mod reach;
 pub mod refused;
 pub mod restart;
@@ -40,6 +42,7 @@ pub mod rights;
 pub mod rollout;
 pub mod schema;
 pub mod scrape;
+pub mod sizing;
 pub mod undo;
 
 use std::future::Future;

@@ -92,6 +92,13 @@ impl Prepared {
         self.flag(recommender.recommender_flag())
     }
 
+    /// It asks the API server as this kubeconfig says.
+    pub fn with_kubeconfig(self, text: &str) -> Result<Self> {
+        let kubeconfig = self.dir.join("kubeconfig");
+        fs::write(&kubeconfig, text)?;
+        Ok(Self { kubeconfig, ..self })
+    }
+
     /// Its own folder.
     pub fn dir(&self) -> PathBuf {
         self.dir.clone()
@@ -124,6 +131,8 @@ impl Prepared {
             .env_clear()
             .envs([("KUBECONFIG", self.kubeconfig.as_os_str()), ("HOME", self.dir.as_os_str())])
             .envs([("POD_NAME", self.name.as_str()), ("RUST_BACKTRACE", "1")])
+            // A planted bug is one of this process, not of the test.
+            .envs(std::env::var_os("OPTIPOD_PLANT").map(|plant| ("OPTIPOD_PLANT", plant)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
