@@ -24,7 +24,20 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("backfill", &["blocking", "clock", "hash", "provider", "workload"]),
     (
         "api",
-        &["blocking", "clock", "hash", "pem", "plant", "policy", "proto", "quantity", "recommend", "usage", "workload"],
+        &[
+            "blocking",
+            "clock",
+            "hash",
+            "pem",
+            "plant",
+            "policy",
+            "proto",
+            "quantity",
+            "recommend",
+            "telemetry",
+            "usage",
+            "workload",
+        ],
     ),
     ("web", &["telemetry"]),
     (

@@ -5,6 +5,7 @@
 
 mod collector_metrics;
 mod declare;
+mod door_metrics;
 pub mod events;
 mod latency;
 mod logging;
@@ -12,6 +13,7 @@ pub mod metrics;
 mod policy_metrics;
 
 pub use collector_metrics::{CollectorMetrics, RefusedCause};
+pub use door_metrics::{DoorMetrics, RefusedCall};
 pub use logging::{InitError, LogFormat, init};
 pub use metrics::Metrics;
 pub use policy_metrics::PolicyMetrics;
