@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("provider", &["clock", "pem", "proto", "usage", "workload"]),
     ("telemetry", &["clock", "hash", "policy", "workload"]),
     ("collector", &["blocking", "clock", "hash", "plant", "quantity", "telemetry", "workload"]),
-    ("backfill", &["blocking", "clock", "hash", "provider", "workload"]),
+    ("backfill", &["blocking", "clock", "hash", "provider", "telemetry", "workload"]),
     (
         "api",
         &[

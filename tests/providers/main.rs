@@ -18,6 +18,7 @@ mod backfill;
 mod cluster;
 mod custom;
 mod harness;
+mod import;
 mod prometheus;
 
 fn main() -> std::process::ExitCode {
@@ -28,6 +29,7 @@ fn main() -> std::process::ExitCode {
     let mut tests = prometheus::tests();
     tests.extend(backfill::tests());
     tests.extend(custom::tests());
+    tests.extend(import::tests());
     let code = harness::run(tests);
     prometheus::stop();
     code
