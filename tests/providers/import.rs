@@ -5,6 +5,7 @@ use anyhow::ensure;
 use libtest_mimic::Trial;
 use optipod::clock::Clock;
 use optipod_storage::{Store, StoreOptions, Timestamp};
+use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -80,6 +81,9 @@ async fn what_is_killed_and_repeated_is_as_if_done_at_once() -> Result {
     let now = Timestamp(Clock::system().now().as_millisecond());
     settle(&whole, now)?;
     let expected = exported(&whole)?;
+    let counts = expected.lines().map(|line| Ok(serde_json::from_str::<Value>(line)?["samples"].as_u64().unwrap_or(0)));
+    let counted = counts.sum::<Result<u64>>()?;
+    ensure!(counted == 36 * 60 * 3, "{counted} samples");
     ensure!(exported(&killed_often)? != expected, "all was in already");
     for _ in 0..2 {
         ensure!(import(&killed_often, &file).status()?.success());
