@@ -20,6 +20,8 @@ mod custom;
 mod harness;
 mod import;
 mod prometheus;
+mod same;
+mod usage_double;
 
 fn main() -> std::process::ExitCode {
     if let Some(done) = backfill::child() {
@@ -30,6 +32,7 @@ fn main() -> std::process::ExitCode {
     tests.extend(backfill::tests());
     tests.extend(custom::tests());
     tests.extend(import::tests());
+    tests.extend(same::tests());
     let code = harness::run(tests);
     prometheus::stop();
     code
