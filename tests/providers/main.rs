@@ -17,10 +17,12 @@ mod backfill;
 #[path = "../system/harness.rs"]
 mod cluster;
 mod custom;
+mod faults;
 mod harness;
 mod import;
 mod prometheus;
 mod same;
+mod sources;
 mod usage_double;
 
 fn main() -> std::process::ExitCode {
@@ -33,6 +35,7 @@ fn main() -> std::process::ExitCode {
     tests.extend(custom::tests());
     tests.extend(import::tests());
     tests.extend(same::tests());
+    tests.extend(faults::tests());
     let code = harness::run(tests);
     prometheus::stop();
     code

@@ -7,25 +7,20 @@ use super::harness::{Result, test_with};
 use super::prometheus::INSTALL;
 use super::prometheus::data::{self, Truth, Written, exact};
 use super::prometheus::programs::{Kind, shared};
-use super::usage_double::{UsageDouble, all};
+use super::sources::{self, Recommender};
 use anyhow::Context as _;
 use libtest_mimic::Trial;
-use optipod::api::{self, Api};
 use optipod::clock::Clock;
 use optipod::config::{CustomSettings, PrometheusSettings, Settings};
-use optipod::proto::{BatchGetUsageResponse, Distribution, Series, Usage};
 use optipod::provider::GrpcProvider;
 use optipod::quantity::{Bytes, Millicores};
-use optipod_storage::{Sample, SeriesKey, Store, StoreOptions, Timestamp};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 const CONTAINERS: [&str; 2] = ["app", "proxy"];
 const PROVIDERS: [&str; 3] = ["metrics-server", "prometheus", "custom"];
-const DAY: Duration = Duration::from_hours(24);
 const DEADLINE: Duration = Duration::from_secs(30);
 
 pub fn tests() -> Vec<Trial> {
@@ -64,8 +59,8 @@ const CASES: [Case; 3] = [
 
 async fn a_policy_recommends_the_same_by_each_provider(kind: Kind) -> Result {
     let shared = shared(kind)?;
-    let recommender = Recommender::start(&shared.written).await?;
-    let custom = custom(&shared.written).await?;
+    let recommender = Recommender::of(&shared.written).await?;
+    let custom = sources::custom(&shared.written).await?;
     let harness = harness().await;
     for case in &CASES {
         let mut told = BTreeMap::new();
@@ -166,86 +161,4 @@ async fn until_told(harness: &Harness) -> Result<Vec<Requests>> {
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
     anyhow::bail!("no usage: {}", harness.status("p"))
-}
-
-/// A recommender's gRPC on loopback, over a store that took each scrape as it came.
-struct Recommender {
-    url: String,
-    shutdown: CancellationToken,
-    _folder: tempfile::TempDir,
-}
-
-impl Recommender {
-    async fn start(written: &Written) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let store = Arc::new(Store::open(folder.path(), StoreOptions::default(), stored(data::begin()))?);
-        fill(&store, written)?;
-        let clock = Clock::starting_at(data::end());
-        let listener = api::bind("127.0.0.1:0".parse()?).await?;
-        let (url, shutdown) = (format!("http://{}", listener.local_addr()?), CancellationToken::new());
-        let serving = api::serve(listener, Api::new(store, clock, 30 * DAY), shutdown.clone());
-        tokio::spawn(serving);
-        Ok(Self { url, shutdown, _folder: folder })
-    }
-}
-
-impl Drop for Recommender {
-    fn drop(&mut self) {
-        self.shutdown.cancel();
-    }
-}
-
-fn stored(seconds: i64) -> Timestamp {
-    Timestamp(1000 * seconds)
-}
-
-/// Every scrape of a minute at its end, as ticks would bring them.
-fn fill(store: &Store, written: &Written) -> Result {
-    let mut minutes: BTreeMap<i64, Vec<Sample>> = BTreeMap::new();
-    for container in CONTAINERS {
-        let [namespace, kind, workload] = ["shop", "Deployment", "web"].map(str::to_owned);
-        let series = store.intern(&SeriesKey { namespace, kind, workload, container: container.to_owned() });
-        for scrape in &truth(written, container).scrapes {
-            let (pod, at) = (scrape.pod, stored(scrape.at));
-            let sample = Sample { series, pod, at, cpu: scrape.cores, memory: scrape.bytes };
-            minutes.entry(scrape.at / 60).or_default().push(sample);
-        }
-    }
-    for (minute, samples) in minutes {
-        let now = stored(60 * minute + 60);
-        store.append(now, &samples)?;
-        store.maintain(now)?;
-    }
-    Ok(())
-}
-
-/// A server that answers exact quantiles.
-async fn custom(written: &Written) -> Result<UsageDouble> {
-    let usages: BTreeMap<_, _> =
-        CONTAINERS.into_iter().map(|name| (name.to_owned(), exact_usage(truth(written, name)))).collect();
-    UsageDouble::start(move |asked| {
-        let usages = usages.clone();
-        let answer = move |series: Series| {
-            let usage = usages.get(&series.container).filter(|_| series.workload == "web").cloned();
-            BatchGetUsageResponse { usage, series: Some(series) }
-        };
-        Ok(all(asked.series.into_iter().map(answer)))
-    })
-    .await
-}
-
-fn exact_usage(truth: &Truth) -> Usage {
-    let distribution = |values: &[f64]| {
-        let [p50, p90, p99, peak] = [0.5, 0.9, 0.99, 1.0].map(|q| exact(values, q));
-        Some(Distribution { p50, p90, p99, peak, mean: p50, samples: values.len() as u64, ..Distribution::default() })
-    };
-    let moment = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
-    Usage {
-        from: moment(data::begin()),
-        to: moment(data::end().as_second() - 3),
-        covered: prost_types::Duration::try_from(DAY).ok(),
-        cpu: distribution(&truth.cpu_scrapes),
-        memory: distribution(&bytes(truth)),
-        ..Usage::default()
-    }
 }
