@@ -3,7 +3,9 @@
 
 use crate::harness::Result;
 use crate::prometheus::data::{self, Random};
+use crate::sources::stored;
 use anyhow::ensure;
+use optipod_storage::{PastSample, SeriesKey, Store};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
@@ -30,7 +32,6 @@ struct Container {
 }
 
 impl Large {
-    /// Cores since the scrape before, and bytes, at each scrape of the whole day in turn.
     fn containers(&self) -> Vec<Container> {
         (0..self.count).map(|n| Container { random: Random(n as u64), drift: 0.0, counter: 0.0 }).collect()
     }
@@ -78,6 +79,28 @@ impl Large {
                 writeln!(out, "{series} 1 {at}")?;
             }
         }
+        Ok(())
+    }
+}
+
+impl Large {
+    /// The same day into a store, from its beginning.
+    pub fn fill(&self, store: &Store) -> Result {
+        let mut containers = self.containers();
+        let mut backfill = store.backfill(stored(data::end().as_second()));
+        let slot = 300;
+        for begin in (data::begin()..data::begin() + DAY).step_by(usize::try_from(slot)?) {
+            for (n, container) in containers.iter_mut().enumerate() {
+                let names = ["large", "Deployment", &format!("web-{n}"), "app"].map(str::to_owned);
+                let [namespace, kind, workload, container_name] = names;
+                let key = SeriesKey { namespace, kind, workload, container: container_name };
+                for at in (begin..begin + slot).step_by(usize::try_from(self.scrape)?) {
+                    let (cpu, memory) = container.next();
+                    backfill.sample(PastSample { key: key.clone(), pod: 0, at: stored(at), cpu, memory })?;
+                }
+            }
+        }
+        backfill.finish()?;
         Ok(())
     }
 }

@@ -102,6 +102,14 @@ impl Target {
         Ok(InterceptedService::new(OnlyGrpc(channel), bearer))
     }
 
+    /// Whether this can be an address; nobody is asked.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn check(&self) -> Result<(), TargetError> {
+        self.endpoint().map(drop)
+    }
+
     fn endpoint(&self) -> Result<Endpoint, TargetError> {
         let wrong = |cause: &dyn std::fmt::Display| TargetError::Address {
             address: self.address.clone(),
@@ -111,6 +119,10 @@ impl Target {
         let scheme = endpoint.uri().scheme_str();
         if !matches!(scheme, Some("http" | "https")) {
             return Err(wrong(&"it begins with neither http:// nor https://"));
+        }
+        let (host, path) = (endpoint.uri().host().unwrap_or_default(), endpoint.uri().path());
+        if host.is_empty() || !matches!(path, "" | "/") || endpoint.uri().query().is_some() {
+            return Err(wrong(&"it must be a host and a port, without a path"));
         }
         let for_tls = self.ca_file.is_some() || self.token_file.is_some() || self.identity.is_some();
         if scheme == Some("http") && for_tls {

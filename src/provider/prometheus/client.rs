@@ -78,8 +78,8 @@ impl Client {
     }
 
     /// Whether the files with credentials can be used now.
-    pub async fn check(&self) -> Result<(), Failure> {
-        self.connected().await.map(|_| ())
+    pub fn check(&self) -> Result<(), Failure> {
+        self.connected().map(|_| ())
     }
 
     /// What callers see.
@@ -100,7 +100,7 @@ impl Client {
     }
 
     async fn exchange(&self, path: &str, form: &[(&str, &str)]) -> Result<Bytes, Failure> {
-        let connected = self.connected().await?;
+        let connected = self.connected()?;
         let url = format!("{}/api/v1/{path}", self.base);
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
         let mut request = Request::new(Full::new(Bytes::from(body)));
@@ -123,8 +123,8 @@ impl Client {
     }
 
     /// The connection with the credentials that the files hold now.
-    async fn connected(&self) -> Result<Arc<Connected>, Failure> {
-        let secrets = Secrets::read(&self.options).await.map_err(Failure::Refused)?;
+    fn connected(&self) -> Result<Arc<Connected>, Failure> {
+        let secrets = Secrets::read(&self.options).map_err(Failure::Refused)?;
         let mut known = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(connected) = known.as_ref().filter(|connected| connected.secrets == secrets) {
             return Ok(connected.clone());

@@ -57,6 +57,30 @@ impl Fault {
         Self::NothingKnown,
         Self::Redirect,
     ];
+
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unreachable => "nobody listens",
+            Self::WrongAuthority => "certificate by an authority that is not trusted",
+            Self::NoCredentials => "no or wrong credentials (401, UNAUTHENTICATED)",
+            Self::NoRight => "no right (403, PERMISSION_DENIED)",
+            Self::NeverAnswers => "no answer (deadline here 1 s)",
+            Self::TooSlow => "an answer that begins, and then is slow",
+            Self::BadQuestion => "4xx, INVALID_ARGUMENT",
+            Self::NoSuchPath => "HTTP 404",
+            Self::Overloaded => "429, RESOURCE_EXHAUSTED",
+            Self::Broken => "500, INTERNAL",
+            Self::Away => "503, UNAVAILABLE",
+            Self::Garbage => "another protocol",
+            Self::WebPage => "a web page (200)",
+            Self::Huge => "a huge answer",
+            Self::BreaksOff => "an answer that breaks off",
+            Self::Partial => "a part of the answer only",
+            Self::NothingKnown => "nothing known of the containers",
+            Self::Redirect => "a redirect to another host",
+        }
+    }
 }
 
 pub const PROVIDERS: [&str; 3] = ["metrics-server", "prometheus", "custom"];
