@@ -61,14 +61,14 @@ impl Large {
         let pod = format!("namespace=\"large\",pod=\"{set}-x2x45\"");
         let labels =
             format!("{pod},container=\"app\",node=\"node-{}\",image=\"registry.example/team/app:1.2.3\"", n % 50);
-        let mut memory = String::new();
+        let mut memory = Vec::new();
         for at in (begin..begin + BLOCK).step_by(usize::try_from(self.scrape)?) {
             let (cores, bytes) = container.next();
             container.counter += cores * self.scrape as f64;
             writeln!(out, "container_cpu_usage_seconds_total{{{labels}}} {} {at}", container.counter)?;
-            memory += &format!("container_memory_working_set_bytes{{{labels}}} {bytes} {at}\n");
+            writeln!(memory, "container_memory_working_set_bytes{{{labels}}} {bytes} {at}")?;
         }
-        out.write_all(memory.as_bytes())?;
+        out.write_all(&memory)?;
         let by_deployment = format!("owner_kind=\"Deployment\",owner_name=\"web-{n}\",owner_is_controller=\"true\"");
         let by_set = format!("owner_kind=\"ReplicaSet\",owner_name=\"{set}\",owner_is_controller=\"true\"");
         for series in [

@@ -8,7 +8,7 @@ use crate::sources::{Recommender, day_of};
 use crate::usage_double::{UsageDouble, all};
 use anyhow::ensure;
 use optipod::clock::Clock;
-use optipod::proto::BatchGetUsageResponse;
+use optipod::proto::{BatchGetUsageRequest, BatchGetUsageResponse};
 use optipod::provider::{GrpcProvider, PrometheusOptions, PrometheusProvider, UsageProvider, UsageQuery};
 use optipod::usage::SeriesKey;
 use optipod::workload::{WorkloadId, WorkloadKind};
@@ -25,33 +25,34 @@ fn query(n: usize) -> UsageQuery {
     UsageQuery { series: SeriesKey { workload, container: "app".into() }, window: crate::DAY }
 }
 
-/// The table.
+/// The table. Prometheus comes first, because memory that was used once is not seen to be used again.
 pub async fn print(large: &Large) -> Result {
-    let count = large.count;
-    println!(
-        "| median of {TIMES} (the slowest), over 24 h | 1 container | {count} containers | memory |\n|---|---|---|---|"
-    );
-    {
-        let recommender = Recommender::filled(|store| large.fill(store)).await?;
-        row(large, &GrpcProvider::connect_lazy("metrics-server", &recommender.url, DEADLINE)?).await?;
-    }
-    {
-        let server = programs::start_with(Kind::Prometheus, &[], |folder| large.write(folder))?;
-        let options = PrometheusOptions::new(server.program.url());
-        row(large, &PrometheusProvider::new(options, Clock::starting_at(data::end()))?).await?;
-    }
+    let server = programs::start_with(Kind::Prometheus, &[], |folder| large.write(folder))?;
+    let options = PrometheusOptions::new(server.program.url());
+    let of_prometheus = row(large, &PrometheusProvider::new(options, Clock::starting_at(data::end()))?).await?;
+    drop(server);
+
+    let recommender = Recommender::filled(|store| large.fill(store)).await?;
+    let of_recommender = row(large, &GrpcProvider::connect_lazy("metrics-server", &recommender.url, DEADLINE)?).await?;
+    drop(recommender);
+
     let usage = day_of(&[0.1, 0.2], &[1e8, 2e8]);
-    let answering = move |asked: optipod::proto::BatchGetUsageRequest| {
+    let answering = move |asked: BatchGetUsageRequest| {
         let usage = usage.clone();
         let answer = move |series| BatchGetUsageResponse { series: Some(series), usage: Some(usage.clone()) };
         Ok(all(asked.series.into_iter().map(answer)))
     };
     let custom = UsageDouble::start(answering).await?;
-    row(large, &GrpcProvider::connect_lazy("custom", &custom.url(), DEADLINE)?).await
+    let of_custom = row(large, &GrpcProvider::connect_lazy("custom", &custom.url(), DEADLINE)?).await?;
+
+    println!("| median of {TIMES} (slowest) | 1 container | {} containers | memory |\n|---|---|---|---|", large.count);
+    println!("{of_recommender}\n{of_prometheus}\n{of_custom}");
+    Ok(())
 }
 
-async fn row(large: &Large, provider: &dyn UsageProvider) -> Result {
+async fn row(large: &Large, provider: &dyn UsageProvider) -> Result<String> {
     let mut cells = Vec::new();
+    peak_memory(); // from here on
     let before = peak_memory();
     for count in [1, large.count] {
         let queries: Vec<_> = (0..count).map(query).collect();
@@ -60,18 +61,20 @@ async fn row(large: &Large, provider: &dyn UsageProvider) -> Result {
             let start = Instant::now();
             let answers = provider.usage(&queries).await?;
             took.push(start.elapsed());
-            ensure!(
-                answers.iter().flatten().filter(|usage| usage.covered >= crate::DAY.mul_f64(0.95)).count() == count
-            );
+            let covered = answers.iter().flatten().filter(|usage| usage.covered >= crate::DAY.mul_f64(0.95)).count();
+            ensure!(covered == count, "{}: {covered} of {count}", provider.name());
         }
         took.sort_unstable();
         ensure!(took[TIMES - 1] < DEADLINE, "{} takes longer than the deadline: {took:?}", provider.name());
-        let milliseconds = |took: Duration| took.as_secs_f64() * 1000.0;
-        cells.push(format!("{:.1} ms ({:.1} ms)", milliseconds(took[TIMES / 2]), milliseconds(took[TIMES - 1])));
+        cells.push(format!("{} ({})", words(took[TIMES / 2]), words(took[TIMES - 1])));
     }
     let grown = peak_memory().saturating_sub(before);
-    println!("| {} | {} | {grown} MiB |", provider.name(), cells.join(" | "));
-    Ok(())
+    Ok(format!("| {} | {} | {grown} MiB |", provider.name(), cells.join(" | ")))
+}
+
+fn words(took: Duration) -> String {
+    let milliseconds = took.as_secs_f64() * 1000.0;
+    if milliseconds < 100.0 { format!("{milliseconds:.1} ms") } else { format!("{:.1} s", milliseconds / 1000.0) }
 }
 
 /// The most memory that this process has had since the last call, in MiB.

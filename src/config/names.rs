@@ -26,13 +26,13 @@ pub(super) fn server(key: &'static str, text: &str) -> Result<(), ConfigError> {
 mod tests {
     use crate::config::{Flags, Settings};
 
-    fn load(flags: Flags) -> Result<Settings, String> {
-        Settings::load(&Settings::default(), &flags).map_err(|error| error.to_string())
+    fn load(flags: &Flags) -> Result<Settings, String> {
+        Settings::load(&Settings::default(), flags).map_err(|error| error.to_string())
     }
 
     #[test]
     fn an_address_of_the_recommender_that_is_none_is_told_at_the_start() {
-        let load = |address: &str| load(Flags { recommender_addr: Some(address.to_owned()), ..Flags::default() });
+        let load = |address: &str| load(&Flags { recommender_addr: Some(address.to_owned()), ..Flags::default() });
         for address in ["http://127.0.0.1:9090", "https://recommender.optipod-system.svc:9090", "https://[::1]:9090/"] {
             assert!(load(address).is_ok(), "{address}");
         }
@@ -45,13 +45,13 @@ mod tests {
 
     #[test]
     fn a_namespace_that_can_be_none_is_told_at_the_start() {
-        let load = |name: &str| load(Flags { operator_namespace: Some(name.to_owned()), ..Flags::default() });
+        let load = |name: &str| load(&Flags { operator_namespace: Some(name.to_owned()), ..Flags::default() });
         assert!(load("optipod-system").is_ok());
         for name in ["", "Optipod", "ns/optipod", "a.b", &"x".repeat(64)] {
             let error = load(name).unwrap_err();
             assert!(error.contains("setting namespace") && error.contains("1 to 63"), "{name}: {error}");
         }
         let denied = Flags { deny_namespaces: Some(vec!["kube-system".into(), "no such".into()]), ..Flags::default() };
-        assert!(self::load(denied).unwrap_err().contains("denyNamespaces"));
+        assert!(self::load(&denied).unwrap_err().contains("denyNamespaces"));
     }
 }

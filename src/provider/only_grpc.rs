@@ -54,8 +54,48 @@ fn refusal(answer: &Response<Body>) -> Status {
         }
         401 => (Code::Unauthenticated, "something before it wants to know who asks"),
         403 => (Code::PermissionDenied, "something before it lets nobody through who asks like this"),
-        429 | 502..=504 => (Code::Unavailable, "something before it does not reach it, or is overloaded"),
+        429 | 500..=599 => (Code::Unavailable, "something before it does not reach it, or is overloaded"),
         _ => (Code::FailedPrecondition, "check the address and the port: is a web page there, or a proxy for HTTP?"),
     };
     Status::new(code, format!("what answers does not speak gRPC (HTTP {status}); {what_to_do}"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a test that panics has failed
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, headers: &[(&str, &str)]) -> Response<Body> {
+        let builder = headers.iter().fold(Response::builder(), |builder, (name, value)| builder.header(*name, *value));
+        builder.status(status).body(Body::default()).unwrap()
+    }
+
+    #[test]
+    fn grpc_is_told_by_its_status_and_its_content_type() {
+        for kind in ["application/grpc", "application/grpc+proto"] {
+            assert!(is_grpc(&answer(200, &[("content-type", kind)])), "{kind}");
+            assert!(!is_grpc(&answer(502, &[("content-type", kind)])), "{kind}");
+        }
+        assert!(!is_grpc(&answer(200, &[("content-type", "text/html")])));
+        assert!(!is_grpc(&answer(200, &[])));
+    }
+
+    #[test]
+    fn what_comes_instead_is_told_and_no_query_of_a_redirect() {
+        for (status, code) in [
+            (200, Code::FailedPrecondition),
+            (401, Code::Unauthenticated),
+            (403, Code::PermissionDenied),
+            (404, Code::FailedPrecondition),
+            (500, Code::Unavailable),
+            (503, Code::Unavailable),
+        ] {
+            let told = refusal(&answer(status, &[]));
+            assert_eq!(told.code(), code, "{told}");
+            assert!(told.message().contains(&format!("HTTP {status}")), "{told}");
+        }
+        let told = refusal(&answer(307, &[("location", "https://login.example/in?token=x")]));
+        assert!(told.message().contains("https://login.example/in (HTTP 307)"), "{told}");
+        assert!(!told.message().contains("token"), "{told}");
+    }
 }

@@ -25,8 +25,8 @@ fn samples() -> String {
     let mut text = "time_s,namespace,kind,workload,container,pod,cpu_cores,memory_bytes\n".to_owned();
     let end = Clock::system().now().as_second() / HOUR * HOUR - 2 * HOUR;
     for at in (end - 36 * HOUR..end).step_by(60) {
-        for (n, pod) in ["web-0", "web-1", "db-0"].into_iter().enumerate() {
-            let (workload, value) = (pod.split_once('-').unwrap().0, at / 60 % 100 + n as i64);
+        for (n, pod) in (0..).zip(["web-0", "web-1", "db-0"]) {
+            let (workload, value) = (pod.split_once('-').unwrap().0, at / 60 % 100 + n);
             writeln!(text, "{at},shop,StatefulSet,{workload},app,{pod},0.{value},{}", 1000 * value).unwrap();
         }
     }

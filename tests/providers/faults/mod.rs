@@ -100,22 +100,22 @@ pub fn tests() -> Vec<Trial> {
 }
 
 async fn is_told(fault: Fault) -> Result {
-    let expected = fault.expected();
+    let (expected, name) = (fault.expected(), fault.name());
     let parts = [expected.of_grpc, expected.of_promql, expected.of_grpc];
     for ((provider, said), parts) in PROVIDERS.into_iter().zip(said(fault).await?).zip(parts) {
         let text = format!("{} {} {}", said.status, said.reason, said.message);
         if let Some(part) = parts.first().filter(|part| **part == PARTIAL) {
-            assert_eq!(said.status, "True", "{fault:?}: {text}");
-            assert!(said.explanation.contains(part), "{fault:?}: {}", said.explanation);
+            assert_eq!(said.status, "True", "{name}: {text}");
+            assert!(said.explanation.contains(part), "{name}: {}", said.explanation);
             continue;
         }
-        assert_eq!((said.status.as_str(), said.reason.as_str()), ("False", expected.reason), "{fault:?}: {text}");
-        assert_eq!(said.explanation, "", "{fault:?}: nothing is recommended");
+        assert_eq!((said.status.as_str(), said.reason.as_str()), ("False", expected.reason), "{name}: {text}");
+        assert_eq!(said.explanation, "", "{name}: nothing is recommended");
         for part in parts {
-            assert!(text.contains(part), "{fault:?}, {provider}: \"{part}\" is not in \"{text}\"");
+            assert!(text.contains(part), "{name}, {provider}: \"{part}\" is not in \"{text}\"");
         }
         let is_named = said.reason == "InsufficientData" || text.contains(&format!("usage provider {provider} "));
-        assert!(is_named && !text.contains("token=x"), "{fault:?}: {text}");
+        assert!(is_named && !text.contains("token=x"), "{name}: {text}");
     }
     Ok(())
 }

@@ -66,7 +66,7 @@ impl Fault {
             Self::NeverAnswers => UsageDouble::start(|_| Ok(stream::pending().boxed())).await?,
             Self::TooSlow => UsageDouble::start(|asked| Ok(slowly(asked))).await?,
             Self::Huge => UsageDouble::start(|asked| Ok(all(asked.series.into_iter().map(huge)))).await?,
-            Self::Partial => UsageDouble::start(|asked| Ok(all(answers(asked).into_iter().take(1)))).await?,
+            Self::Partial => UsageDouble::start(|asked| Ok(all(answers(asked).take(1)))).await?,
             Self::NothingKnown => UsageDouble::start(|asked| Ok(all(answers(asked).map(unknown)))).await?,
         };
         Ok(Stand::new(server.url(), server))
