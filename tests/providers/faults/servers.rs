@@ -21,8 +21,8 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tonic::{Code, Status};
 
-/// The deadline of whoever asks.
-pub const TIMEOUT: Duration = Duration::from_secs(1);
+/// The deadline of whoever asks a server that is too slow.
+pub const SHORT: Duration = Duration::from_secs(1);
 
 /// The pods of the two Deployments that are asked about.
 const PODS: [&str; 2] = ["web-6d4cf56db6-x2x45", "web-6d4cf56db6-zz9zz"];
@@ -128,7 +128,7 @@ fn huge(series: Series) -> BatchGetUsageResponse {
 /// An answer, and the next after the deadline.
 fn slowly(asked: BatchGetUsageRequest) -> Answers {
     let later = |(n, answer)| async move {
-        tokio::time::sleep(TIMEOUT * 2 * n).await;
+        tokio::time::sleep(SHORT * 2 * n).await;
         Ok(answer)
     };
     stream::iter((0u32..).zip(answers(asked))).then(later).boxed()
