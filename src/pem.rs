@@ -78,10 +78,11 @@ pub fn system_authorities() -> RootCertStore {
 
 /// The first private key in `bytes`, which were read from `path`: PKCS #8, PKCS #1 or SEC 1.
 pub fn private_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
-    PrivateKeyDer::from_pem_slice(bytes).map_err(|error| PemError::Content {
+    // The parser's words could quote the key.
+    PrivateKeyDer::from_pem_slice(bytes).map_err(|_| PemError::Content {
         path: path.to_owned(),
         wanted: "private key",
-        cause: error.to_string(),
+        cause: "there is none, or it is broken".to_owned(),
     })
 }
 
@@ -113,10 +114,12 @@ mod tests {
             (certificates(path, b"").unwrap_err(), "certificate (there is none)"),
             (certificates(path, broken).unwrap_err(), "certificate"),
             (private_key(path, b"").unwrap_err(), "private key"),
+            (private_key(path, b"-----BEGIN PRIVATE KEY-----\nsecret\n").unwrap_err(), "private key"),
             (authorities(path, b"").unwrap_err(), "certificate (there is none)"),
         ] {
             let text = error.to_string();
             assert!(text.contains("tls.crt holds no usable") && text.contains(wanted), "{text}");
+            assert!(!text.contains("secret"), "{text}");
         }
     }
 

@@ -123,7 +123,7 @@ pub async fn recommender(settings: &Settings, client: kube::Client, shutdown: Ca
     let metrics = Metrics::new()?;
     let recommender = open(settings, client.clone(), &metrics)?;
     let filling = recommender.filling(settings, shutdown.clone())?;
-    let listening = Listening::begin(settings, &client, recommender.clock).await?;
+    let listening = Listening::begin(settings, &client, &metrics, recommender.clock).await?;
     tracing::info!(grpc = %listening.listener.local_addr()?, data = %settings.data_dir.display(), "recommender started");
     let web = serve_web(settings, &metrics, recommender.probes(), &shutdown).await?;
     let serving = listening.serve(recommender.api.clone(), shutdown.clone());
@@ -151,7 +151,7 @@ pub async fn both(settings: &Settings, client: kube::Client, shutdown: Cancellat
     let metrics = Metrics::new()?;
     let recommender = open(settings, client.clone(), &metrics)?;
     let filling = recommender.filling(settings, shutdown.clone())?;
-    let listening = Listening::begin(settings, &client, recommender.clock).await?;
+    let listening = Listening::begin(settings, &client, &metrics, recommender.clock).await?;
     let provider = in_memory(recommender.channel(shutdown.clone()));
     let controller = controller_of(settings, client, provider, &metrics, recommender.clock)?;
     tracing::info!(

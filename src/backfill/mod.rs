@@ -5,17 +5,16 @@
 //! held in memory is bounded whatever the history.
 
 mod plan;
-mod progress;
 mod samples;
 
 use crate::blocking;
 use crate::clock::Clock;
 use crate::provider::{PrometheusProvider, ProviderError};
+use crate::telemetry::{Due, Progress};
 use crate::workload::WorkloadId;
 use jiff::Timestamp;
 use optipod_storage::{ImportError, Imported, OpenError, RollUpsHeld, Store};
 use plan::{Plan, Slice};
-use progress::Progress;
 use samples::{MOST_VALUES, Samples};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -121,14 +120,14 @@ impl Backfill {
             namespaces.entry(&workload.namespace).or_default().insert(workload.clone());
         }
         let (mut filled, mut hours, mut most_hours, mut failures) = (Filled::default(), 1, MOST_HOURS, 0);
-        let mut progress = Progress::new(self.plan.progress().1);
+        let mut progress = Progress::new("backfill", Some(self.plan.progress().1));
         while let Some(slice) = self.plan.next(hours) {
             match self.fill(slice, &namespaces, hours > 1, shutdown).await {
                 Ok(Step::Taken(done, values)) => {
                     self.plan.advance(slice);
                     blocking::inline(|| self.plan.save(self.store.dir()))?;
                     filled.add(&done);
-                    progress.tell(self.plan.progress(), filled.samples);
+                    self.tell(&mut progress, filled.samples);
                     failures = 0;
                     if values <= MOST_VALUES / 2 {
                         hours = (2 * hours).min(most_hours);
@@ -153,6 +152,13 @@ impl Backfill {
         }
         filled.complete = true;
         Ok(filled)
+    }
+
+    fn tell(&self, progress: &mut Progress, samples: u64) {
+        let (done, all) = self.plan.progress();
+        if let Some(Due { percent }) = progress.tell(done, || format!("{samples} samples")) {
+            tracing::info!(percent, samples, hours_done = done / 3600, hours = all / 3600, "backfill goes on");
+        }
     }
 
     /// Asks for one slice and takes it in.

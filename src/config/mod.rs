@@ -2,6 +2,7 @@
 //! default. An unknown key in the file is an error that names it.
 
 mod custom;
+mod names;
 mod prometheus;
 mod tls;
 
@@ -307,6 +308,9 @@ impl Settings {
         self.metrics_listen()?;
         self.health_listen()?;
         self.log_format()?;
+        names::server("recommenderAddr", &self.recommender_addr)?;
+        names::namespace("namespace", &self.namespace)?;
+        self.deny_namespaces.iter().try_for_each(|name| names::namespace("denyNamespaces", name))?;
         self.grpc_tls.check()?;
         self.recommender_tls.check()?;
         if self.max_updates_per_minute == 0 {

@@ -20,6 +20,7 @@ pub mod types;
 
 pub(crate) use limits::STATUS_CONTAINERS;
 pub use resolve::FieldError;
+pub(crate) use resolve::is_dns_label;
 pub use resolved::{Bounds, ContainerPlan, MetricsPlan, Policy, PolicyId, ResourcePlan, UpdatePlan};
 pub use select::{NamespaceFacts, OutOfScope, Scope, WorkloadFacts, covers, winner};
 pub use types::{

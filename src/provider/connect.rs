@@ -4,6 +4,7 @@
 //! restart.
 
 use super::bearer::Bearer;
+use super::only_grpc::OnlyGrpc;
 use crate::pem::{self, PemError};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
@@ -18,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{CertificateError, ClientConfig, Error as TlsError, RootCertStore};
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Endpoint, Uri};
 use tower::Service as _;
 
 /// Quiet connections are probed this often by the system: HTTP/2 pings would offend servers that limit them.
@@ -37,7 +38,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const CA: &str = "/var/run/secrets/optipod/ca.crt";
 
 /// A connection that is made when needed, and adds what the server wants to know of its caller.
-pub type Line = InterceptedService<Channel, Bearer>;
+pub type Line = InterceptedService<OnlyGrpc, Bearer>;
 
 /// A server and how it is spoken to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,7 +86,8 @@ impl Target {
     pub fn lazy(self) -> Result<Line, TargetError> {
         let (endpoint, bearer) = (self.endpoint()?, self.bearer());
         let dial = self.dial();
-        Ok(InterceptedService::new(endpoint.connect_with_connector_lazy(tower::service_fn(dial)), bearer))
+        let channel = endpoint.connect_with_connector_lazy(tower::service_fn(dial));
+        Ok(InterceptedService::new(OnlyGrpc(channel), bearer))
     }
 
     /// Connects at once, and again whenever the connection breaks; each call has [`CALL_TIMEOUT`].
@@ -96,7 +98,16 @@ impl Target {
         let (endpoint, bearer) = (self.endpoint()?, self.bearer());
         let endpoint = endpoint.timeout(CALL_TIMEOUT);
         let dial = self.dial();
-        Ok(InterceptedService::new(endpoint.connect_with_connector(tower::service_fn(dial)).await?, bearer))
+        let channel = endpoint.connect_with_connector(tower::service_fn(dial)).await?;
+        Ok(InterceptedService::new(OnlyGrpc(channel), bearer))
+    }
+
+    /// Whether this can be an address; nobody is asked.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn check(&self) -> Result<(), TargetError> {
+        self.endpoint().map(drop)
     }
 
     fn endpoint(&self) -> Result<Endpoint, TargetError> {
@@ -108,6 +119,10 @@ impl Target {
         let scheme = endpoint.uri().scheme_str();
         if !matches!(scheme, Some("http" | "https")) {
             return Err(wrong(&"it begins with neither http:// nor https://"));
+        }
+        let (host, path) = (endpoint.uri().host().unwrap_or_default(), endpoint.uri().path());
+        if host.is_empty() || !matches!(path, "" | "/") || endpoint.uri().query().is_some() {
+            return Err(wrong(&"it must be a host and a port, without a path"));
         }
         let for_tls = self.ca_file.is_some() || self.token_file.is_some() || self.identity.is_some();
         if scheme == Some("http") && for_tls {
@@ -199,7 +214,7 @@ impl Target {
         };
         let known = error.get_ref().and_then(|cause| cause.downcast_ref::<TlsError>());
         let what_to_do = match known {
-            Some(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            Some(TlsError::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
                 format!("no authority in {ca} signed its certificate; set {setting} to the right one")
             }
             Some(TlsError::InvalidCertificate(

@@ -5,12 +5,14 @@
 
 use super::bearer::Bearer;
 use super::connect::{Line, Target};
-use super::{ProviderError, UsageProvider, UsageQuery, with_causes};
+use super::only_grpc::OnlyGrpc;
+use super::{ProviderError, TO_MEND_IT, TO_REACH_IT, UsageProvider, UsageQuery, with_causes};
 use crate::proto;
 use crate::proto::usage_service_client::UsageServiceClient;
 use crate::usage::{ResourceUsage, SeriesKey, WindowUsage};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::time::Duration;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -30,7 +32,7 @@ pub struct GrpcProvider {
 impl GrpcProvider {
     /// Asks over `channel`; each call of up to 500 series has `timeout` to complete.
     pub fn new(name: impl Into<String>, channel: Channel, timeout: Duration) -> Self {
-        Self::over(name, InterceptedService::new(channel, Bearer::none()), timeout)
+        Self::over(name, InterceptedService::new(OnlyGrpc(channel), Bearer::none()), timeout)
     }
 
     /// The same over a line that says who calls.
@@ -85,12 +87,19 @@ impl GrpcProvider {
     }
 
     fn failed(&self, status: &Status) -> ProviderError {
-        let cause = format!("{} ({:?})", with_causes(status.message().to_owned(), status), status.code());
+        let said = format!("{} ({:?})", with_causes(status.message().to_owned(), status), status.code());
+        let cause = match what_to_do(status) {
+            Some(what_to_do) => format!("{said}; {what_to_do}"),
+            None => said,
+        };
         match status.code() {
             Code::DeadlineExceeded => self.too_late(),
-            Code::Unavailable | Code::Cancelled | Code::Aborted | Code::ResourceExhausted | Code::Unknown => {
-                ProviderError::Unavailable { provider: self.name.clone(), cause }
-            }
+            Code::Unavailable
+            | Code::Cancelled
+            | Code::Aborted
+            | Code::ResourceExhausted
+            | Code::Internal
+            | Code::Unknown => ProviderError::Unavailable { provider: self.name.clone(), cause },
             _ => self.unusable(cause),
         }
     }
@@ -124,6 +133,22 @@ impl UsageProvider for GrpcProvider {
             }
         }
         Ok(answers.into_values().collect())
+    }
+}
+
+/// What a code alone tells to do; what is said with it may tell more.
+fn what_to_do(status: &Status) -> Option<&'static str> {
+    match status.code() {
+        Code::Unauthenticated => Some("check the files with the token or the client certificate"),
+        Code::PermissionDenied => Some("whoever asks may not read this usage there"),
+        Code::Unimplemented => Some("it must serve BatchGetUsage of optipod.v1alpha1.UsageService"),
+        Code::OutOfRange => Some("a message may have 4 MiB"),
+        // A cause is of our own end: no connection, or what came was not understood.
+        Code::Internal if status.source().is_some() => Some("check the address and the port: is a gRPC server there?"),
+        Code::Unavailable if status.message().contains("TLS with") => None, // and what to do
+        Code::Unavailable if status.source().is_some() => Some(TO_REACH_IT),
+        Code::Unavailable | Code::ResourceExhausted | Code::Internal | Code::Unknown => Some(TO_MEND_IT),
+        _ => None,
     }
 }
 

@@ -8,6 +8,7 @@ mod connect;
 mod custom;
 mod grpc;
 mod late;
+mod only_grpc;
 pub mod prometheus;
 
 #[cfg(test)]
@@ -37,14 +38,12 @@ pub struct UsageQuery {
 /// Why a provider could not answer.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ProviderError {
-    /// It could not be reached, or broke off.
-    #[error(
-        "usage provider {provider} cannot be reached: {cause}; check that it runs and that the network allows the call"
-    )]
+    /// It could not be reached, broke off, is overloaded or broken.
+    #[error("usage provider {provider} is not available: {cause}")]
     Unavailable {
         /// The provider's name.
         provider: String,
-        /// What went wrong.
+        /// What went wrong, and what to do.
         cause: String,
     },
     /// It did not answer in time.
@@ -64,6 +63,12 @@ pub enum ProviderError {
         cause: String,
     },
 }
+
+/// What to do about a server to which nothing comes through.
+const TO_REACH_IT: &str = "check that it runs and that the network allows the call";
+
+/// What to do about a server that breaks off, or says that it cannot answer now.
+const TO_MEND_IT: &str = "look at its log";
 
 /// A source of usage.
 #[async_trait::async_trait]

@@ -147,14 +147,16 @@ async fn error_of(manner: Manner) -> ProviderError {
 #[tokio::test(start_paused = true)]
 async fn statuses_become_the_provider_s_errors() {
     for (code, expected) in [
-        ("unavailable", "cannot be reached"),
-        ("resource_exhausted", "cannot be reached"),
+        ("unavailable", "is not available"),
+        ("internal", "is not available"),
+        ("resource_exhausted", "is not available"),
         ("unauthenticated", "gave no usable answer"),
         ("unimplemented", "gave no usable answer"),
         ("deadline_exceeded", "did not answer within 5s"),
     ] {
         let status = match code {
             "unavailable" => Status::unavailable("x"),
+            "internal" => Status::internal("x"),
             "resource_exhausted" => Status::resource_exhausted("x"),
             "unauthenticated" => Status::unauthenticated("x"),
             "unimplemented" => Status::unimplemented("x"),

@@ -4,6 +4,7 @@ use crate::api::{self, Api, Door, DoorOptions, ServeError, TlsFiles};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::provider::{Line, Target};
+use crate::telemetry::Metrics;
 use crate::web::{self, Listen};
 use std::pin::Pin;
 use tokio::net::TcpListener;
@@ -19,9 +20,14 @@ type Serving = Pin<Box<dyn Future<Output = Result<(), ServeError>> + Send>>;
 
 impl Listening {
     /// Listens on `grpcAddr`: anywhere behind a door, else on loopback only.
-    pub(super) async fn begin(settings: &Settings, client: &kube::Client, clock: Clock) -> anyhow::Result<Self> {
+    pub(super) async fn begin(
+        settings: &Settings,
+        client: &kube::Client,
+        metrics: &Metrics,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
         let address = settings.grpc_listen()?;
-        let door = door(settings, client, clock)?;
+        let door = door(settings, client, metrics, clock)?;
         let anywhere = if door.is_some() { web::bind(Listen::On(address)).await? } else { None };
         let listener = match anywhere {
             Some(listener) => listener,
@@ -39,14 +45,15 @@ impl Listening {
     }
 }
 
-fn door(settings: &Settings, client: &kube::Client, clock: Clock) -> anyhow::Result<Option<Door>> {
+fn door(settings: &Settings, client: &kube::Client, metrics: &Metrics, clock: Clock) -> anyhow::Result<Option<Door>> {
     let tls = &settings.grpc_tls;
     let Some((cert, key)) = tls.pair() else { return Ok(None) };
     let files = TlsFiles { cert: cert.clone(), key: key.clone(), client_ca: tls.client_ca_file.clone() };
     let tokens = tls.token_review.then(|| (client.clone(), tls.token_audience.clone()));
     let requests_per_second = tls.max_requests_per_second;
     let client_names = tls.client_names.clone();
-    Ok(Some(Door::new(DoorOptions { files, client_names, tokens, requests_per_second, clock })?))
+    let metrics = metrics.door().clone();
+    Ok(Some(Door::new(DoorOptions { files, client_names, tokens, requests_per_second, clock, metrics })?))
 }
 
 /// The recommender at `recommenderAddr`.

@@ -5,6 +5,7 @@
 
 use super::collector_metrics::CollectorMetrics;
 use super::declare::Declare;
+use super::door_metrics::DoorMetrics;
 use super::latency::Latencies;
 use super::policy_metrics::{PolicyMetrics, PolicySeries};
 use crate::policy::PolicyId;
@@ -22,6 +23,7 @@ struct Inner {
     collection: HistogramVec,
     brake: IntGauge,
     collector: CollectorMetrics,
+    door: DoorMetrics,
     latencies: Latencies,
 }
 
@@ -44,9 +46,10 @@ impl Metrics {
         registry.register(Box::new(latencies.clone()))?;
         let policies = PolicySeries::new(&registry, latencies.reconcile.clone())?;
         let collector = CollectorMetrics::new(&registry, latencies.tick.clone())?;
+        let door = DoorMetrics::new(&registry)?;
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        Ok(Self(Arc::new(Inner { registry, policies, collection, brake, collector, latencies })))
+        Ok(Self(Arc::new(Inner { registry, policies, collection, brake, collector, door, latencies })))
     }
 
     /// The metrics of one policy.
@@ -57,6 +60,11 @@ impl Metrics {
     /// The metrics of the collector and its store.
     pub fn collector(&self) -> &CollectorMetrics {
         &self.0.collector
+    }
+
+    /// The metrics of the gRPC server's door.
+    pub fn door(&self) -> &DoorMetrics {
+        &self.0.door
     }
 
     /// One question to `provider` took this long, answered or not.
@@ -110,6 +118,7 @@ mod tests {
         let text = metrics.encode().unwrap();
         for line in [
             "optipod_brake_on 0",
+            "optipod_grpc_refused_total{reason=\"rate\"} 0",
             "optipod_workloads_monitored{namespace=\"shop\",policy=\"web\"} 7",
             "optipod_workloads_updated{namespace=\"shop\",policy=\"web\"} 2",
             "optipod_workloads_skipped{namespace=\"shop\",policy=\"web\",reason=\"Cooldown\"} 3",

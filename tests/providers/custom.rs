@@ -123,7 +123,7 @@ async fn each_policy_gets_the_numbers_of_its_own_provider() -> Result {
     drop(server); // the recommender knows `web` too, and is not asked in its place
     let condition = until(&harness, ["False", "True"]).await?;
     let message = condition["message"].as_str().unwrap_or_default();
-    assert!(message.contains("usage provider custom cannot be reached"), "{message}");
+    assert!(message.contains("usage provider custom is not available"), "{message}");
     let entry = harness.entry("p", "web").to_string();
     assert!(!entry.contains("360m") && !entry.contains("360Mi"), "{entry}");
     Ok(())

@@ -17,8 +17,13 @@ mod backfill;
 #[path = "../system/harness.rs"]
 mod cluster;
 mod custom;
+mod faults;
 mod harness;
+mod import;
 mod prometheus;
+mod same;
+mod sources;
+mod usage_double;
 
 fn main() -> std::process::ExitCode {
     if let Some(done) = backfill::child() {
@@ -28,6 +33,9 @@ fn main() -> std::process::ExitCode {
     let mut tests = prometheus::tests();
     tests.extend(backfill::tests());
     tests.extend(custom::tests());
+    tests.extend(import::tests());
+    tests.extend(same::tests());
+    tests.extend(faults::tests());
     let code = harness::run(tests);
     prometheus::stop();
     code

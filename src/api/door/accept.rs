@@ -2,6 +2,7 @@
 
 use super::certificate::Certificate;
 use super::{Door, Place};
+use crate::telemetry::RefusedCall;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -81,7 +82,10 @@ async fn accept_all(listener: &TcpListener, door: &Door, connections: &mpsc::Sen
 async fn secure(stream: TcpStream, from: IpAddr, door: &Door, room: OwnedSemaphorePermit) -> io::Result<Connection> {
     let address = client_of(from);
     let place = door.0.connections.enter(&address);
-    let place = place.map_err(|status| io::Error::other(status.message().to_owned()))?;
+    let place = place.map_err(|refusal| {
+        door.0.metrics.refuse(RefusedCall::Connections);
+        io::Error::other(refusal.status.message().to_owned())
+    })?;
     stream.set_nodelay(true)?;
     let stream = tokio::time::timeout(HANDSHAKE, door.0.tls.acceptor().accept(stream)).await??;
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());

@@ -2,8 +2,9 @@
 
 use super::accept::Peer;
 use super::rights::{self, Needs};
-use super::{Caller, Door, Place, forbidden};
+use super::{Caller, Door, Place, Refusal, forbidden};
 use crate::api::limits::MAX_REQUEST_BYTES;
+use crate::telemetry::RefusedCall;
 use futures::future::BoxFuture;
 use http::{Request, Response, header};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -52,7 +53,8 @@ where
         Box::pin(async move {
             match door.admit(request).await {
                 Ok((request, place)) => Ok(holding(inner.call(request).await?, place)),
-                Err(status) => {
+                Err(Refusal { reason, status }) => {
+                    door.0.metrics.refuse(reason);
                     tracing::debug!(code = ?status.code(), message = status.message(), "a call is refused");
                     Ok(status.into_http())
                 }
@@ -73,13 +75,16 @@ fn holding(response: Response<Body>, place: Place) -> Response<Body> {
 
 impl Door {
     /// Lets a request through with its place, or says why not.
-    async fn admit(&self, request: Request<Body>) -> Result<(Request<Body>, Place), Status> {
+    async fn admit(&self, request: Request<Body>) -> Result<(Request<Body>, Place), Refusal> {
         let path = request.uri().path();
         let Some(peer) = request.extensions().get::<Peer>().cloned() else {
-            return Err(Status::internal("the connection does not say where it comes from"));
+            let status = Status::internal("the connection does not say where it comes from");
+            return Err(Refusal::new(RefusedCall::Unreadable, status));
         };
-        let needs = rights::of(path)
-            .ok_or_else(|| Status::unimplemented(format!("there is no method {path}; see proto/optipod/v1alpha1")))?;
+        let needs = rights::of(path).ok_or_else(|| {
+            let status = Status::unimplemented(format!("there is no method {path}; see proto/optipod/v1alpha1"));
+            Refusal::new(RefusedCall::UnknownMethod, status)
+        })?;
         if let Needs::Nothing = needs {
             return Ok((request, self.enter_unknown(&peer)?));
         }
@@ -87,7 +92,7 @@ impl Door {
         Ok((self.authorise(&caller, needs, request).await?, place))
     }
 
-    async fn authorise(&self, caller: &Caller, needs: Needs, request: Request<Body>) -> Result<Request<Body>, Status> {
+    async fn authorise(&self, caller: &Caller, needs: Needs, request: Request<Body>) -> Result<Request<Body>, Refusal> {
         let (right, namespace_of) = match needs {
             Needs::Nothing => return Ok(request),
             Needs::Everywhere(right) => (right, None),
@@ -117,12 +122,14 @@ fn bearer(request: &Request<Body>) -> Option<&str> {
 async fn read_namespace(
     request: Request<Body>,
     namespace_of: rights::NamespaceOf,
-) -> Result<(Request<Body>, Option<String>), Status> {
+) -> Result<(Request<Body>, Option<String>), Refusal> {
     let (head, body) = request.into_parts();
     let whole = Limited::new(body, MAX_REQUEST_BYTES + 5).collect().await;
-    let bytes = whole
-        .map_err(|error| Status::invalid_argument(format!("the request cannot be read: {error}; send at most 2 MiB")))?
-        .to_bytes();
+    let unreadable = |error| {
+        let status = Status::invalid_argument(format!("the request cannot be read: {error}; send at most 2 MiB"));
+        Refusal::new(RefusedCall::Unreadable, status)
+    };
+    let bytes = whole.map_err(unreadable)?.to_bytes();
     let namespace = rights::namespace(&bytes, namespace_of);
     Ok((Request::from_parts(head, Body::new(Full::new(bytes))), namespace))
 }

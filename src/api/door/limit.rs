@@ -2,6 +2,8 @@
 //!
 //! Invariant: the table of clients is bounded, and a client that is forgotten had its full allowance.
 
+use super::Refusal;
+use crate::telemetry::RefusedCall;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,6 +25,8 @@ pub(super) struct Allowance {
     pub(super) per_second: u32,
     /// Requests that are not answered completely yet.
     pub(super) at_once: usize,
+    /// What is counted and which flag sets the rate, as a caller is told it.
+    pub(super) set_by: &'static str,
 }
 
 /// A place among the requests at once; given back when dropped.
@@ -50,7 +54,7 @@ impl Limiter {
     ///
     /// # Errors
     /// RESOURCE_EXHAUSTED, with the time after which it may ask again.
-    pub(super) fn enter(&self, client: &str) -> Result<Place, Status> {
+    pub(super) fn enter(&self, client: &str) -> Result<Place, Refusal> {
         let now = Instant::now();
         let mut clients = self.lock();
         if !clients.contains_key(client) {
@@ -60,16 +64,14 @@ impl Limiter {
         self.refill(entry, now);
         if entry.left < 1.0 {
             let wait = Duration::from_secs_f64((1.0 - entry.left) / f64::from(self.allowance.per_second));
-            return Err(exhausted(
-                &format!("{client} sends more than {} requests a second", self.allowance.per_second),
-                wait,
-            ));
+            let Allowance { per_second, set_by, .. } = self.allowance;
+            let what = format!("{client} goes beyond the limit a second of {per_second} {set_by}");
+            return Err(exhausted(RefusedCall::Rate, &what, wait));
         }
         let Ok(place) = entry.places.clone().try_acquire_owned() else {
-            return Err(exhausted(
-                &format!("{client} has {} requests under way, the most at once", self.allowance.at_once),
-                Duration::from_secs(1),
-            ));
+            let what =
+                format!("{client} has {} under way, the most at once; no flag changes it", self.allowance.at_once);
+            return Err(exhausted(RefusedCall::AtOnce, &what, Duration::from_secs(1)));
         };
         entry.left -= 1.0;
         Ok(place)
@@ -90,7 +92,7 @@ impl Limiter {
     }
 
     /// Forgets who has been quiet, when the table is full.
-    fn make_room(&self, clients: &mut BTreeMap<String, Client>, now: Instant) -> Result<(), Status> {
+    fn make_room(&self, clients: &mut BTreeMap<String, Client>, now: Instant) -> Result<(), Refusal> {
         if clients.len() < MOST_CLIENTS {
             return Ok(());
         }
@@ -101,7 +103,8 @@ impl Limiter {
         if clients.len() < MOST_CLIENTS {
             return Ok(());
         }
-        Err(exhausted(&format!("more than {MOST_CLIENTS} clients ask at the same time"), BURST))
+        let what = format!("more than {MOST_CLIENTS} clients ask at the same time; no flag changes it");
+        Err(exhausted(RefusedCall::Callers, &what, BURST))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Client>> {
@@ -109,7 +112,8 @@ impl Limiter {
     }
 }
 
-fn exhausted(what: &str, retry: Duration) -> Status {
+fn exhausted(reason: RefusedCall, what: &str, retry: Duration) -> Refusal {
     let message = format!("{what}; ask again in {} ms, and less often", retry.as_millis().max(1));
-    Status::with_error_details(Code::ResourceExhausted, message, ErrorDetails::with_retry_info(Some(retry)))
+    let details = ErrorDetails::with_retry_info(Some(retry));
+    Refusal::new(reason, Status::with_error_details(Code::ResourceExhausted, message, details))
 }

@@ -1,7 +1,7 @@
 //! Who comes in: TLS, callers that are known and have the right, and no more of them than there is room for.
 //!
 //! `tls` and `accept` make connections; `layer` asks this file about each request; `reviews` asks the API server, and
-//! `answers` keeps what it said; `limit` counts.
+//! `answers` keeps what it said; `limit` counts; `refusal` is what comes of it.
 //!
 //! Invariants: there is a way to be known (token or certificate), or there is no door; what cannot be checked is
 //! refused. A token is kept as its hash only, and never logged.
@@ -11,6 +11,7 @@ mod answers;
 mod certificate;
 mod layer;
 mod limit;
+mod refusal;
 mod reviews;
 mod rights;
 mod tls;
@@ -26,10 +27,12 @@ pub(super) use layer::DoorLayer;
 
 use crate::clock::Clock;
 use crate::pem::PemError;
+use crate::telemetry::{DoorMetrics, RefusedCall};
 use accept::Peer;
 use answers::{Answer, Answers};
 use k8s_openapi::api::authentication::v1::UserInfo;
 use limit::{Allowance, Limiter, Place};
+use refusal::Refusal;
 use reviews::Reviewer;
 use rights::{GROUP, Right, VERB};
 use std::collections::BTreeSet;
@@ -43,6 +46,8 @@ const AT_ONCE: usize = 64;
 /// Callers that are not known (yet) may ask so many times less often, per address: each may cost a question to the API
 /// server.
 const STRANGERS: u32 = 10;
+/// How that is told to them.
+const FOR_STRANGERS: &str = "requests of callers that are not known, a tenth of --max-requests-per-second";
 /// Connections a second from one address.
 const CONNECTIONS_PER_SECOND: u32 = 20;
 /// Bytes of a token; those of service accounts have about 1,000.
@@ -61,6 +66,8 @@ pub struct DoorOptions {
     pub requests_per_second: u32,
     /// Tells when tokens and certificates end.
     pub clock: Clock,
+    /// Counts who is refused.
+    pub metrics: DoorMetrics,
 }
 
 /// Why there is no door.
@@ -102,6 +109,7 @@ struct Inner {
     strangers: Limiter,
     known: Limiter,
     clock: Clock,
+    metrics: DoorMetrics,
 }
 
 /// What is known of tokens.
@@ -146,15 +154,16 @@ impl Door {
             holders: Answers::new(),
             rights: Answers::new(),
         });
-        let limiter = |per_second| Limiter::new(Allowance { per_second, at_once: AT_ONCE });
+        let limiter = |per_second, set_by| Limiter::new(Allowance { per_second, at_once: AT_ONCE, set_by });
         Ok(Self(Arc::new(Inner {
             tls: Tls::new(options.files)?,
             client_names: options.client_names,
             tokens,
-            connections: limiter(CONNECTIONS_PER_SECOND),
-            strangers: limiter((options.requests_per_second / STRANGERS).max(1)),
-            known: limiter(options.requests_per_second.max(1)),
+            connections: limiter(CONNECTIONS_PER_SECOND, "connections; no flag changes it"),
+            strangers: limiter((options.requests_per_second / STRANGERS).max(1), FOR_STRANGERS),
+            known: limiter(options.requests_per_second.max(1), "requests, as --max-requests-per-second says"),
             clock,
+            metrics: options.metrics,
         })))
     }
 
@@ -164,12 +173,12 @@ impl Door {
     }
 
     /// Counts a caller that need not be known.
-    fn enter_unknown(&self, peer: &Peer) -> Result<Place, Status> {
+    fn enter_unknown(&self, peer: &Peer) -> Result<Place, Refusal> {
         self.0.strangers.enter(&peer.address)
     }
 
     /// Who calls, and their place among the requests.
-    async fn identify(&self, peer: &Peer, token: Option<&str>) -> Result<(Caller, Place), Status> {
+    async fn identify(&self, peer: &Peer, token: Option<&str>) -> Result<(Caller, Place), Refusal> {
         let caller = match (self.listed(peer), token, &self.0.tokens) {
             (Some(name), ..) => Caller::Listed(name),
             (None, Some(token), Some(tokens)) => {
@@ -192,7 +201,7 @@ impl Door {
     }
 
     /// UNAUTHENTICATED, with what would be needed.
-    fn who_are_you(&self, peer: &Peer) -> Status {
+    fn who_are_you(&self, peer: &Peer) -> Refusal {
         let shown = match &peer.certificate {
             Some(shown) if self.0.clock.now() >= shown.until => "the client certificate has expired; ".to_owned(),
             Some(shown) => {
@@ -204,11 +213,11 @@ impl Door {
         let certificate =
             (!self.0.client_names.is_empty()).then(|| "a client certificate with a listed name".to_owned());
         let ways: Vec<String> = token.into_iter().chain(certificate).collect();
-        Status::unauthenticated(format!("{shown}send {}", ways.join(", or ")))
+        Refusal::unauthenticated(format!("{shown}send {}", ways.join(", or ")))
     }
 
     /// Whether `caller` has `right` in `namespace`, or in all where that is `None`.
-    async fn may(&self, caller: &Caller, right: Right, namespace: Option<&str>) -> Result<bool, Status> {
+    async fn may(&self, caller: &Caller, right: Right, namespace: Option<&str>) -> Result<bool, Refusal> {
         let (Caller::Holder(digest, user), Some(tokens)) = (caller, &self.0.tokens) else { return Ok(true) };
         let key = (*digest, right, namespace.map(str::to_owned));
         let ask = || tokens.reviewer.clone().authorise(user.clone(), right, key.2.clone());
@@ -225,15 +234,15 @@ impl Tokens {
         self.holders.is_yes_or_asked(&digest(token))
     }
 
-    async fn identify(&self, token: &str) -> Result<Caller, Status> {
+    async fn identify(&self, token: &str) -> Result<Caller, Refusal> {
         if token.len() > MOST_TOKEN_BYTES {
-            return Err(Status::unauthenticated(format!("the bearer token is longer than {MOST_TOKEN_BYTES} bytes")));
+            return Err(Refusal::unauthenticated(format!("the bearer token is longer than {MOST_TOKEN_BYTES} bytes")));
         }
         let key = digest(token);
         match self.holders.ask(&key, || self.reviewer.clone().identify(token.to_owned())).await {
             Answer::Yes(user) => Ok(Caller::Holder(key, user)),
             Answer::No(why) => {
-                Err(Status::unauthenticated(format!("the bearer token is not accepted: {why}; send {}", self.how())))
+                Err(Refusal::unauthenticated(format!("the bearer token is not accepted: {why}; send {}", self.how())))
             }
             Answer::Unknown(cause) => Err(unchecked(&cause)),
         }
@@ -255,16 +264,18 @@ fn digest(token: &str) -> Digest {
 }
 
 /// UNAVAILABLE: nobody is let in unchecked.
-fn unchecked(cause: &str) -> Status {
-    Status::unavailable(format!("callers cannot be checked: {cause}; ask again in a second"))
+fn unchecked(cause: &str) -> Refusal {
+    let status = Status::unavailable(format!("callers cannot be checked: {cause}; ask again in a second"));
+    Refusal::new(RefusedCall::Unchecked, status)
 }
 
 /// PERMISSION_DENIED, with the role that would help.
-fn forbidden(caller: &Caller, right: Right, namespace: Option<&str>) -> Status {
+fn forbidden(caller: &Caller, right: Right, namespace: Option<&str>) -> Refusal {
     let place = namespace.map_or("in all namespaces".to_owned(), |name| format!("in namespace {name}"));
-    Status::permission_denied(format!(
+    let message = format!(
         "{} may not {VERB} {}.{GROUP} {place}; bind a ClusterRole with that rule to it, such as optipod-usage-reader",
         caller.name(),
         right.resource()
-    ))
+    );
+    Refusal::new(RefusedCall::Forbidden, Status::permission_denied(message))
 }

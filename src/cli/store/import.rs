@@ -1,6 +1,7 @@
 //! `optipod store import`: exports, and samples kept elsewhere.
 
 use super::row;
+use crate::telemetry::{Due, Progress};
 use anyhow::{Context as _, bail, ensure};
 use optipod_storage::{Imported, OpenError, PastSample, SeriesKey, Store, StoreOptions, Timestamp};
 use std::fs::File;
@@ -16,7 +17,8 @@ Either the JSON lines of `optipod store export --format jsonl`, or samples as CS
 
 time_s is Unix time in seconds. Samples must be sorted by time, but within five minutes:
     (head -1 FILE; tail -n +2 FILE | sort -t, -k1,1n) | optipod store import DIR -
-Where it fails on the way, what came before is in; correct the file and repeat it, before the recommender runs again.";
+Where it fails on the way or is killed, what came before is in; correct the file and repeat it, before the recommender
+runs again. What is in already is left as it is.";
 
 /// No line that makes sense is longer: two sketches of 16 KB, and names.
 const MAX_LINE: u64 = 1 << 20;
@@ -27,33 +29,52 @@ pub(super) fn import(
     options: &StoreOptions,
     now: Timestamp,
     out: &mut impl Write,
+    notes: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
-    let mut lines = if file == Path::new("-") {
-        Lines::new(Box::new(io::stdin().lock()))
-    } else {
-        let file = File::open(file).with_context(|| format!("opening {}", file.display()))?;
-        Lines::new(Box::new(BufReader::new(file)))
-    };
+    let (input, size) = open(file)?;
+    let done = take_in(dir, Lines::new(input, Progress::new("import", size), notes), options, now)?;
+    tell(&done, out)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What to read, and how many bytes that are where it is a file.
+fn open(file: &Path) -> anyhow::Result<(Box<dyn BufRead>, Option<u64>)> {
+    if file == Path::new("-") {
+        return Ok((Box::new(io::stdin().lock()), None));
+    }
+    let opened = File::open(file).with_context(|| format!("opening {}", file.display()))?;
+    let size = opened.metadata().ok().filter(std::fs::Metadata::is_file).map(|about| about.len());
+    Ok((Box::new(BufReader::new(opened)), size))
+}
+
+/// Takes in all lines, and tells how far that is.
+pub(super) fn take_in(
+    dir: &Path,
+    mut lines: Lines<'_, impl Write>,
+    options: &StoreOptions,
+    now: Timestamp,
+) -> anyhow::Result<Imported> {
     ensure!(lines.advance()?, "there is nothing to import");
     let store = match Store::open(dir, options.clone(), now) {
         Err(error @ OpenError::InUse { .. }) => bail!("{error}; importing needs the recommender stopped"),
         opened => opened?,
     };
-    let done = if lines.text.starts_with('{') { rows(&store, lines, now) } else { samples(&store, lines, now) }?;
-    tell(&done, out)?;
-    Ok(ExitCode::SUCCESS)
+    if lines.text.starts_with('{') { rows(&store, lines, now) } else { samples(&store, lines, now) }
 }
 
-/// Lines of a bounded length, with their numbers.
-struct Lines {
+/// Lines of a bounded length, with their numbers; it tells how far they are read.
+pub(super) struct Lines<'a, W> {
     input: Box<dyn BufRead>,
     number: u64,
     text: String,
+    bytes: u64,
+    progress: Progress,
+    notes: &'a mut W,
 }
 
-impl Lines {
-    fn new(input: Box<dyn BufRead>) -> Self {
-        Self { input, number: 0, text: String::new() }
+impl<'a, W: Write> Lines<'a, W> {
+    pub(super) fn new(input: Box<dyn BufRead>, progress: Progress, notes: &'a mut W) -> Self {
+        Self { input, number: 0, text: String::new(), bytes: 0, progress, notes }
     }
 
     /// Reads the next line that is not empty; whether there is one.
@@ -64,15 +85,26 @@ impl Lines {
             let read = self.input.by_ref().take(MAX_LINE).read_line(&mut self.text);
             let read = read.with_context(|| format!("reading line {}", self.number))?;
             ensure!((read as u64) < MAX_LINE, "line {} is longer than {MAX_LINE} bytes", self.number);
+            self.bytes += read as u64;
+            self.tell()?;
             self.text.truncate(self.text.trim_end().len());
             if read == 0 || !self.text.is_empty() {
                 return Ok(read > 0);
             }
         }
     }
+
+    fn tell(&mut self) -> io::Result<()> {
+        let number = self.number;
+        match self.progress.tell(self.bytes, || format!("{number} lines")) {
+            Some(Due { percent: Some(percent) }) => writeln!(self.notes, "import: {percent} %, {number} lines"),
+            Some(Due { percent: None }) => writeln!(self.notes, "import: {number} lines"),
+            None => Ok(()),
+        }
+    }
 }
 
-fn rows(store: &Store, mut lines: Lines, now: Timestamp) -> anyhow::Result<Imported> {
+fn rows(store: &Store, mut lines: Lines<'_, impl Write>, now: Timestamp) -> anyhow::Result<Imported> {
     let mut import = store.import(now);
     loop {
         let taken = row::from_json(&lines.text).and_then(|row| Ok(import.row(row)?));
@@ -83,7 +115,7 @@ fn rows(store: &Store, mut lines: Lines, now: Timestamp) -> anyhow::Result<Impor
     }
 }
 
-fn samples(store: &Store, mut lines: Lines, now: Timestamp) -> anyhow::Result<Imported> {
+fn samples(store: &Store, mut lines: Lines<'_, impl Write>, now: Timestamp) -> anyhow::Result<Imported> {
     let columns = Columns::of(&lines.text)?;
     let mut backfill = store.backfill(now);
     while lines.advance()? {

@@ -115,7 +115,7 @@ async fn run(
         StoreCommand::Export { dir, format, namespace } => {
             export::export(dir, *format, namespace.as_deref(), out, notes).await
         }
-        StoreCommand::Import { dir, file } => import::import(dir, file, &options(flags)?, now(), out),
+        StoreCommand::Import { dir, file } => import::import(dir, file, &options(flags)?, now(), out, notes),
         StoreCommand::Backup { dir, target } => backup::backup(dir, target, out, notes).await,
         StoreCommand::Restore { backup, dir, replace, allow_damaged } => {
             let options = RestoreOptions { replace: *replace, allow_damaged: *allow_damaged };

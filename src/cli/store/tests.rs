@@ -3,6 +3,7 @@
 use super::*;
 use crate::api::{Api, serve_admin};
 use crate::clock::Clock;
+use crate::telemetry::Progress;
 use optipod_storage::{Sample, SeriesKey};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
@@ -292,14 +293,40 @@ async fn an_export_imported_is_the_same_export_and_repeating_it_changes_nothing(
     // What was measured in 2023 is long past any retention: the clock is an argument.
     let mut out = Vec::new();
     let now = START + DAY;
-    import::import(&to, &file, &StoreOptions::default(), now, &mut out).unwrap();
+    import::import(&to, &file, &StoreOptions::default(), now, &mut out, &mut Vec::new()).unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), "4 slots written, with 4 rows\n");
     assert_eq!(printed(&["export", text(&to), "--format=jsonl"]).await, exported);
     let mut out = Vec::new();
-    import::import(&to, &file, &StoreOptions::default(), now, &mut out).unwrap();
+    import::import(&to, &file, &StoreOptions::default(), now, &mut out, &mut Vec::new()).unwrap();
     assert!(String::from_utf8(out).unwrap().starts_with("0 slots written, with 0 rows\n4 slots left as they are"));
     let expired = printed(&["import", text(&to), text(&file)]).await;
     assert!(expired.contains("older than the retention"), "{expired}");
+}
+
+#[test]
+fn an_import_tells_how_far_it_is_by_the_size_of_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let header = "time_s,namespace,kind,workload,container,pod,cpu_cores,memory_bytes\n";
+    let line = |n: i64| format!("{},shop,Deployment,cart,app,p,1,{}\n", START.as_millis() / 1000 + n, 1000 + n);
+    let input = header.to_owned() + &(0..100).map(line).collect::<String>();
+    for (size, first, last) in [
+        (Some(input.len() as u64), "import: 1 %, 1 lines", "import: 100 %, 101 lines"),
+        (None, "import: 1 lines", "import: 101 lines"),
+    ] {
+        let mut notes = Vec::new();
+        let progress = Progress::in_lines(size, Duration::ZERO);
+        let lines = import::Lines::new(Box::new(std::io::Cursor::new(input.clone())), progress, &mut notes);
+        let store = dir.path().join(first);
+        assert_eq!(import::take_in(&store, lines, &StoreOptions::default(), START + DAY).unwrap().samples, 100);
+        let told = String::from_utf8(notes).unwrap();
+        assert!(told.starts_with(first) && told.lines().any(|line| line == last), "{told}");
+    }
+    // What takes no ten seconds says nothing.
+    let (file, mut notes) = (dir.path().join("some.csv"), Vec::new());
+    std::fs::write(&file, input).unwrap();
+    let store = dir.path().join("store");
+    import::import(&store, &file, &StoreOptions::default(), START + DAY, &mut Vec::new(), &mut notes).unwrap();
+    assert!(notes.is_empty(), "{notes:?}");
 }
 
 /// Imports some text at a time in 2023; what it prints, or the error.
@@ -307,7 +334,8 @@ fn imported(dir: &Path, input: &str) -> Result<String, String> {
     let file = dir.join("input");
     std::fs::write(&file, input).unwrap();
     let mut out = Vec::new();
-    let done = import::import(&dir.join("store"), &file, &StoreOptions::default(), START + DAY, &mut out);
+    let done =
+        import::import(&dir.join("store"), &file, &StoreOptions::default(), START + DAY, &mut out, &mut Vec::new());
     done.map(|_| String::from_utf8(out).unwrap()).map_err(|error| crate::cli::told(&error))
 }
 

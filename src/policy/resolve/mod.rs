@@ -11,6 +11,7 @@ mod syntax;
 mod tests;
 
 pub use checker::FieldError;
+pub(crate) use syntax::is_dns_label;
 
 use super::limits;
 use super::resolved::{Bounds, ContainerPlan, MetricsPlan, Policy, PolicyId, ResourcePlan, UpdatePlan};

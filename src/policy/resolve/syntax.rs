@@ -8,7 +8,7 @@ use super::super::limits::{DNS_LABEL_LENGTH, LABEL_VALUE_LENGTH};
 const SUBDOMAIN_LENGTH: usize = 253;
 
 /// 1 to 63 of a-z, 0-9 and hyphens, beginning and ending with a letter or digit.
-pub(super) fn is_dns_label(text: &str) -> bool {
+pub(crate) fn is_dns_label(text: &str) -> bool {
     text.len() <= DNS_LABEL_LENGTH && is_dns_word(text)
 }
 

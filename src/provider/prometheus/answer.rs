@@ -109,7 +109,8 @@ struct Data<'a> {
 /// What is wrong with it, in a few words.
 pub fn read(body: &[u8]) -> Result<Answer<'_>, String> {
     let envelope: Envelope<'_> = serde_json::from_slice(body)
-        .map_err(|error| format!("the answer is not what Prometheus answers: {}", shortened(&error.to_string())))?;
+        .map_err(|error| format!("the answer is not what Prometheus answers: {}", shortened(&error.to_string())))
+        .map_err(|cause| format!("{cause}; check prometheus.url: is a login page there, or a proxy?"))?;
     if envelope.status != "success" {
         return Err(format!("the server says: {}", shortened(envelope.error.as_deref().unwrap_or("no reason"))));
     }

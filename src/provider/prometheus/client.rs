@@ -6,7 +6,7 @@
 use super::PrometheusOptions;
 use super::answer;
 use super::secrets::Secrets;
-use crate::provider::{ProviderError, with_causes};
+use crate::provider::{ProviderError, TO_MEND_IT, TO_REACH_IT, with_causes};
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -78,8 +78,8 @@ impl Client {
     }
 
     /// Whether the files with credentials can be used now.
-    pub async fn check(&self) -> Result<(), Failure> {
-        self.connected().await.map(|_| ())
+    pub fn check(&self) -> Result<(), Failure> {
+        self.connected().map(|_| ())
     }
 
     /// What callers see.
@@ -100,7 +100,7 @@ impl Client {
     }
 
     async fn exchange(&self, path: &str, form: &[(&str, &str)]) -> Result<Bytes, Failure> {
-        let connected = self.connected().await?;
+        let connected = self.connected()?;
         let url = format!("{}/api/v1/{path}", self.base);
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
         let mut request = Request::new(Full::new(Bytes::from(body)));
@@ -112,7 +112,7 @@ impl Client {
         headers.extend(connected.authorization.clone().map(|value| (AUTHORIZATION, value)));
         let answered = connected.http.request(request).await;
         let response = answered
-            .map_err(|error| Failure::Unavailable(format!("{url}: {}", with_causes(error.to_string(), &error))))?;
+            .map_err(|error| Failure::Unavailable(unanswered(&url, &with_causes(error.to_string(), &error))))?;
         let (status, location) = (response.status(), response.headers().get(LOCATION).cloned());
         let body = body_of(response, &url).await?;
         if status == StatusCode::OK {
@@ -123,8 +123,8 @@ impl Client {
     }
 
     /// The connection with the credentials that the files hold now.
-    async fn connected(&self) -> Result<Arc<Connected>, Failure> {
-        let secrets = Secrets::read(&self.options).await.map_err(Failure::Refused)?;
+    fn connected(&self) -> Result<Arc<Connected>, Failure> {
+        let secrets = Secrets::read(&self.options).map_err(Failure::Refused)?;
         let mut known = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(connected) = known.as_ref().filter(|connected| connected.secrets == secrets) {
             return Ok(connected.clone());
@@ -203,7 +203,8 @@ where
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
-            Failure::Unavailable(format!("{url} broke off: {}", with_causes(error.to_string(), &error)))
+            let cause = with_causes(error.to_string(), &error);
+            Failure::Unavailable(format!("{url} broke off: {cause}; {TO_MEND_IT}"))
         })?;
         let Ok(data) = frame.into_data() else { continue };
         if read.len() + data.len() > LARGEST {
@@ -212,6 +213,13 @@ where
         read.extend_from_slice(&data);
     }
     Ok(read.freeze())
+}
+
+/// Why nothing came, with what to do about certificates.
+fn unanswered(url: &str, cause: &str) -> String {
+    let is_of_trust = ["UnknownIssuer", "BadSignature"].iter().any(|word| cause.contains(word));
+    let for_trust = "set prometheus.caFile to the authority that signed its certificate";
+    format!("{url}: {cause}; {}", if is_of_trust { for_trust } else { TO_REACH_IT })
 }
 
 /// What a status other than 200 means.
@@ -232,7 +240,8 @@ fn refusal(url: &str, status: StatusCode, location: Option<&HeaderValue>, said: 
         }
         413 => Failure::TooLarge(told),
         422 if is_too_much(said) => Failure::TooLarge(told),
-        408 | 425 | 429 | 500.. => Failure::Unavailable(told),
+        429 => Failure::Unavailable(format!("{told}; a smaller prometheus.maxConcurrency asks less at once")),
+        408 | 425 | 500.. => Failure::Unavailable(format!("{told}; {TO_MEND_IT}")),
         _ => Failure::Refused(told),
     }
 }

@@ -111,16 +111,13 @@ impl PrometheusProvider {
     }
 
     /// The same as a provider in any case: where the options cannot be used, one that answers why. Files that cannot be
-    /// used are logged now, and tried again with each question. Must be called within a runtime.
+    /// used are logged now, and tried again with each question.
     pub fn start(options: PrometheusOptions, clock: Clock) -> Arc<dyn UsageProvider> {
         Arc::new(LateProvider::new(NAME, move || {
             let provider = Arc::new(Self::new(options.clone(), clock)?);
-            let checked = provider.clone();
-            tokio::spawn(async move {
-                if let Err(error) = checked.check_files().await {
-                    tracing::error!(%error, "policies that use Prometheus get nothing until this is mended");
-                }
-            });
+            if let Err(error) = provider.check_files() {
+                tracing::error!(%error, "policies that use Prometheus get nothing until this is mended");
+            }
             Ok(provider)
         }))
     }
@@ -129,8 +126,8 @@ impl PrometheusProvider {
     ///
     /// # Errors
     /// [`ProviderError::Refused`], naming the file.
-    pub async fn check_files(&self) -> Result<(), ProviderError> {
-        self.client.check().await.map_err(|failure| self.client.error(failure))
+    pub fn check_files(&self) -> Result<(), ProviderError> {
+        self.client.check().map_err(|failure| self.client.error(failure))
     }
 
     fn namespace(&self, name: &str) -> Namespace<'_> {

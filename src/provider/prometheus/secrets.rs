@@ -3,26 +3,27 @@
 //! Invariant: nothing of it reaches a log or an error.
 
 use super::PrometheusOptions;
-use crate::pem;
+use crate::pem::{self, PemError};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::HeaderValue;
-use rustls::ClientConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use std::path::Path;
-use tokio::io::AsyncReadExt as _;
-
-/// Files larger than this are no credentials.
-const LARGEST: u64 = 1 << 20;
+use rustls::{ClientConfig, RootCertStore};
+use std::path::{Path, PathBuf};
 
 /// The contents of all files at one moment. It has no `Debug`, on purpose.
 #[derive(PartialEq, Eq, Default)]
 pub struct Secrets {
     bearer: Option<String>,
     basic: Option<(String, String)>,
-    ca: Option<Vec<u8>>,
-    certificate: Option<(Vec<u8>, Vec<u8>)>,
+    ca: Option<File>,
+    certificate: Option<(File, File)>,
+}
+
+/// A file and what it holds.
+#[derive(PartialEq, Eq)]
+struct File {
+    path: PathBuf,
+    bytes: Vec<u8>,
 }
 
 impl Secrets {
@@ -30,21 +31,15 @@ impl Secrets {
     ///
     /// # Errors
     /// Which file cannot be read or holds nothing usable.
-    pub async fn read(options: &PrometheusOptions) -> Result<Self, String> {
-        let bearer = match &options.bearer_token_file {
-            Some(path) => Some(line("bearerTokenFile", path).await?),
-            None => None,
-        };
+    pub fn read(options: &PrometheusOptions) -> Result<Self, String> {
+        let bearer = options.bearer_token_file.as_ref().map(|path| line("bearerTokenFile", path)).transpose()?;
         let basic = match (&options.basic_auth_user, &options.basic_auth_password_file) {
-            (Some(user), Some(path)) => Some((user.clone(), line("basicAuthPasswordFile", path).await?)),
+            (Some(user), Some(path)) => Some((user.clone(), line("basicAuthPasswordFile", path)?)),
             _ => None,
         };
-        let ca = match &options.ca_file {
-            Some(path) => Some(bytes("caFile", path).await?),
-            None => None,
-        };
+        let ca = options.ca_file.as_ref().map(|path| File::read("caFile", path)).transpose()?;
         let certificate = match (&options.cert_file, &options.key_file) {
-            (Some(cert), Some(key)) => Some((bytes("certFile", cert).await?, bytes("keyFile", key).await?)),
+            (Some(cert), Some(key)) => Some((File::read("certFile", cert)?, File::read("keyFile", key)?)),
             _ => None,
         };
         Ok(Self { bearer, basic, ca, certificate })
@@ -72,32 +67,19 @@ impl Secrets {
             .map_err(|error| error.to_string())?
             .with_root_certificates(self.roots(is_used)?);
         let Some((cert, key)) = &self.certificate else { return Ok(builder.with_no_client_auth()) };
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(cert)
-            .collect::<Result<_, _>>()
-            .map_err(|error| format!("certFile holds no certificate in PEM: {error}"))?;
-        // The error of a key could quote it.
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| "keyFile holds no private key in PEM".to_owned())?;
+        let chain = pem::certificates(&cert.path, &cert.bytes).map_err(of("certFile"))?;
+        let key = pem::private_key(&key.path, &key.bytes).map_err(of("keyFile"))?;
         builder
             .with_client_auth_cert(chain, key)
             .map_err(|error| format!("certFile and keyFile do not fit together: {error}"))
     }
 
-    fn roots(&self, is_used: bool) -> Result<rustls::RootCertStore, String> {
-        let mut roots = rustls::RootCertStore::empty();
-        if let Some(ca) = &self.ca {
-            for certificate in CertificateDer::pem_slice_iter(ca) {
-                let added = certificate
-                    .map_err(|error| error.to_string())
-                    .and_then(|certificate| roots.add(certificate).map_err(|error| error.to_string()));
-                added.map_err(|error| format!("caFile holds something else than certificates in PEM: {error}"))?;
-            }
-            if roots.is_empty() {
-                return Err("caFile holds no certificate in PEM".to_owned());
-            }
-        } else if is_used {
-            roots = pem::system_authorities();
+    fn roots(&self, is_used: bool) -> Result<RootCertStore, String> {
+        match &self.ca {
+            Some(File { path, bytes }) => pem::authorities(path, bytes).map_err(of("caFile")),
+            None if is_used => Ok(pem::system_authorities()),
+            None => Ok(RootCertStore::empty()),
         }
-        Ok(roots)
     }
 
     /// The text without what must not be seen, should a server send it back.
@@ -113,24 +95,22 @@ impl Secrets {
     }
 }
 
-async fn line(key: &str, path: &Path) -> Result<String, String> {
-    let text =
-        String::from_utf8(bytes(key, path).await?).map_err(|_| format!("{key} {} holds no text", path.display()))?;
-    match text.trim() {
-        "" => Err(format!("{key} {} is empty", path.display())),
-        text => Ok(text.to_owned()),
+impl File {
+    fn read(key: &'static str, path: &Path) -> Result<Self, String> {
+        Ok(Self { path: path.to_owned(), bytes: pem::read(path).map_err(of(key))? })
     }
 }
 
-async fn bytes(key: &str, path: &Path) -> Result<Vec<u8>, String> {
-    let read = async {
-        let mut bytes = Vec::new();
-        tokio::fs::File::open(path).await?.take(LARGEST + 1).read_to_end(&mut bytes).await?;
-        Ok::<_, std::io::Error>(bytes)
-    };
-    let bytes = read.await.map_err(|error| format!("{key} {} cannot be read: {error}", path.display()))?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(format!("{key} {} is larger than {LARGEST} bytes", path.display()));
+/// An error of a file, with the key of the setting that names it.
+fn of(key: &'static str) -> impl Fn(PemError) -> String {
+    move |error| format!("prometheus.{key}: {error}")
+}
+
+fn line(key: &'static str, path: &Path) -> Result<String, String> {
+    let bytes = pem::read(path).map_err(of(key))?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("prometheus.{key}: {} holds no text", path.display()))?;
+    match text.trim() {
+        "" => Err(format!("prometheus.{key}: {} is empty", path.display())),
+        text => Ok(text.to_owned()),
     }
-    Ok(bytes)
 }

@@ -8,7 +8,7 @@ const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 
 /// When the day begins: long ago, so that every program takes its times for past.
-fn begin() -> i64 {
+pub fn begin() -> i64 {
     "2025-06-01T00:00:00Z".parse::<Timestamp>().unwrap().as_second()
 }
 
@@ -33,6 +33,20 @@ pub struct Truth {
     pub cpu_scrapes: Vec<f64>,
     /// Bytes at each scrape: Unix seconds and value.
     pub memory: Vec<(i64, f64)>,
+    /// What metrics-server would tell at each scrape of each pod but the first.
+    pub scrapes: Vec<Scrape>,
+}
+
+/// What one pod's container used, as metrics-server tells it.
+#[derive(Clone, Copy)]
+pub struct Scrape {
+    /// The pod's number.
+    pub pod: u64,
+    /// Unix seconds.
+    pub at: i64,
+    /// Cores since the scrape before.
+    pub cores: f64,
+    pub bytes: f64,
 }
 
 /// All that was written, by `namespace/Kind/name/container`.
@@ -45,7 +59,7 @@ pub struct Written {
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014).
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -61,7 +75,7 @@ impl Random {
     }
 
     /// Nearly normal: the sum of twelve uniform numbers.
-    fn normal(&mut self) -> f64 {
+    pub fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.unit()).sum::<f64>() - 6.0
     }
 }
@@ -164,6 +178,7 @@ impl Written {
             format!("namespace=\"{}\",pod=\"{}\",container=\"{container}\"{}", pod.namespace, pod.name, pod.more);
         let truth = self.truth.entry(format!("{}/{}/{container}", pod.namespace, pod.workload)).or_default();
         let (mut drift, mut counter, mut total) = (0.0, 0.0, 0.0);
+        let pod_number = truth.scrapes.last().map_or(0, |scrape| scrape.pod + 1);
         let mut totals = Vec::new();
         for at in (pod.life.0 + offset..pod.life.1).step_by(usize::try_from(self.scrape).unwrap()) {
             drift = 0.98 * drift + 0.12 * random.normal();
@@ -174,6 +189,7 @@ impl Written {
                 counter += cores * self.scrape as f64;
                 total += cores * self.scrape as f64;
                 truth.cpu_scrapes.push(cores);
+                truth.scrapes.push(Scrape { pod: pod_number, at: begin() + at, cores, bytes });
             }
             if at / self.scrape == 9 * HOUR / self.scrape {
                 counter = 0.0; // the container restarts

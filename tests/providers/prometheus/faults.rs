@@ -129,16 +129,15 @@ pub async fn a_file_that_cannot_be_read_is_named_and_mending_it_is_enough() -> R
     let asking = PrometheusOptions { bearer_token_file: Some(file.clone()), ..PrometheusOptions::new(server.url()) };
     let provider = provider(asking)?;
     let ask = async || provider.usage(&[query("shop", "Pod/bare", "app", HOUR)]).await.map_err(|e| e.to_string());
-    for (content, part) in [(None, "cannot be read"), (Some(&b" \n"[..]), "is empty"), (Some(b"\xff"), "holds no text")]
-    {
+    for (content, part) in [(None, "cannot read"), (Some(&b" \n"[..]), "is empty"), (Some(b"\xff"), "holds no text")] {
         content.map(|content| std::fs::write(&file, content)).transpose()?;
         let error = ask().await.unwrap_err();
         assert!(error.contains(part) && error.contains(&file.display().to_string()), "{error}");
-        assert!(provider.check_files().await.is_err());
+        assert!(provider.check_files().is_err());
     }
     std::fs::write(&file, "token")?;
     assert_eq!(ask().await, Ok(vec![None]));
-    assert!(provider.check_files().await.is_ok());
+    assert!(provider.check_files().is_ok());
     assert!(server.asked().iter().all(|asked| asked.headers["authorization"] == "Bearer token"));
     Ok(())
 }

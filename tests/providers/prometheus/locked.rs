@@ -95,8 +95,8 @@ pub async fn a_client_certificate_opens() -> Result {
     for (options, part) in [
         (PrometheusOptions { ca_file: None, ..known.clone() }, "UnknownIssuer"),
         (trusting, "ertificate"),
-        (PrometheusOptions { ca_file: known.key_file.clone(), ..known.clone() }, "caFile holds no certificate"),
-        (PrometheusOptions { key_file: known.cert_file.clone(), ..known.clone() }, "keyFile holds no private key"),
+        (PrometheusOptions { ca_file: known.key_file.clone(), ..known.clone() }, "caFile: "),
+        (PrometheusOptions { key_file: known.cert_file.clone(), ..known.clone() }, "holds no usable private key"),
         (PrometheusOptions { key_file: Some(server_key), ..known.clone() }, "do not fit together"),
     ] {
         let error = ask(options).await.unwrap_err().to_string();

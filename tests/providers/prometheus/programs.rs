@@ -4,6 +4,7 @@ use super::super::harness::{Program, Result, free_address, http, poll};
 use super::data::{self, Written};
 use anyhow::{Context as _, ensure};
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -76,12 +77,23 @@ pub fn stop() {
 
 /// Starts a program with these samples and more flags.
 pub fn start(kind: Kind, written: &Written, more: &[String]) -> Result<Server> {
+    let server = start_with(kind, more, |folder| backfill(folder, written))?;
+    let text = if kind == Kind::VictoriaMetrics { written.text(1000) } else { String::new() };
+    if !text.is_empty() {
+        http(server.program.address, "POST", "/api/v1/import/prometheus", text.as_bytes())?;
+        http(server.program.address, "GET", "/internal/force_flush", b"")?;
+    }
+    Ok(server)
+}
+
+/// Starts a program with more flags; `fill` writes Prometheus' blocks before.
+pub fn start_with(kind: Kind, more: &[String], fill: impl FnOnce(&Path) -> Result) -> Result<Server> {
     let folder = tempfile::tempdir()?;
     let path = |name: &str| folder.path().join(name);
     let address = free_address()?;
     if kind == Kind::Prometheus {
         std::fs::write(path("config.yml"), "{}\n")?;
-        backfill(folder.path(), written)?;
+        fill(folder.path())?;
     }
     let mut arguments = match kind {
         Kind::Prometheus => vec![
@@ -100,20 +112,14 @@ pub fn start(kind: Kind, written: &Written, more: &[String]) -> Result<Server> {
     };
     arguments.extend_from_slice(more);
     let program = Program::start(&arguments, address, &path("log"))?;
-    if kind == Kind::VictoriaMetrics {
-        let text = written.text(1000);
-        if !text.is_empty() {
-            http(address, "POST", "/api/v1/import/prometheus", text.as_bytes())?;
-            http(address, "GET", "/internal/force_flush", b"")?;
-        }
-    } else if more.is_empty() {
+    if kind == Kind::Prometheus && more.is_empty() {
         poll(|| http(address, "GET", "/-/ready", b"")).with_context(|| program.log_tail())?;
     }
     Ok(Server { program, _folder: folder })
 }
 
 /// `promtool` makes blocks from OpenMetrics.
-fn backfill(folder: &std::path::Path, written: &Written) -> Result {
+fn backfill(folder: &Path, written: &Written) -> Result {
     let text = written.text(1);
     if text.is_empty() {
         return Ok(());

@@ -24,7 +24,12 @@ async fn who_asks_too_often_is_told_when_to_ask_again_and_others_are_served() {
     // Four at once; more only with the seconds that the calls took.
     assert!(answers[..4].iter().all(|status| status.code() == Code::Ok), "{answers:?}");
     let refused = answers.iter().find(|status| status.code() == Code::ResourceExhausted).expect("a refusal");
-    assert!(refused.message().contains("ann sends more than 1 requests a second"), "{refused:?}");
+    let (message, count) = (refused.message(), answers.iter().filter(|status| status.code() != Code::Ok).count());
+    assert!(
+        message.contains("ann goes beyond the limit a second of 1 requests, as --max-requests-per-second"),
+        "{message}"
+    );
+    assert_eq!(stage.refused("rate"), count as u64);
     let wait = refused.get_details_retry_info().expect("retry info").retry_delay.unwrap();
     assert!(wait.as_millis() <= 1000, "{wait:?}");
     assert_eq!(call(Method::ListSeries, &stage.with_token("bob")).await.code(), Code::Ok);
@@ -63,7 +68,8 @@ async fn streams_at_once_are_bounded_and_their_places_come_back() {
         assert!(watches.len() <= 64, "no bound");
     };
     assert_eq!((watches.len(), refused.code()), (64, Code::ResourceExhausted), "{refused:?}");
-    assert!(refused.message().contains("has 64 requests under way"), "{refused:?}");
+    assert!(refused.message().contains("has 64 under way, the most at once"), "{refused:?}");
+    assert_eq!((stage.refused("at_once"), stage.refused("rate")), (1, 0));
     for watch in &mut watches {
         assert_eq!(watch.next().await.unwrap().unwrap().status, 1);
     }
@@ -73,6 +79,30 @@ async fn streams_at_once_are_bounded_and_their_places_come_back() {
             tokio::task::yield_now().await;
         }
     };
+    tokio::time::timeout(SOON, again).await.expect("room again");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn connections_of_one_address_are_bounded_and_their_room_comes_back() {
+    let stage = Stage::new(Kind::default()).await;
+    let address = stage.address.trim_start_matches("https://");
+    let mut silent = Vec::new();
+    while stage.refused("connections") == 0 {
+        assert!(silent.len() < 200, "no bound");
+        silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
+        tokio::task::yield_now().await;
+    }
+    let beyond = silent.len() as u64 - 64; // the others wait for TLS
+    let all_seen = async {
+        while stage.refused("connections") < beyond {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, all_seen).await.expect("each beyond the bound is refused");
+    assert_eq!(stage.refused("connections"), beyond);
+    drop(silent);
+    let again = async { while call(Method::Health, &stage.nobody()).await.code() != Code::Ok {} };
     tokio::time::timeout(SOON, again).await.expect("room again");
     stage.end().await;
 }

@@ -6,6 +6,7 @@ use super::reviews::Reviews;
 use optipod::api::{Api, Door, DoorOptions, TlsFiles, serve_guarded};
 use optipod::clock::Clock;
 use optipod::provider::{Line, Target};
+use optipod::telemetry::Metrics;
 use optipod_storage::{Store, StoreOptions, Timestamp};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ pub struct Stage {
     pub address: String,
     pub door: Door,
     pub reviews: Reviews,
+    pub metrics: Metrics,
     shutdown: CancellationToken,
     server: JoinHandle<()>,
     _store: tempfile::TempDir,
@@ -48,13 +50,14 @@ impl Stage {
         let ca = authority.write(dir.path(), "ca.crt");
         let (cert, key) = authority.serving(dir.path(), "tls");
         let client_ca = kind.client_ca.map(|authority| authority.write(dir.path(), "client-ca.crt"));
-        let reviews = Reviews::default();
+        let (reviews, metrics) = (Reviews::default(), Metrics::new().unwrap());
         let door = Door::new(DoorOptions {
             files: TlsFiles { cert, key, client_ca },
             client_names: kind.client_names.iter().map(ToString::to_string).collect::<BTreeSet<_>>(),
             tokens: (!kind.no_tokens).then(|| (reviews.client(), "optipod".to_owned())),
             requests_per_second: kind.requests_per_second.unwrap_or(1000),
             clock: kind.clock.unwrap_or_else(Clock::system),
+            metrics: metrics.door().clone(),
         })
         .unwrap();
         let now = Timestamp(Clock::system().now().as_millisecond());
@@ -65,7 +68,7 @@ impl Stage {
         let shutdown = CancellationToken::new();
         let serving = serve_guarded(listener, api, door.clone(), shutdown.clone());
         let server = tokio::spawn(async move { serving.await.unwrap() });
-        Self { dir, ca, address, door, reviews, shutdown, server, _store: store_dir }
+        Self { dir, ca, address, door, reviews, metrics, shutdown, server, _store: store_dir }
     }
 
     pub fn dir(&self) -> &Path {
@@ -93,6 +96,13 @@ impl Stage {
     /// A caller who shows nothing.
     pub fn nobody(&self) -> Line {
         self.target().lazy().unwrap()
+    }
+
+    /// How many calls and connections were refused for a reason.
+    pub fn refused(&self, reason: &str) -> u64 {
+        let line = format!("optipod_grpc_refused_total{{reason=\"{reason}\"}} ");
+        let text = self.metrics.encode().unwrap();
+        text.lines().find_map(|l| l.strip_prefix(&line)).expect("the metric").parse().unwrap()
     }
 
     pub async fn end(self) {

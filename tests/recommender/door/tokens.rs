@@ -22,6 +22,9 @@ async fn a_caller_gets_in_with_a_token_for_us_and_the_right_and_not_otherwise() 
     assert_eq!(codes(&stage.with_token("elsewhere")).await, only_health(Code::Unauthenticated));
     assert_eq!(codes(&stage.with_token("garbage")).await, only_health(Code::Unauthenticated));
     assert_eq!(codes(&stage.nobody()).await, only_health(Code::Unauthenticated));
+    let closed = METHODS.len() as u64 - 1; // health is open
+    let refused = ["forbidden", "unauthenticated", "unchecked", "rate", "at_once"].map(|reason| stage.refused(reason));
+    assert_eq!(refused, [closed, 3 * closed, 0, 0, 0]);
     stage.end().await;
 }
 

@@ -71,6 +71,7 @@ fn a_door_that_lets_nobody_in_is_none() {
         tokens: None,
         requests_per_second: 1,
         clock: Clock::system(),
+        metrics: crate::telemetry::Metrics::new().unwrap().door().clone(),
     };
     for names in [BTreeSet::new(), BTreeSet::from(["controller".to_owned()])] {
         let error = Door::new(options(names)).err().unwrap();
