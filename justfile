@@ -37,9 +37,10 @@ bench *ARGS:
 bench-summary *ARGS:
     benches/summary.py {{ARGS}}
 
-# Write crds/ anew after a change of the policy's types
+# Write crds/ and the chart's copy anew after a change of the policy's types
 crd:
     cargo run --quiet --bin optipod -- crd > crds/optimizationpolicies.optipod.io.yaml
+    cp crds/optimizationpolicies.optipod.io.yaml deploy/chart/files/crd.yaml
 
 # What CI runs
 ci:
