@@ -79,8 +79,8 @@ class Server:
     def helm(self, *words):
         return run("helm", *words, "--namespace", "optipod-system", env=self.env, cwd=ROOT)
 
-    def kubectl(self, *words):
-        return run("kubectl", *words, env=self.env, cwd=ROOT)
+    def kubectl(self, *words, **options):
+        return run("kubectl", *words, env=self.env, cwd=ROOT, **options)
 
     def wait(self, is_so, problem):
         until = time.monotonic() + 60
