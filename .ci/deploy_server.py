@@ -15,21 +15,22 @@ MERGE, STRATEGIC = "application/merge-patch+json", "application/strategic-merge-
 VERBS = "create configmap|delete configmap|annotate|patch|scale"
 
 IN_OURS = ["--namespace=optipod-system"]
-WEB_DEPLOYMENT, WEB_POD = "/apis/apps/v1/namespaces/shop/deployments/web", "/api/v1/namespaces/shop/pods/web/resize"
+APPS, WEB_POD = "/apis/apps/v1/namespaces/shop", "/api/v1/namespaces/shop/pods/web/resize"
+WEB_DEPLOYMENT = f"{APPS}/deployments/web"
 
 WEB = {"name": "web", "image": "web", "env": [{"name": "A", "value": "b"}]}
 RESOURCES = {"requests": {"cpu": "100m"}, "limits": {"memory": "1Gi"}}
 BOUNDS = {"cpu": {"min": "10m", "max": "4"}, "memory": {"min": "32Mi", "max": "8Gi"}}
 POD = {"containers": [{**WEB, "resources": RESOURCES}, {"name": "side", "image": "side"}], "nodeSelector": {"disk": "fast"}}
-DEPLOYMENT = {
-    "metadata": {"name": "web", "labels": {"app": "web"}, "annotations": {"team": "a"}},
-    "spec": {
-        "replicas": 2,
-        "minReadySeconds": 5,
-        "selector": {"matchLabels": {"app": "web"}},
-        "template": {"metadata": {"labels": {"app": "web"}}, "spec": POD},
-    },
-}
+KINDS = ["deployments", "statefulsets", "daemonsets"]
+
+
+def workload(kind):
+    template = {"metadata": {"labels": {"app": "web"}}, "spec": POD}
+    spec = {"minReadySeconds": 5, "selector": {"matchLabels": {"app": "web"}}, "template": template}
+    if kind != "daemonsets":
+        spec["replicas"] = 2
+    return {"metadata": {"name": "web", "labels": {"app": "web"}, "annotations": {"team": "a"}}, "spec": spec}
 
 
 def container(**change):
@@ -50,8 +51,8 @@ REQUESTS = {"containers": [{"name": n, "resources": {"requests": {"cpu": "50m"}}
 YES, METADATA, WORKLOAD, POD_SPEC, LIMIT = "", "no metadata but", "of a workload's spec", "of a pod's spec", "limits need"
 SCOPE, POLICY = "on its own namespace only", "nothing of a policy"
 
-# What the controller's account sends to the Deployment, and a part of what it is told.
-TO_WORKLOAD = [
+# What the controller's account sends to each kind of workload, and a part of what it is told.
+TO_TEMPLATE = [
     ({**template(**REQUESTS), **metadata(annotations={"optipod.io/cause": "Recommend"})}, YES),
     (template(**container(resources={"requests": {"cpu": None}})), YES),
     (template(**LIMITS), LIMIT),
@@ -68,12 +69,15 @@ TO_WORKLOAD = [
     (template(serviceAccountName="other"), POD_SPEC),
     (template(hostNetwork=True), POD_SPEC),
     (template(nodeSelector=None), POD_SPEC),
+    (metadata(annotations={"team": "b"}), METADATA),
+]
+# And to the Deployment.
+TO_WORKLOAD = TO_TEMPLATE + [
     ({"spec": {"replicas": 3}}, WORKLOAD),
     ({"spec": {"paused": True}}, WORKLOAD),
     ({"spec": {"minReadySeconds": None}}, WORKLOAD),
     ({"spec": {"template": metadata(annotations={"optipod.io/cause": "x"})}}, WORKLOAD),
     (metadata(labels={"app": "other"}), METADATA),
-    (metadata(annotations={"team": "b"}), METADATA),
     (metadata(annotations={"team": None}), METADATA),
     (metadata(finalizers=["example.com/keep"]), METADATA),
 ]
@@ -120,7 +124,7 @@ class Chart:
         for api, thing in [
             ("/api/v1/namespaces", metadata(name="shop")),
             ("/api/v1/namespaces/shop/serviceaccounts", metadata(name="default")),
-            ("/apis/apps/v1/namespaces/shop/deployments", DEPLOYMENT),
+            *((f"{APPS}/{kind}", workload(kind)) for kind in KINDS),
             ("/api/v1/namespaces/shop/pods", {**metadata(name="web"), "spec": POD}),
         ]:
             self.expect(api, ask("POST", api, thing), YES)
@@ -140,7 +144,8 @@ class Chart:
         self.server.wait(lambda: self.send(WEB_DEPLOYMENT, {"spec": {"replicas": 3}})[0] >= 400, "replicas may be changed")
         limits = lambda: (self.send(WEB_DEPLOYMENT, template(**LIMITS))[0] < 400) == may_change_limits
         self.server.wait(limits, f"whether limits may be changed is not {may_change_limits}")
-        for path, table in [(WEB_DEPLOYMENT, TO_WORKLOAD), (WEB_POD, TO_POD)]:
+        workloads = [(f"{APPS}/{kind}/web", TO_WORKLOAD if kind == "deployments" else TO_TEMPLATE) for kind in KINDS]
+        for path, table in [*workloads, (WEB_POD, TO_POD)]:
             for patch, part in table:
                 part = YES if part == LIMIT and may_change_limits else part
                 self.expect(f"{path} {json.dumps(patch)}", self.send(path, patch), part)
