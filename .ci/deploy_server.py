@@ -4,6 +4,7 @@ import json, re, shlex, sys, tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+import yaml
 from apiserver import ROOT, Server
 
 CONTROLLER = "system:serviceaccount:optipod-system:optipod-controller"
@@ -135,6 +136,27 @@ class Chart:
             self.expect(f"policy in {namespace}: {selector}", self.create(namespace, selector), part)
         self.expect("a policy", self.create(*POLICIES[0][:2], dry_run=""), YES)
 
+    def restricted(self):
+        """Each pod of the chart, hooks too, passes Pod Security "restricted"; that of another user does not."""
+        ours = "/api/v1/namespaces/optipod-system"
+        enforce = metadata(labels={"pod-security.kubernetes.io/enforce": "restricted"})
+        self.expect("the namespace", self.server.ask("PATCH", ours, enforce, kind=MERGE), YES)
+        rendered = self.server.helm("template", "optipod", "deploy/chart", "--set=uninstall.deletePolicies=true")
+        pods = {}
+        for thing in filter(None, yaml.safe_load_all(rendered)):
+            spec = thing["spec"] if thing["kind"] == "Pod" else thing.get("spec", {}).get("template", {}).get("spec")
+            claims = thing.get("spec", {}).get("volumeClaimTemplates", [])
+            if spec:
+                volumes = spec.get("volumes", []) + [{"name": c["metadata"]["name"], "emptyDir": {}} for c in claims]
+                pods[thing["kind"]] = {**spec, "serviceAccountName": "default", "volumes": volumes}
+        self.expect("an account", self.server.ask("POST", f"{ours}/serviceaccounts", metadata(name="default")), YES)
+        assert pods.keys() == {"Deployment", "StatefulSet", "Job", "Pod"}, pods.keys()
+        pods["Root"] = {**pods["Pod"], "securityContext": {"runAsNonRoot": False}}
+        for kind, spec in pods.items():
+            pod = {**metadata(name="try"), "spec": {**spec, "restartPolicy": "Always"}}
+            answer = self.server.ask("POST", f"{ours}/pods?dryRun=All", pod)
+            self.expect(f"the pod of the {kind}", answer, "violates PodSecurity" if kind == "Root" else YES)
+
     def create(self, namespace, selector, dry_run="?dryRun=All"):
         spec = {"mode": "Recommend", "selector": selector, "resourceBounds": BOUNDS}
         policy = {"apiVersion": "optipod.io/v1alpha1", "kind": "OptimizationPolicy", **metadata(name="p"), "spec": spec}
@@ -203,6 +225,7 @@ def main(binary):
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         chart = Chart(Server(binary, folder, stack))
         chart.install()
+        chart.restricted()
         chart.judge(may_change_limits=False)
         chart.upgrade()
         chart.judge(may_change_limits=True)
