@@ -15,7 +15,6 @@ POLICIES_API = "/apis/optipod.io/v1alpha1/namespaces/{}/optimizationpolicies"
 MERGE, STRATEGIC = "application/merge-patch+json", "application/strategic-merge-patch+json"
 VERBS = "create configmap|delete configmap|annotate|patch|scale"
 
-IN_OURS = ["--namespace=optipod-system"]
 APPS, WEB_POD = "/apis/apps/v1/namespaces/shop", "/api/v1/namespaces/shop/pods/web/resize"
 WEB_DEPLOYMENT = f"{APPS}/deployments/web"
 
@@ -211,7 +210,7 @@ class Chart:
         kubectl = lambda *words: self.server.kubectl("get", "--output=name", *words).split()
         self.server.helm("uninstall", "optipod")
         kinds = "clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings"
-        left = kubectl(kinds) + kubectl("all,configmaps,secrets,serviceaccounts,networkpolicies,roles", *IN_OURS)
+        left = kubectl(kinds) + kubectl("all,configmaps,secrets,serviceaccounts,networkpolicies,roles", "--namespace=optipod-system")
         self.problems += [f"uninstall leaves {name}" for name in left if "optipod" in name]
         self.expect("the CRD, and with it every policy, stays", self.server.ask("GET", CRD), YES)
 
