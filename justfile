@@ -37,9 +37,18 @@ bench *ARGS:
 bench-summary *ARGS:
     benches/summary.py {{ARGS}}
 
-# Write crds/ anew after a change of the policy's types
+# Write crds/ and the chart's copy anew after a change of the policy's types
 crd:
     cargo run --quiet --bin optipod -- crd > crds/optimizationpolicies.optipod.io.yaml
+    cp crds/optimizationpolicies.optipod.io.yaml deploy/chart/files/crd.yaml
+
+# The chart, the overlays and their rights, against the API of every Kubernetes version that is supported
+deploy:
+    .ci/deploy
+
+# Write the overlays in deploy/kustomize anew after a change of the chart
+kustomize:
+    deploy/kustomize/render
 
 # What CI runs
 ci:

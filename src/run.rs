@@ -196,6 +196,7 @@ pub fn controller_of(
             any: settings.policy_scope == PolicyScope::Any,
             deny_namespaces: settings.deny_namespaces.clone(),
         },
+        allow_limit_changes: settings.allow_limit_changes,
         max_updates_per_minute: settings.max_updates_per_minute,
         interval: settings.reconciliation_interval()?,
         leader_election: settings.leader_election,

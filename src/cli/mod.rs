@@ -124,6 +124,10 @@ async fn recommender_channel(flags: &Flags) -> anyhow::Result<crate::run::Recomm
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // a test that panics has failed
+mod chart;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory;

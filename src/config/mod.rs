@@ -57,6 +57,8 @@ pub struct Settings {
     pub policy_scope: PolicyScope,
     /// No policy acts on these namespaces.
     pub deny_namespaces: BTreeSet<String>,
+    /// Policies with `updateRequestsOnly: false` may change limits.
+    pub allow_limit_changes: bool,
     /// At most this many workloads are changed a minute, over all policies.
     pub max_updates_per_minute: u32,
     /// Where the recommender answers gRPC, as the controller and the commands call it.
@@ -127,6 +129,7 @@ impl Default for Settings {
             namespace: "optipod-system".to_owned(),
             policy_scope: PolicyScope::Own,
             deny_namespaces: BTreeSet::new(),
+            allow_limit_changes: true,
             max_updates_per_minute: 20,
             recommender_addr: "http://127.0.0.1:9090".to_owned(),
             grpc_addr: "127.0.0.1:9090".to_owned(),
@@ -186,6 +189,10 @@ pub struct Flags {
     #[arg(long, env = "OPTIPOD_DENY_NAMESPACES", value_name = "NAMES", value_delimiter = ',', global = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deny_namespaces: Option<Vec<String>>,
+    /// Whether policies with updateRequestsOnly: false may change limits
+    #[arg(long, env = "OPTIPOD_ALLOW_LIMIT_CHANGES", num_args = 0..=1, require_equals = true, default_missing_value = "true", global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_limit_changes: Option<bool>,
     /// At most this many workloads are changed a minute
     #[arg(long, env = "OPTIPOD_MAX_UPDATES_PER_MINUTE", value_name = "N", global = true)]
     #[serde(skip_serializing_if = "Option::is_none")]

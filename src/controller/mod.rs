@@ -74,6 +74,8 @@ pub struct ControllerOptions {
     pub dry_run: bool,
     /// How far policies reach.
     pub scope: Scope,
+    /// Policies may change limits, with `updateRequestsOnly: false`.
+    pub allow_limit_changes: bool,
     /// How many workloads may begin to change a minute, over all policies.
     pub max_updates_per_minute: u32,
     /// Only the holder of the lease acts.
@@ -93,6 +95,7 @@ impl ControllerOptions {
         Self {
             identity: identity.into(),
             dry_run: false,
+            allow_limit_changes: true,
             scope: Scope { operator_namespace: namespace.clone(), ..Scope::default() },
             max_updates_per_minute: 20,
             leader_election: false,
@@ -182,7 +185,7 @@ impl Controller {
             schedule: schedule::Schedule::default(),
             history: history::History::default(),
             policies: BTreeMap::new(),
-            rights: rights::RightsCache::new(client.clone(), options.call_timeout),
+            rights: rights::RightsCache::new(client.clone(), options.call_timeout, options.allow_limit_changes),
             rate: rate::Rate::new(options.max_updates_per_minute),
             executor: apply::Executor { client: client.clone(), writer, deadline: options.call_timeout },
             events: recorder,

@@ -217,6 +217,6 @@ fn look_at(cluster: &Cluster, workload: Arc<Workload>) -> Observed {
     let hpa = cluster.autoscalers_of(&workload.id);
     let guards = cluster.bounds.of(&workload, &running);
     let killed = cluster.kills_of(&workload);
-    let rights = Rights { resize: true, rollout: true };
+    let rights = Rights { resize: true, rollout: true, limits: true };
     Observed { workload, pods, unreadable, brakes, hpa, guards, rights, killed, outcomes: Vec::new() }
 }

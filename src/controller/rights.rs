@@ -31,13 +31,15 @@ pub(super) enum Right {
 pub(super) struct RightsCache {
     client: Client,
     deadline: Duration,
+    limits: bool,
     rights: BTreeMap<(Right, String), (bool, Instant)>,
     resize_served: Option<(bool, Instant)>,
 }
 
 impl RightsCache {
-    pub(super) fn new(client: Client, deadline: Duration) -> Self {
-        Self { client, deadline, rights: BTreeMap::new(), resize_served: None }
+    /// `limits`: whether limits may be changed, which no review tells.
+    pub(super) fn new(client: Client, deadline: Duration, limits: bool) -> Self {
+        Self { client, deadline, limits, rights: BTreeMap::new(), resize_served: None }
     }
 
     /// What we may do to workloads of this kind in this namespace.
@@ -45,6 +47,7 @@ impl RightsCache {
         Rights {
             resize: self.allowed(Right::Resize, namespace).await,
             rollout: self.allowed(Right::Rollout(kind), namespace).await,
+            limits: self.limits,
         }
     }
 

@@ -17,7 +17,9 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, ResourceExt as _,
+};
 use kube::{Api, Client, Error};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -195,7 +197,17 @@ impl Writer {
         }
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &policy.namespace, &resource);
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        self.bounded(api.patch(&policy.name, &params, &Patch::Apply(patch))).await.map(drop)
+        let applied = self.bounded(api.patch(&policy.name, &params, &Patch::Apply(patch))).await?;
+        let is_left = applied.finalizers().iter().any(|finalizer| finalizer == notes::FINALIZER);
+        if is_set || !is_left {
+            return Ok(());
+        }
+        // It is somebody else's too, as in a policy that was put back from a backup: an apply leaves it to them.
+        let others: Vec<_> = applied.finalizers().iter().filter(|finalizer| *finalizer != notes::FINALIZER).collect();
+        let version = applied.metadata.resource_version.as_ref();
+        let patch = json!({"metadata": {"uid": uid, "resourceVersion": version, "finalizers": others}});
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        self.bounded(api.patch(&policy.name, &params, &Patch::Merge(patch))).await.map(drop)
     }
 
     /// Deletes a policy; one that is gone is no error.

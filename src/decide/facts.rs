@@ -168,13 +168,15 @@ pub struct HpaFacts {
     pub memory: Option<String>,
 }
 
-/// What RBAC allows us in one namespace.
+/// What RBAC and the installation allow us in one namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rights {
     /// `patch` on `pods/resize`.
     pub resize: bool,
     /// `patch` on the workload's kind.
     pub rollout: bool,
+    /// Whoever installed us allows limits to be changed.
+    pub limits: bool,
 }
 
 impl PodFacts {

@@ -223,6 +223,9 @@ fn carry_out(facts: &Facts<'_>, target: Vec<Size>) -> Decision {
     if let Some(autoscaler) = facts.guards.vpa.clone() {
         return Decision::Hold(Reason::VpaOnWorkload { autoscaler });
     }
+    if !facts.update.requests_only && !facts.rights.limits {
+        return Decision::Hold(Reason::LimitsNotAllowed);
+    }
     let resize = resize::plan(facts, &target);
     let held = match resize.and_then(|(pods, rest)| guards::resize(facts, &pods).map(|()| (pods, rest))) {
         Ok((pods, remaining)) => return Decision::Resize { target, pods, remaining },

@@ -39,6 +39,7 @@ pub enum Reason {
     RateLimited { per_minute: u32 },
     WatchMissing { resources: String },
     OverriddenBy { policy: String },
+    LimitsNotAllowed,
     ResizeNotAllowed,
     ResizeNotServed,
     ResizeForbidden,
@@ -103,6 +104,7 @@ impl Reason {
             Self::RateLimited { .. } => "RateLimited",
             Self::WatchMissing { .. } => "WatchMissing",
             Self::OverriddenBy { .. } => "OverriddenBy",
+            Self::LimitsNotAllowed => "LimitsNotAllowed",
             Self::ResizeNotAllowed => "ResizeNotAllowed",
             Self::ResizeNotServed => "ResizeNotServed",
             Self::ResizeForbidden => "ResizeForbidden",
@@ -159,6 +161,7 @@ impl Reason {
                 | Self::LimitRangeWouldSetLimits { .. }
                 | Self::QuotaExceeded { .. }
                 | Self::NodeTooSmall { .. }
+                | Self::LimitsNotAllowed
                 | Self::ResizeNotAllowed
                 | Self::ResizeNotServed
                 | Self::ResizeForbidden
@@ -220,6 +223,7 @@ impl fmt::Display for Reason {
             Self::RateLimited { per_minute } => write!(f, "{per_minute} workloads have been changed in the last minute, over all policies (--max-updates-per-minute); this one follows"),
             Self::WatchMissing { resources } => write!(f, "OptiPod cannot see {resources} yet and changes nothing until it does; grant it list and watch on them"),
             Self::OverriddenBy { policy } => write!(f, "policy {policy} also covers this workload and takes precedence (weight, then age, then name); give this policy a higher weight to let it act here"),
+            Self::LimitsNotAllowed => write!(f, "the policy's updateRequestsOnly: false changes limits too, which this installation does not allow; set it to true, or allowLimitChanges: true in the chart (--allow-limit-changes)"),
             Self::ResizeNotAllowed => write!(f, "updateStrategy.allowInPlaceResize is false; set it to true to have the pods resized"),
             Self::ResizeNotServed => write!(f, "this API server does not serve pods/resize; set allowRecreate: true to change the template instead, which replaces the pods"),
             Self::ResizeForbidden => write!(f, "OptiPod may not patch pods/resize in this namespace; grant it, or set allowRecreate: true"),

@@ -59,6 +59,7 @@ examples! {
     Reason::RateLimited { .. } => Reason::RateLimited { per_minute: 20 },
     Reason::WatchMissing { .. } => Reason::WatchMissing { resources: text() },
     Reason::OverriddenBy { .. } => Reason::OverriddenBy { policy: text() },
+    Reason::LimitsNotAllowed => Reason::LimitsNotAllowed,
     Reason::ResizeNotAllowed => Reason::ResizeNotAllowed,
     Reason::ResizeNotServed => Reason::ResizeNotServed,
     Reason::ResizeForbidden => Reason::ResizeForbidden,

@@ -106,7 +106,7 @@ pub(super) fn facts<'a>(update: &'a UpdatePlan, plan: &'a ContainerPlan) -> Fact
         hpa: HpaFacts::default(),
         guards: Guards::default(),
         resize_served: true,
-        rights: Rights { resize: true, rollout: true },
+        rights: Rights { resize: true, rollout: true, limits: true },
         budget_spent: false,
         aftermath: Aftermath::default(),
     }
@@ -439,7 +439,7 @@ impl World {
             wanted: wanted.collect(),
             target: self.target.clone(),
             resize_served: served,
-            rights: Rights { resize, rollout },
+            rights: Rights { resize, rollout, limits: true },
             budget_spent: !not_spent,
             ..facts(&self.update, &self.plan)
         }

@@ -254,3 +254,19 @@ async fn uninstalling_ends_without_a_controller_too() {
     let again = uninstall(harness.api.client(), Duration::from_mins(5)).await.unwrap();
     assert_eq!(again, Uninstalled::default());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_was_put_back_from_a_backup_goes_although_its_finalizer_is_not_ours_alone() {
+    let mut harness = changed(restoring()).await;
+    harness.stop().await;
+    let mut copy = policy(&harness).unwrap();
+    for field in ["uid", "resourceVersion", "managedFields", "creationTimestamp", "generation"] {
+        copy["metadata"].as_object_mut().unwrap().remove(field);
+    }
+    uninstall(harness.api.client(), Duration::from_mins(5)).await.unwrap();
+    harness.api.create(copy).unwrap();
+    assert_eq!(finalizers(&harness), json!(["optipod.io/restore"]));
+    let done = uninstall(harness.api.client(), Duration::from_mins(5)).await.unwrap();
+    assert_eq!((done.policies, done.forced.len()), (1, 1));
+    assert!(policy(&harness).is_none());
+}

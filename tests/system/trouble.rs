@@ -1,6 +1,7 @@
 //! Denied rights, refused writes, lost answers, silent providers, restarts.
 
 use crate::harness::{Harness, SHOP, minutes, seconds};
+use optipod::controller::ControllerOptions;
 use optipod_sim::{Deny, Fault, FaultRule};
 use serde_json::json;
 use std::time::Duration;
@@ -31,6 +32,27 @@ async fn without_the_right_to_resize_the_reason_is_told_and_others_go_on() {
     assert_eq!(harness.cpu("web", "web"), ["250m"]);
     assert!(harness.changes().iter().all(|write| write.namespace == SHOP), "it was not even tried");
     assert_eq!(harness.status("p")["workloads"][0]["name"], "teller", "what needs attention comes first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_limits_may_not_change_a_policy_that_moves_them_holds_and_others_act() {
+    let mut harness = Harness::new().await;
+    harness.deployment("both", 2).await;
+    harness.deployment("requests", 2).await;
+    for (name, requests_only) in [("both", false), ("requests", true)] {
+        let selector = json!({"workloadSelector": {"matchLabels": {"app": name}}});
+        harness.policy(name, json!({"selector": selector, "updateStrategy": {"updateRequestsOnly": requests_only}}));
+    }
+    harness.start(ControllerOptions { allow_limit_changes: false, ..Harness::options() });
+    minutes(10).await;
+    let entry = harness.entry("both", "both");
+    assert_eq!((&entry["status"], &entry["reason"]), (&json!("Skipped"), &json!("LimitsNotAllowed")));
+    assert_eq!(entry["recommendations"].as_array().map(Vec::len), Some(1), "it is recommended all the same");
+    assert_eq!(harness.events("both"), ["LimitsNotAllowed"]);
+    assert_eq!(
+        (harness.cpu("both", "web"), harness.cpu("requests", "web")),
+        (vec!["500m".to_owned(); 2], vec!["250m".to_owned(); 2])
+    );
 }
 
 #[tokio::test(start_paused = true)]

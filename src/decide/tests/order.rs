@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 static ALL: LazyLock<UpdatePlan> = LazyLock::new(update);
 static ONLY_INCREASES: LazyLock<UpdatePlan> =
     LazyLock::new(|| UpdatePlan { direction: Direction::IncreaseOnly, ..update() });
+static WITH_LIMITS: LazyLock<UpdatePlan> = LazyLock::new(|| UpdatePlan { requests_only: false, ..update() });
 static NOT_IN_PLACE: LazyLock<UpdatePlan> = LazyLock::new(|| UpdatePlan { in_place: false, ..update() });
 
 /// Every pod requests this.
@@ -28,7 +29,7 @@ fn harmed(f: &mut Facts<'_>) {
 
 /// Every question that holds a workload, in the order in which they are asked. Each step makes the one answer true, whatever
 /// was made true of the later ones.
-pub(super) const ORDER: [Step; 37] = [
+pub(super) const ORDER: [Step; 38] = [
     ("BrakeOn", |f| f.brakes.config_map = Some(Brake { place: "optipod-system/optipod-brake".to_owned(), why: None })),
     ("HeldByAnnotation", |f| f.brakes.annotation = Some("namespace shop".to_owned())),
     ("PolicyDisabled", |f| f.mode = Mode::Disabled),
@@ -52,6 +53,7 @@ pub(super) const ORDER: [Step; 37] = [
         f.aftermath.cause = Some(Cause::Rollback);
     }),
     ("LimitReached", |f| {
+        f.update = &*ALL;
         f.wanted[0].outcome = Ok(recommendation(900, 520));
         let limited = container("web", resources(Some(500), Some(512)), resources(Some(500), None));
         (f.template, f.pods) = (vec![limited.clone()], vec![pod("a", &[limited])]);
@@ -75,7 +77,8 @@ pub(super) const ORDER: [Step; 37] = [
     ("HpaOnResource", |f| f.hpa = HpaFacts { cpu: Some("hpa".to_owned()), memory: Some("hpa".to_owned()) }),
     ("Cooldown", |f| f.last_change = Some(f.now)),
     ("VpaOnWorkload", |f| f.guards.vpa = Some("vpa".to_owned())),
-    ("ResizeNotAllowed", |f| f.update = &*NOT_IN_PLACE),
+    ("LimitsNotAllowed", |f| (f.update, f.rights.limits) = (&*WITH_LIMITS, false)),
+    ("ResizeNotAllowed", |f| (f.update, f.rights.limits) = (&*NOT_IN_PLACE, true)),
     ("ResizeNotServed", |f| f.resize_served = false),
     ("ResizeForbidden", |f| f.rights.resize = false),
     ("NoRunningPods", |f| f.pods.clear()),
