@@ -21,7 +21,7 @@ plants *NUMBERS:
 control-plane:
     tests/controlplane/build.sh
 
-# The long tests, an hour at most: schedules of faults; of the store, ten times CI's counts: kills, cuts, damages, eio, full-disk, fuzz, disk-30-days, memory-and-restart
+# The long tests, an hour at most: schedules of faults; image, built twice; of the store, ten times CI's counts: kills, cuts, damages, eio, full-disk, fuzz, disk-30-days, memory-and-restart
 soak STAGE:
     .ci/soak {{STAGE}}
 
