@@ -42,6 +42,10 @@ crd:
     cargo run --quiet --bin optipod -- crd > crds/optimizationpolicies.optipod.io.yaml
     cp crds/optimizationpolicies.optipod.io.yaml deploy/chart/files/crd.yaml
 
+# Write docs/reference anew after a change of the CRD, the .proto files or the settings (needs PyYAML)
+reference:
+    .ci/reference
+
 # The chart, the overlays and their rights, against the API of every Kubernetes version that is supported
 deploy:
     .ci/deploy
