@@ -133,10 +133,10 @@ pub struct ContainerRecommendation {
 pub struct ContainerRaised {
     /// The container's name.
     pub container: String,
-    /// The CPU request.
+    /// When the CPU request was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Time>,
-    /// The memory request.
+    /// When the memory request was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Time>,
 }
