@@ -106,6 +106,8 @@ fn contract_tests() -> Vec<harness::Test> {
 fn cluster_tests() -> Vec<harness::Test> {
     harness::tests![
         // These take longest.
+        optipod::chart::golden::the_main_job_uses_every_right_that_the_chart_grants_and_no_other,
+        optipod::chart::tenants::a_tenant_writes_policies_for_their_own_namespace_and_affects_no_other,
         optipod::election::one_controller_acts_and_another_takes_over,
         optipod::door::a_controller_asks_over_tls_with_its_own_token,
         optipod::door::everybody_may_call_what_they_have_a_right_to_and_nothing_else,

@@ -16,7 +16,7 @@ use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use super::component::{Component, Name, output};
 use super::identity::{Identities, base64, kubeconfig};
 use super::state::{Ports, StateDir};
-use super::{Namespace, Result, binary, flags, nodes, objects, wait_for};
+use super::{Namespace, Result, audit, binary, flags, nodes, objects, wait_for};
 
 const KWOK_CONFIG: &str = include_str!("../../controlplane/kwok.yaml");
 const ADDONS: &str = include_str!("../../controlplane/addons.yaml");
@@ -41,6 +41,7 @@ impl Cluster {
         let ports = Ports::choose()?;
         let identities = Identities::write(&dir, ports).context("make certificates")?;
         dir.write("kwok.yaml", KWOK_CONFIG)?;
+        dir.write("audit.yaml", audit::POLICY)?;
         let component = |name| Component::new(name, binary, flags::of(name, &dir, ports), dir.path());
         let components = ALL.map(component).into();
         let cluster = Self {

@@ -1,5 +1,6 @@
 //! What each component is started with.
 
+use super::audit;
 use super::component::Name;
 use super::state::{Ports, StateDir};
 
@@ -49,6 +50,8 @@ fn api_server(dir: &StateDir, ports: Ports) -> Vec<String> {
         "--authorization-mode=Node,RBAC".into(),
         "--service-cluster-ip-range=10.0.0.0/16".into(),
         "--allow-privileged".into(),
+        format!("--audit-policy-file={}", file("audit.yaml")),
+        format!("--audit-log-path={}", file(audit::LOG)),
         format!("--requestheader-client-ca-file={}", file("front-proxy-ca.crt")),
         "--requestheader-allowed-names=front-proxy-client".into(),
         "--requestheader-username-headers=X-Remote-User".into(),

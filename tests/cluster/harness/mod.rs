@@ -9,6 +9,7 @@
 //! | `component`, `flags` | one child process; what each is started with |
 //! | `cluster` | starts all of them and hands out clients |
 //! | `namespace`, `workload`, `pods`, `access` | what a test does in its namespace |
+//! | `audit` | what ServiceAccounts asked the API server for |
 //! | `server` | what a contract test runs against: this control plane, or the double of `sim/` |
 //! | `proxy` | stands between a client and the API server, counts and hides |
 //! | `wait` | the one way to wait: poll until a condition holds or a deadline passes |
@@ -20,6 +21,7 @@
 #![allow(dead_code, unused_imports, reason = "it offers what a test may need, which is more than each day's tests use")]
 
 mod access;
+mod audit;
 mod binary;
 mod cluster;
 mod component;

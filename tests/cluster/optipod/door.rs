@@ -3,7 +3,7 @@
 #[path = "../../recommender/door/methods.rs"]
 mod methods;
 #[path = "../../recommender/door/pki.rs"]
-mod pki;
+pub(super) mod pki;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -143,7 +143,7 @@ async fn callers(cluster: &Cluster, guarded: &Guarded, shop: &Namespace) -> Resu
     add("token, optipod-usage-reader", &reader.token_for(&[AUDIENCE]).await?, reads)?;
     add("token, every right", &all.token_for(&[AUDIENCE]).await?, passed)?;
     let controller = account_of(cluster, CONTROLLER).token_for(&[AUDIENCE]).await?;
-    add("the controller's own token", &controller, reads)?;
+    add("the controller's own token", &controller, asks_for_usage)?;
 
     callers.insert(0, Caller { name: "nothing", target: guarded.target(), expected: unknown });
     let others = Authority::new("others").client(&guarded.dir, "others");
@@ -177,6 +177,11 @@ fn forbidden(method: Method) -> String {
 
 fn reads(method: Method) -> String {
     if method == Method::Reflection { forbidden(method) } else { passed(method) }
+}
+
+/// `optipod-usage`: no recommendations, no status of the store.
+fn asks_for_usage(method: Method) -> String {
+    if matches!(method, Method::GetRecommendation | Method::GetStoreStatus) { forbidden(method) } else { reads(method) }
 }
 
 fn reads_there(method: Method) -> String {
@@ -272,7 +277,7 @@ pub async fn a_controller_asks_over_tls_with_its_own_token(_: &'static Cluster) 
 
     // Without the right it is told so, within a minute, and holds.
     let bindings: Api<ClusterRoleBinding> = Api::all(cluster.client());
-    bindings.delete("optipod-controller-usage-reader", &DeleteParams::default()).await?;
+    bindings.delete("optipod-controller-usage", &DeleteParams::default()).await?;
     let entry = controller.wait_status(&policy, &web, "Skipped MetricsUnavailable").await?;
     let message = entry.message.unwrap_or_default();
     let refusal = "system:serviceaccount:optipod-system:optipod-controller may not get usage.optipod.io";

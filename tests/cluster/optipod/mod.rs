@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `process` | one OptiPod process: start, probe, ask, kill |
 //! | `install` | CRD, roles and accounts of a cluster |
+//! | `chart` | the chart's own accounts, rights, settings and rules, for tests of those |
 //! | `history` | usage of the past, put into a store before a process opens it |
 //! | `policy` | a test's policies and what their status says |
 //! | `look` | pods, workloads and events, as a test compares them |
@@ -21,6 +22,7 @@ mod policy;
 mod process;
 
 pub mod brakes;
+pub mod chart;
 pub mod containers;
 pub mod door;
 pub mod election;

@@ -1,8 +1,8 @@
 //! A test's policies, and what their status says.
 
 use anyhow::{Context, ensure};
-use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
 use optipod::policy::OptimizationPolicy;
 use optipod::policy::types::{OptimizationPolicyStatus, WorkloadStatus};
 use serde_json::{Value, json};
@@ -23,6 +23,11 @@ impl Policy {
     /// merged into its spec. It asks for little data and is evaluated often; CPU
     /// follows the median, because single points of a busy metrics-server are off.
     pub async fn create(namespace: &Namespace, name: &str, change: Value) -> Result<Self> {
+        Self::create_as(namespace.client(), namespace, name, change).await
+    }
+
+    /// The same, as whoever has this client.
+    pub async fn create_as(client: Client, namespace: &Namespace, name: &str, change: Value) -> Result<Self> {
         let mut spec = json!({
             "mode": "Auto",
             "selector": {"namespaces": {"allow": [namespace.name()]}},
@@ -36,7 +41,7 @@ impl Policy {
         let object = json!({
             "apiVersion": "optipod.io/v1alpha1", "kind": "OptimizationPolicy", "metadata": {"name": name}, "spec": spec,
         });
-        let api = namespace.api();
+        let api = Api::namespaced(client, namespace.name());
         let created = api.create(&PostParams::default(), &serde_json::from_value(object)?).await;
         created.with_context(|| format!("create policy {name}"))?;
         Ok(Self { api, namespace: namespace.name().to_owned(), name: name.to_owned() })

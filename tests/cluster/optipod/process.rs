@@ -155,6 +155,11 @@ impl Optipod {
         &self.settings.name
     }
 
+    /// Its own folder.
+    pub fn dir(&self) -> PathBuf {
+        self.settings.dir()
+    }
+
     /// Where it serves gRPC on loopback.
     pub fn grpc_port(&self) -> u16 {
         self.settings.grpc

@@ -31,9 +31,10 @@ impl Authority {
         path
     }
 
-    /// Writes a new certificate of a server on this machine, and its key.
+    /// Writes a new certificate of a server on this machine, also by the name of the chart's Service, and its key.
     pub fn serving(&self, dir: &Path, name: &str) -> Pair {
-        self.sign(dir, name, &["127.0.0.1", "localhost"], ExtendedKeyUsagePurpose::ServerAuth)
+        let hosts = ["127.0.0.1", "localhost", "optipod-recommender.optipod-system.svc"];
+        self.sign(dir, name, &hosts, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// Writes a new client certificate with `name` as common name, and its key.
