@@ -21,9 +21,13 @@ plants *NUMBERS:
 control-plane:
     tests/controlplane/build.sh
 
-# The long tests, an hour at most: schedules of faults; image, built twice; of the store, ten times CI's counts: kills, cuts, damages, eio, full-disk, fuzz, disk-30-days, memory-and-restart
+# The long tests, an hour at most: schedules of faults; image, built twice; and those of `store-figures`
 soak STAGE:
     .ci/soak {{STAGE}}
+
+# Every figure of storage/README.md in one run, some three hours with nothing beside; torture at ten times CI's counts
+store-figures:
+    for stage in benches memory-and-restart disk-30-days kills eio cuts full-disk damages fuzz; do .ci/soak $stage || exit; done
 
 # A day on a simulated cluster
 demo *ARGS:
