@@ -178,9 +178,16 @@ fn cluster_tests() -> Vec<harness::Test> {
     ]
 }
 
-/// What makes a release's folder.
+/// With another version beside this one, and what makes a release's folder.
 fn version_tests() -> Vec<harness::Test> {
+    let skew = harness::tests![
+        optipod::skew::an_older_controller_asks_a_newer_recommender,
+        optipod::skew::a_newer_controller_asks_an_older_recommender,
+        optipod::skew::controllers_of_two_versions_take_over_from_one_another,
+        optipod::skew::a_recommender_is_rolled_forward_and_back_and_loses_no_sample,
+    ];
     let record = harness::tests![optipod::upgrade::record::the_folder_of_a_release];
+    let skew = skew.into_iter().map(|test| test.needing("OPTIPOD_OLD_BINARY", "run: just soak skew"));
     let record = record.into_iter().map(|test| test.needing("OPTIPOD_RELEASE_FIXTURE", "run: .ci/release_fixture"));
-    record.collect()
+    skew.chain(record).collect()
 }

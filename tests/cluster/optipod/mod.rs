@@ -8,6 +8,7 @@
 //! | `install` | CRD, roles and accounts of a cluster |
 //! | `chart` | the chart's own accounts, rights, settings and rules, for tests of those |
 //! | `upgrade` | from every release in `tests/fixtures/releases/`, and back |
+//! | `skew` | two versions beside one another |
 //! | `history` | usage of the past, put into a store before a process opens it |
 //! | `policy` | a test's policies and what their status says |
 //! | `look` | pods, workloads and events, as a test compares them |
@@ -48,6 +49,7 @@ pub mod rollout;
 pub mod schema;
 pub mod scrape;
 pub mod sizing;
+pub mod skew;
 pub mod undo;
 pub mod upgrade;
 
