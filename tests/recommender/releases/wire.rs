@@ -16,19 +16,21 @@ use std::path::Path;
 const PACKAGE: &str = "optipod.v1alpha1";
 
 pub fn of_release(dir: &Path) -> FileDescriptorSet {
-    without_comments(&fs::read(dir.join("api.binpb")).unwrap())
+    ours(&fs::read(dir.join("api.binpb")).unwrap())
 }
 
 pub fn of_today() -> FileDescriptorSet {
-    without_comments(DESCRIPTORS)
+    ours(DESCRIPTORS)
 }
 
 pub fn write_today(dir: &Path) {
     fs::write(dir.join("api.binpb"), of_today().encode_to_vec()).unwrap();
 }
 
-fn without_comments(bytes: &[u8]) -> FileDescriptorSet {
+/// Our own files, without comments.
+fn ours(bytes: &[u8]) -> FileDescriptorSet {
     let mut set = FileDescriptorSet::decode(bytes).unwrap();
+    set.file.retain(|file| file.package() == PACKAGE);
     for file in &mut set.file {
         file.source_code_info = None;
     }
@@ -69,7 +71,7 @@ struct Named<'a> {
 impl<'a> Named<'a> {
     fn of(set: &'a FileDescriptorSet) -> Self {
         let mut named = Self::default();
-        for file in set.file.iter().filter(|file| file.package() == PACKAGE) {
+        for file in &set.file {
             named.services.extend(file.service.iter().map(|service| (service.name().to_owned(), service)));
             named.enums.extend(file.enum_type.iter().map(|one| (one.name().to_owned(), one)));
             file.message_type.iter().for_each(|message| named.add(message.name().to_owned(), message));
