@@ -56,4 +56,14 @@ impl Optipod {
         let mut client = RecommenderServiceClient::new(self.channel().await?);
         Ok(client.get_store_status(proto::GetStoreStatusRequest {}).await?.into_inner())
     }
+
+    /// Waits until it has read all of its store, without finding anything wrong.
+    pub async fn wait_whole(&self) -> Result {
+        self.wait_for("the whole store to be read", || async {
+            let status = self.store_status().await?;
+            ensure!(status.problems.is_empty() && !status.loading, "{status:?}");
+            Ok(())
+        })
+        .await
+    }
 }

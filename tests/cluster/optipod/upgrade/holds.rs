@@ -139,8 +139,8 @@ async fn entry_is_restored(left: &Left, entry: &Value) -> Result {
         let container = text(size, "/container");
         let template = workload.template_requests(&container).await?;
         if entry["method"] == "Rollout" {
-            let previous = entry["previous"].as_array().into_iter().flatten();
-            let mut before = previous.filter(|size| text(size, "/container") == container).cloned().next();
+            let mut previous = entry["previous"].as_array().into_iter().flatten();
+            let mut before = previous.find(|size| text(size, "/container") == container).cloned();
             let before = before.as_mut().and_then(Value::as_object_mut).context("no previous size")?;
             before.remove("container");
             ensure!(json!(before) == template, "{} has {template}, had {before:?}", workload.name);

@@ -112,12 +112,7 @@ async fn open_stores(cluster: &Cluster, all: &[Left]) -> Result<Optipod> {
         optipod(cluster, &["store", "import", &data, &past]).await?;
         let recommender = prepared.start()?;
         recommender.wait_ready().await?;
-        let whole = || async {
-            let status = recommender.store_status().await?;
-            ensure!(status.problems.is_empty() && !status.loading, "{status:?}");
-            Ok(())
-        };
-        recommender.wait_for("the whole store to be read", whole).await?;
+        recommender.wait_whole().await?;
         running = Some(recommender);
     }
     running.context("no release")
