@@ -4,12 +4,13 @@ use anyhow::{Context, ensure};
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Map, Value, json};
 
+use super::super::SOON;
 use super::super::install::{CONTROLLER, NAMESPACE};
 use super::super::policy::Policy;
 use super::super::process::Optipod;
 use super::release::{Left, entries, raw, text};
 use super::told;
-use crate::harness::{Cluster, Result, requests};
+use crate::harness::{Cluster, Result, requests, wait_for};
 
 /// Of an entry: what was done, why, and what was there before. Nothing of it changes while the workload does not.
 const REMEMBERED: [&str; 10] =
@@ -134,7 +135,6 @@ pub async fn is_restored(left: &Left, controller: &Optipod) -> Result {
 /// The template is what it was before a rollout, and pods are what their template says.
 async fn entry_is_restored(left: &Left, entry: &Value) -> Result {
     let workload = left.workload(entry)?;
-    let pods = workload.wait_ready(super::SOON).await?;
     for size in entry["target"].as_array().into_iter().flatten() {
         let container = text(size, "/container");
         let template = workload.template_requests(&container).await?;
@@ -145,10 +145,15 @@ async fn entry_is_restored(left: &Left, entry: &Value) -> Result {
             before.remove("container");
             ensure!(json!(before) == template, "{} has {template}, had {before:?}", workload.name);
         }
-        for pod in &pods {
-            let now = json!(requests(pod, &container)?);
-            ensure!(now == template, "a pod of {} has {now}, its template {template}", workload.name);
-        }
+        // A rollout takes its time.
+        wait_for(format!("the pods of {} to be as the template", workload.name), SOON, || async {
+            for pod in workload.wait_ready(SOON).await? {
+                let now = json!(requests(&pod, &container)?);
+                ensure!(now == template, "a pod has {now}, the template {template}");
+            }
+            Ok(())
+        })
+        .await?;
     }
     Ok(())
 }

@@ -109,6 +109,7 @@ async fn open_stores(cluster: &Cluster, all: &[Left]) -> Result<Optipod> {
         let past = prepared.dir().join("past.csv");
         fs::write(&past, past_of(all)?)?;
         let (data, past) = (prepared.data().display().to_string(), past.display().to_string());
+        optipod(cluster, &["store", "verify", &data]).await?;
         optipod(cluster, &["store", "import", &data, &past]).await?;
         let recommender = prepared.start()?;
         recommender.wait_ready().await?;
