@@ -178,5 +178,6 @@ fn cluster_tests() -> Vec<harness::Test> {
         optipod::explain::top_lists_what_containers_use,
         optipod::explain::recommend_says_what_to_request_and_why,
         optipod::outage::without_metrics_server_the_recommender_answers_says_so_and_recovers,
+        optipod::outage::without_the_api_server_both_roles_stay_live_and_go_on_by_themselves,
     ]
 }
