@@ -170,6 +170,7 @@ fn cluster_tests() -> Vec<harness::Test> {
         optipod::reach::a_disabled_policy_changes_nothing_and_keeps_its_status,
         optipod::restart::a_recommender_that_is_killed_again_and_again_loses_no_sample,
         optipod::restart::killed_in_the_middle_of_a_change_it_goes_on_and_decides_nothing_anew,
+        optipod::backup::an_export_of_a_running_recommender_answers_the_same_where_it_is_imported,
         optipod::brakes::the_config_map_stops_a_change_that_is_under_way_and_deleting_it_lets_it_go_on,
         optipod::brakes::a_hold_on_the_namespace_stops_a_change_that_is_under_way,
         optipod::rights::without_the_right_to_resize_it_says_so_and_serves_other_namespaces,

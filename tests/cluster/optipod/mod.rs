@@ -4,6 +4,8 @@
 //! | file | what it is for |
 //! |---|---|
 //! | `process` | one OptiPod process: start, probe, ask, kill |
+//! | `answers` | what it answers over gRPC |
+//! | `secrets` | what it may never log |
 //! | `install` | CRD, roles and accounts of a cluster |
 //! | `chart` | the chart's own accounts, rights, settings and rules, for tests of those |
 //! | `history` | usage of the past, put into a store before a process opens it |
@@ -15,12 +17,15 @@
 //! namespace of its own; a test that needs a controller of its own has a control
 //! plane of its own too. Recommenders only read: a cluster may have any number.
 
+mod answers;
 mod history;
 mod install;
 mod look;
 mod policy;
 mod process;
+mod secrets;
 
+pub mod backup;
 pub mod brakes;
 pub mod chart;
 pub mod containers;
