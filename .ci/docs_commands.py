@@ -178,13 +178,19 @@ class Docs:
         if program in ("apt-get", "skopeo"):
             return "left out", "" if begin else "say in ELSEWHERE why it does not run"
         if program == "just":
-            words = " ".join(command.split()[1:]) or "--list"
-            return "held against its parser", self.shell(f"just --dry-run {words}", ROOT)
+            return "held against its parser", self.recipe(command.split()[1:])
         if program.startswith(FOLDERS):
             return "found", "" if (ROOT / program).exists() else "there is no such file"
         if begin or self.is_mention(command):
             return "held against its parser", self.parse(command)
         return "run", self.do(command)
+
+    def recipe(self, words):
+        if words[:1] == ["soak"] and words[1:] != ["STAGE"]:
+            stages = self.run(".ci/soak 2>&1", ROOT).stdout.rsplit("Stages: ")[-1].replace(",", " ").split()
+            if not set(words[1:]) <= set(stages):
+                return f"the stages of .ci/soak are {stages}"
+        return self.shell(f"just --dry-run {shlex.join(words) or '--list'}", ROOT)
 
     def do(self, command):
         if not self.is_ready:

@@ -24,7 +24,7 @@ impl Bench {
     /// A cluster with one pod that has used something.
     fn new() -> Self {
         let sim = SimApi::new(SimOptions::default());
-        sim.install_crd(&crd()).unwrap();
+        sim.install_crd(crd()).unwrap();
         sim.create_namespace("shop", &json!({})).unwrap();
         let metadata = json!({"namespace": "shop", "name": "web"});
         let spec = json!({"containers": [{"name": "app", "image": "app"}]});
@@ -99,9 +99,9 @@ async fn a_recommender_is_live_until_a_tick_is_overdue_and_ready_while_it_can_an
     // It never comes back from its work.
     collecting.abort();
     let due = recommender.health().state().next_due.unwrap();
-    tokio::time::sleep(between(bench.clock.now(), due) + TICK * 3 / 2 - Duration::from_secs(1)).await;
+    tokio::time::sleep(between(bench.clock.now(), due) + TICK * 4 / 3).await;
     assert_eq!(codes(&probes).await, (200, 200), "late by less than one and a half intervals");
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::time::sleep(TICK / 3).await;
     assert_eq!(codes(&probes).await, (503, 200));
     let (_, said) = ask(&probes, "/healthz").await;
     assert!(said.contains("the collector is stuck"), "{said}");
