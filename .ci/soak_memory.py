@@ -4,13 +4,13 @@ The real API server has running pods, but no kubelet: a resize that it takes is 
 served by a double, with copies of the real server's objects, without TLS, leader election and limit.
 """
 import base64, json, os, subprocess, sys, tempfile, time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import apiserver
 from soak_cluster import CONTAINERS, MERGE, POLICIES, POLICY, REPLICAS, Load
 from soak_double import Double, serve_metrics
-from soak_role import Role, bytes_of, cgroup
+from soak_role import Ended, Role, bytes_of, cgroup
 
 CONTROLPLANE = apiserver.ROOT / "tests/controlplane/bin/controlplane"
 OURS, HOST = "/api/v1/namespaces/optipod-system", "optipod-recommender.optipod-system.svc"
@@ -28,7 +28,7 @@ class Pair:
     def __init__(self, recommender, controller, caller, policy, deployments):
         self.recommender, self.controller, self.roles = recommender, controller, [recommender, controller]
         self.caller, self.policy, self.deployments, self.findings = caller, policy, deployments, []
-        self.late_from, self.figures = time.monotonic() + 60, {}
+        self.late_from, self.unlisted, self.figures = time.monotonic() + 60, 0.0, {}
 
     def run(self, steps, seconds):
         """Runs both and takes each step (second, what) at its time."""
@@ -36,13 +36,14 @@ class Pair:
             role.start()
         ready = {role.name: [role.wait_ready()] for role in self.roles}
         self.figures["ready_after_seconds"] = ready
+        self.listed()
         begun, steps = time.monotonic(), list(steps)
         while (now := time.monotonic() - begun) < seconds:
             if steps and now >= steps[0][0]:
                 steps.pop(0)[1](self)
             for role in self.roles:
                 if not role.sample():
-                    sys.exit(f"{role.name} ended with {role.process.returncode}:\n{(role.folder / f'{role.name}.log').read_text()[-3000:]}")
+                    raise Ended(role.story())
             self.check_tick()
             time.sleep(1)
         self.check_end(seconds)
@@ -50,6 +51,19 @@ class Pair:
             role.end()
             self.findings += role.findings
             self.figures[role.name] = role.figures
+
+    def judged(self, steps, seconds):
+        """Runs both; what went wrong, also where it ended early. No process is left."""
+        try:
+            self.run(steps, seconds)
+        except Ended as early:
+            self.findings.append(str(early))
+        finally:
+            for role in self.roles:
+                self.findings += role.killed_for_memory()
+                if role.process and role.process.poll() is None:
+                    role.process.kill()
+                    role.process.wait()
 
     def check_tick(self):
         stored = self.recommender.metric("optipod_collector_last_success_timestamp_seconds")
@@ -64,9 +78,13 @@ class Pair:
         name = "optipod_collector_tick_duration_seconds"
         for figure, series in [("ticks", f"{name}_count"), ("tick_seconds", f"{name}_sum")]:
             self.figures[figure] = round(self.figures.get(figure, 0) + self.recommender.metric(series), 2)
-        for step in ["scrape", "owners", "keep"]:
-            if failed := self.recommender.metric(f'optipod_collector_tick_failures_total{{step="{step}"}}'):
-                self.findings.append(f"{failed:.0f} ticks failed ({step})")
+        failures = {step: self.recommender.metric(f'optipod_collector_tick_failures_total{{step="{step}"}}') for step in ["scrape", "owners", "keep"]}
+        failures["owners"] -= self.unlisted
+        self.findings += [f"{failed:.0f} ticks failed ({step})" for step, failed in failures.items() if failed]
+
+    def listed(self):
+        """The recommender is ready: no tick could store anything before its first list was complete."""
+        self.unlisted = self.recommender.metric('optipod_collector_tick_failures_total{step="owners"}')
 
     def count_resizes(self):
         """Workloads that were changed in the controller's life, before it ends."""
@@ -83,6 +101,8 @@ class Pair:
         role.kill()
         role.start()
         self.figures["ready_after_seconds"][role.name].append(role.wait_ready())
+        if role is self.recommender:
+            self.listed()
 
     def burst(self):
         """`optipod top` twice at once: all series in pages, and the usage of each."""
@@ -163,17 +183,6 @@ def pair(binary, specs, folder, stack, policy, deployments, double=None):
     return Pair(roles["recommender"], roles["controller"], caller, policy, deployments)
 
 
-@contextmanager
-def ended(both):
-    try:
-        yield
-    finally:
-        for role in both.roles:
-            if role.process and role.process.poll() is None:
-                role.process.kill()
-                role.process.wait()
-
-
 def requests(folder, seconds):
     """Requests a second of each role, by the audit log."""
     users = [json.loads(line)["user"]["username"] for line in open(folder / "audit.log")]
@@ -201,8 +210,7 @@ def real(progress, binary, containers, minutes):
         auto = lambda both: server.ask("PATCH", f"{POLICIES}/all", {"spec": {"mode": "Auto"}}, kind=MERGE)
         unit = minutes * 60 / 10
         steps = [(4 * unit, Pair.burst), (5 * unit, auto), (6 * unit, lambda b: b.restart(b.recommender)), (7 * unit, lambda b: b.restart(b.controller)), (9 * unit, Pair.burst)]
-        with ended(both):
-            both.run(steps, minutes * 60)
+        both.judged(steps, minutes * 60)
         both.figures["requests_per_second"] = requests(folder, minutes * 60)
         limits = [NO_LIMIT] if not all(role.group for role in both.roles) else []
         return f"`{json.dumps(both.figures)}`", limits + both.findings
@@ -223,8 +231,7 @@ def doubled(progress, binary, containers, minutes):
         both.figures["bytes_of_a_pod"] = len(double.texts["pod"])
         unit = minutes * 60 / 10
         steps = [(4 * unit, Pair.burst), (5 * unit, lambda b: b.restart(b.recommender)), (7 * unit, lambda b: b.restart(b.controller)), (9 * unit, Pair.burst)]
-        with ended(both):
-            both.run(steps, minutes * 60)
+        both.judged(steps, minutes * 60)
         return f"`{json.dumps(both.figures)}`", both.findings
 
 

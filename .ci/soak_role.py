@@ -1,5 +1,5 @@
 """One role of the binary in a cgroup of its own, for `.ci/soak memory-limit`."""
-import os, re, subprocess, sys, time, urllib.request
+import os, re, subprocess, time, urllib.request
 from pathlib import Path
 
 import apiserver
@@ -26,6 +26,10 @@ def cgroup(name, limit, stack):
     except OSError:
         return None
     return group
+
+
+class Ended(Exception):
+    """A role that is not there, or never became ready."""
 
 
 class Role:
@@ -56,12 +60,20 @@ class Role:
 
     def wait_ready(self):
         """How many seconds it takes."""
-        until = self.begun + 240
+        until = self.begun + 900  # 300,000 containers, and others at work on the machine
         while not self.get(self.probes_port, "/readyz"):
             if time.monotonic() > until or self.process.poll() is not None:
-                sys.exit(f"{self.name} is not ready:\n{(self.folder / f'{self.name}.log').read_text()[-3000:]}")
+                raise Ended(self.story())
             time.sleep(0.2)
         return round(time.monotonic() - self.begun, 1)
+
+    def story(self):
+        """How it ended, or that it goes on; and its last words."""
+        return f"{self.name} is not ready or ended ({self.process.poll()}): {(self.folder / f'{self.name}.log').read_text()[-600:]}"
+
+    def killed_for_memory(self):
+        events = (self.group / "memory.events").read_text() if self.group else ""
+        return [f"{self.name} was killed for memory {times} times" for times in re.findall(r"^oom_kill ([1-9]\d*)$", events, re.MULTILINE)]
 
     def most(self, figure, value):
         self.figures[figure] = max(self.figures.get(figure, 0), value)
@@ -98,8 +110,6 @@ class Role:
         if self.group:
             events = dict(line.split() for line in (self.group / "memory.events").read_text().splitlines())
             self.figures |= {"cgroup_peak_mib": int((self.group / "memory.peak").read_text()) // MIB, "reached_the_limit": int(events["max"])}
-            if int(events["oom_kill"]):
-                self.findings.append(f"{self.name} was killed for memory {events['oom_kill']} times")
         elif self.limit and self.figures["peak_rss_mib"] * MIB > self.limit:
             self.findings.append(f"{self.name} had {self.figures['peak_rss_mib']} MiB, and the chart's limit is {self.limit // MIB} MiB")
 
