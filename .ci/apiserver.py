@@ -23,7 +23,7 @@ def free_port():
 class Server:
     """An API server, and an administrator's way to ask it."""
 
-    def __init__(self, binary, folder, stack):
+    def __init__(self, binary, folder, stack, *flags):
         self.dir, self.token, (etcd, peers, port) = folder, secrets.token_hex(16), (free_port() for _ in range(3))
         self.url = f"https://127.0.0.1:{port}"
         self.certificates()
@@ -39,7 +39,7 @@ class Server:
             "--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none", "--token-auth-file=tokens.csv",
             "--tls-cert-file=server.crt", "--tls-private-key-file=server.key", "--authorization-mode=RBAC",
             "--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=sa.key",
-            "--service-account-signing-key-file=sa.key", "--service-cluster-ip-range=10.0.0.0/16",
+            "--service-account-signing-key-file=sa.key", "--service-cluster-ip-range=10.0.0.0/16", *flags,
         )  # fmt: skip
         self.tls = ssl.create_default_context(cafile=folder / "server.crt")
         self.wait(lambda: self.ask("GET", "/readyz")[0] == 200, "the API server is not ready")
@@ -62,7 +62,7 @@ class Server:
 
     def certificates(self):
         key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", "server.key")
-        # rustls takes no authority for a server.
+        # rustls takes no authority's certificate for a server's.
         names = ("-subj", "/CN=server", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE")
         run("openssl", "req", "-x509", *key, *names, "-days", "2", "-out", "server.crt", cwd=self.dir)
         run("openssl", "genrsa", "-out", "sa.key", "2048", cwd=self.dir)
