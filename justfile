@@ -21,7 +21,7 @@ plants *NUMBERS:
 control-plane:
     tests/controlplane/build.sh
 
-# The long tests, an hour at most: schedules of faults; image, built twice; and those of `store-figures`
+# The long tests, an hour at most: schedules of faults; image, built twice; skew, of versions; and those of `store-figures`
 soak STAGE:
     .ci/soak {{STAGE}}
 

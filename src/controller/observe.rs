@@ -157,7 +157,8 @@ fn outcome(
     let plan = policy.container(container);
     let kills = kills::of_container(&observed.killed, container);
     let floor = OomFloor::of(kills, policy.metrics.window, now);
-    let recommendation = recommend(usage.ok_or(Insufficient::NoUsage)?, &policy.metrics, plan, floor)?;
+    let usage = usage.ok_or_else(|| Insufficient::no_usage(floor))?;
+    let recommendation = recommend(usage, &policy.metrics, plan, floor)?;
     let of_pods = observed.pods.iter().flat_map(|pod| &pod.containers).map(|container| &container.resources);
     let of_template = observed.workload.template.iter().flatten();
     let now = of_pods.chain(of_template).find(|now| now.name == container);

@@ -49,6 +49,14 @@ pub enum Insufficient {
         "no usage is known for this container within the window; it may be new; if this stays so, check that the usage provider sees its pods (metrics-server: `kubectl top pod`)"
     )]
     NoUsage,
+    /// The same of a container that is killed before a sample of it is taken, as one that needs more from its first moment.
+    #[error(
+        "it was killed for memory at {hit}, and hardly runs for long enough that its usage is seen: give it more memory by hand (its limit; its request where it has none); recommendations follow when it runs"
+    )]
+    KilledUnseen {
+        /// What it hit.
+        hit: Bytes,
+    },
     /// Fewer samples than `minSamples`.
     #[error("{have} of {need} samples so far; the recommendation follows when there are enough")]
     Samples {
@@ -67,6 +75,13 @@ pub enum Insufficient {
     },
 }
 
+impl Insufficient {
+    /// Why there is nothing to tell of a container without usage, whose kills for memory demand this.
+    pub fn no_usage(oom: Option<OomFloor>) -> Self {
+        oom.map_or(Self::NoUsage, |floor| Self::KilledUnseen { hit: floor.hit })
+    }
+}
+
 /// The share of the window that must be covered before a request may be lowered: below the whole, so that
 /// a restart of the collector does not hold decreases back for a whole window.
 const COVERED_SHARE: f64 = 0.95;
@@ -81,7 +96,7 @@ pub fn recommend(
     plan: &ContainerPlan,
     oom: Option<OomFloor>,
 ) -> Result<Recommendation, Insufficient> {
-    enough(usage, metrics)?;
+    enough(usage, metrics, oom)?;
     let cpu = steps::size_cpu(&usage.cpu, &plan.cpu);
     let memory = steps::size_memory(&usage.memory, &plan.memory, metrics.memory_floor, oom);
     let explanation = explain::sentence(usage, metrics, &cpu, &memory);
@@ -90,10 +105,10 @@ pub fn recommend(
     Ok(Recommendation { cpu, memory, peak, window_covered, newest_sample: usage.to, explanation })
 }
 
-fn enough(usage: &WindowUsage, metrics: &MetricsPlan) -> Result<(), Insufficient> {
+fn enough(usage: &WindowUsage, metrics: &MetricsPlan, oom: Option<OomFloor>) -> Result<(), Insufficient> {
     let have = usage.cpu.samples.min(usage.memory.samples);
     if have == 0 {
-        return Err(Insufficient::NoUsage);
+        return Err(Insufficient::no_usage(oom));
     }
     let need = if planted(2) { metrics.min_samples * 100 } else { metrics.min_samples };
     if have < need {

@@ -114,6 +114,19 @@ fn too_little_data_gives_no_recommendation_and_says_what_is_missing() {
     assert!(!with(100, HOUR).unwrap().window_covered);
 }
 
+#[test]
+fn a_container_that_is_killed_before_its_usage_is_seen_is_told_so() {
+    let plan = plan(Percentile::P90, 1.2, (50, 4000), (64, 8192));
+    let nothing = usage([0.0; 4], [0.0; 4], 0, Duration::ZERO);
+    let why = recommend(&nothing, &metrics(MemoryFloor::Peak), &plan, killed_at(64, 0)).unwrap_err();
+    assert_eq!(why, Insufficient::KilledUnseen { hit: Bytes(64 << 20) });
+    assert!(why.to_string().starts_with("it was killed for memory at 64Mi, "), "{why}");
+    // With some usage, what is missing of it is said, as ever.
+    let few = usage([0.1; 4], [64.0; 4], 99, HOUR);
+    let why = recommend(&few, &metrics(MemoryFloor::Peak), &plan, killed_at(64, 0)).unwrap_err();
+    assert_eq!(why, Insufficient::Samples { have: 99, need: 100 });
+}
+
 fn distribution() -> impl Strategy<Value = [f64; 4]> {
     prop::array::uniform4(0.0..64.0f64).prop_map(|mut values| {
         values.sort_by(f64::total_cmp);

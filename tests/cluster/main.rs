@@ -30,6 +30,7 @@ mod optipod;
 fn main() -> std::process::ExitCode {
     let mut tests = contract_tests();
     tests.extend(cluster_tests());
+    tests.extend(version_tests());
     harness::run(tests)
 }
 
@@ -111,6 +112,7 @@ fn cluster_tests() -> Vec<harness::Test> {
         optipod::election::one_controller_acts_and_another_takes_over,
         optipod::door::a_controller_asks_over_tls_with_its_own_token,
         optipod::door::everybody_may_call_what_they_have_a_right_to_and_nothing_else,
+        optipod::upgrade::every_release_is_upgraded_and_loses_no_status_and_back_again,
         optipod::hands_off::a_dry_run_publishes_what_it_would_do_and_does_nothing,
         optipod::proxied::at_rest_nothing_is_listed_and_next_to_nothing_is_asked,
         optipod::proxied::where_pods_resize_is_not_served_it_says_so_and_where_it_is_it_resizes,
@@ -124,7 +126,6 @@ fn cluster_tests() -> Vec<harness::Test> {
         contract::lifetime::a_cluster_ends_with_the_process_that_started_it,
         optipod::schema::the_crd_that_optipod_prints_is_established,
         optipod::schema::good_policies_are_accepted,
-        optipod::schema::a_policy_of_the_first_schema_is_kept_with_its_status,
         optipod::schema::bad_policies_are_refused_with_the_field_and_the_reason,
         optipod::scrape::metrics_server_answers_protobuf_and_both_forms_say_the_same,
         optipod::scrape::a_refusal_to_list_metrics_is_told_in_the_servers_words,
@@ -175,4 +176,18 @@ fn cluster_tests() -> Vec<harness::Test> {
         optipod::explain::recommend_says_what_to_request_and_why,
         optipod::outage::without_metrics_server_the_recommender_answers_says_so_and_recovers,
     ]
+}
+
+/// With another version beside this one, and what makes a release's folder.
+fn version_tests() -> Vec<harness::Test> {
+    let skew = harness::tests![
+        optipod::skew::an_older_controller_asks_a_newer_recommender,
+        optipod::skew::a_newer_controller_asks_an_older_recommender,
+        optipod::skew::controllers_of_two_versions_take_over_from_one_another,
+        optipod::skew::a_recommender_is_rolled_forward_and_back_and_loses_no_sample,
+    ];
+    let record = harness::tests![optipod::upgrade::record::the_folder_of_a_release];
+    let skew = skew.into_iter().map(|test| test.needing("OPTIPOD_OLD_BINARY", "run: just soak skew"));
+    let record = record.into_iter().map(|test| test.needing("OPTIPOD_RELEASE_FIXTURE", "run: .ci/release_fixture"));
+    skew.chain(record).collect()
 }

@@ -1,6 +1,7 @@
 //! `optipod store verify` and `inspect`.
 
 use super::{Scratch, check_is_store, exit, iso, or_live};
+use crate::api::LiveStore;
 use optipod_storage::{Examination, Store};
 use std::io::Write;
 use std::path::Path;
@@ -8,7 +9,16 @@ use std::process::ExitCode;
 
 async fn examine(dir: &Path, notes: &mut impl Write) -> anyhow::Result<Examination> {
     check_is_store(dir)?;
-    match or_live(dir, Store::examine(dir, &Scratch::new()?.0), notes).await? {
+    let scratch = match Scratch::new() {
+        Ok(scratch) => scratch,
+        Err(no_folder) => {
+            // As in the container's image, whose recommender needs none.
+            let Ok(mut live) = LiveStore::connect(dir).await else { return Err(no_folder) };
+            writeln!(notes, "asking the recommender that has {} open", dir.display())?;
+            return Ok(live.examine().await?);
+        }
+    };
+    match or_live(dir, Store::examine(dir, &scratch.0), notes).await? {
         Ok(found) => Ok(found),
         Err(mut live) => Ok(live.examine().await?),
     }

@@ -188,7 +188,8 @@ fn defaults_are_the_documented_ones() {
 
 #[test]
 fn a_policy_of_the_first_schema_is_still_taken_and_its_status_kept() {
-    let first: Value = serde_yaml::from_str(include_str!("../../../tests/fixtures/first-schema-policy.yaml")).unwrap();
+    let first: Value =
+        serde_yaml::from_str(include_str!("../../../tests/fixtures/releases/first-schema/policies.yaml")).unwrap();
     let admitted = admit(&first).unwrap();
     assert_eq!(admitted["status"], first["status"], "no default is added to a status");
     let typed: OptimizationPolicy = serde_json::from_value(admitted).unwrap();

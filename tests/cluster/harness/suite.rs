@@ -33,6 +33,8 @@ type TestFuture = Pin<Box<dyn Future<Output = super::Result>>>;
 pub struct Test {
     name: String,
     body: Body,
+    /// A variable, and what to do to have it set: without it the test is ignored.
+    needs: Option<(&'static str, &'static str)>,
 }
 
 #[derive(Clone, Copy)]
@@ -45,19 +47,31 @@ enum Body {
 
 impl Test {
     pub fn new(name: &str, body: fn(&'static Cluster) -> TestFuture) -> Self {
-        Self { name: name.replace(' ', ""), body: Body::Cluster(body) }
+        Self { name: name.replace(' ', ""), body: Body::Cluster(body), needs: None }
     }
 
     pub fn on_double(name: &str, body: fn(Server) -> TestFuture) -> Self {
-        Self { name: format!("sim::{}", name.replace(' ', "")), body: Body::Double(body) }
+        Self { name: format!("sim::{}", name.replace(' ', "")), body: Body::Double(body), needs: None }
+    }
+
+    /// Runs only where `variable` is set; `remedy` says what sets it.
+    pub fn needing(self, variable: &'static str, remedy: &'static str) -> Self {
+        Self { needs: Some((variable, remedy)), ..self }
     }
 
     fn into_trial(self, binary: Result<PathBuf, String>) -> Trial {
-        Trial::ignorable_test(self.name, move || match (self.body, &binary) {
-            (Body::Double(body), _) => run_on_double(body).map(|()| Completion::Completed),
-            (Body::Cluster(body), Ok(binary)) => run_one(body, binary).map(|()| Completion::Completed),
-            (_, Err(missing)) if binary::is_required() => Err(Failed::from(missing)),
-            (_, Err(missing)) => Ok(Completion::ignored_with(missing)),
+        let missing = self.needs.filter(|(variable, _)| std::env::var_os(variable).is_none());
+        let missing = missing.map(|(variable, remedy)| format!("needs {variable}; {remedy}"));
+        Trial::ignorable_test(self.name, move || {
+            if let Some(missing) = missing {
+                return Ok(Completion::ignored_with(missing));
+            }
+            match (self.body, &binary) {
+                (Body::Double(body), _) => run_on_double(body).map(|()| Completion::Completed),
+                (Body::Cluster(body), Ok(binary)) => run_one(body, binary).map(|()| Completion::Completed),
+                (_, Err(missing)) if binary::is_required() => Err(Failed::from(missing)),
+                (_, Err(missing)) => Ok(Completion::ignored_with(missing)),
+            }
         })
     }
 }

@@ -145,12 +145,7 @@ impl<'a> Builder<'a> {
         let params = PostParams { field_manager: Some(OWNER.to_owned()), ..PostParams::default() };
         let created = api.create(&params, &object).await;
         created.with_context(|| format!("create {:?} {}", self.kind, self.name))?;
-        Ok(Workload {
-            client: self.namespace.client(),
-            namespace: self.namespace.name().to_owned(),
-            kind: self.kind,
-            name: self.name,
-        })
+        Ok(Workload::new(self.namespace, self.kind, &self.name))
     }
 
     fn manifest(&self) -> Value {
@@ -200,6 +195,12 @@ pub struct Workload {
 }
 
 impl Workload {
+    /// One that somebody else creates.
+    pub fn new(namespace: &Namespace, kind: Kind, name: &str) -> Self {
+        let (client, namespace) = (namespace.client(), namespace.name().to_owned());
+        Self { client, namespace, kind, name: name.to_owned() }
+    }
+
     /// Its API, for whatever has no helper here.
     pub fn api(&self) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &self.namespace, &self.kind.resource())

@@ -1,5 +1,6 @@
 //! Several controllers, of which one acts.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -17,7 +18,7 @@ use crate::harness::{Cluster, Result, wait_for};
 
 /// A lease that was given back is taken by the next look, every 2 s.
 const HANDED_OVER_WITHIN: Duration = Duration::from_secs(20);
-const STOPS_WITHIN: Duration = Duration::from_secs(10);
+pub const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
 pub async fn one_controller_acts_and_another_takes_over(_: &'static Cluster) -> Result {
     let cluster = Cluster::start_private().await?;
@@ -45,11 +46,16 @@ pub async fn one_controller_acts_and_another_takes_over(_: &'static Cluster) -> 
 }
 
 async fn elected(cluster: &Cluster, recommender: &Optipod) -> Result<Optipod> {
-    let controller = Optipod::prepare(cluster, Role::Controller, CONTROLLER).await?;
-    controller.asking(recommender).flag("--enable-leader-election").start()
+    elected_by(cluster, recommender, Path::new(env!("CARGO_BIN_EXE_optipod"))).await
 }
 
-async fn holds_the_lease(cluster: &Cluster, controller: &Optipod, deadline: Duration) -> Result {
+/// A controller of the version that `binary` is.
+pub async fn elected_by(cluster: &Cluster, recommender: &Optipod, binary: &Path) -> Result<Optipod> {
+    let controller = Optipod::prepare(cluster, Role::Controller, CONTROLLER).await?;
+    controller.by(binary).asking(recommender).flag("--enable-leader-election").start()
+}
+
+pub async fn holds_the_lease(cluster: &Cluster, controller: &Optipod, deadline: Duration) -> Result {
     let leases: Api<Lease> = Api::namespaced(cluster.client(), NAMESPACE);
     wait_for(format!("{} to lead", controller.name()), deadline, || async {
         let lease = leases.get("optipod-controller").await?;
@@ -66,7 +72,7 @@ fn is(identity: &str, controller: &Optipod) -> bool {
 }
 
 /// A workload and a policy that come now are served, by this one and nobody else.
-async fn acts(cluster: &Cluster, recommender: &Optipod, leader: &Optipod) -> Result {
+pub async fn acts(cluster: &Cluster, recommender: &Optipod, leader: &Optipod) -> Result {
     let namespace = cluster.namespace(leader.name()).await?;
     let web = namespace.deployment("web").container(starved()).create().await?;
     web.wait_ready(SOON).await?;
@@ -82,7 +88,7 @@ async fn acts(cluster: &Cluster, recommender: &Optipod, leader: &Optipod) -> Res
     Ok(())
 }
 
-async fn does_not_act(controller: &Optipod) -> Result {
+pub async fn does_not_act(controller: &Optipod) -> Result {
     let metrics = controller.metrics().await?;
     ensure!(!metrics.contains("optipod_reconciliation_duration_seconds_count"), "{metrics}");
     Ok(())

@@ -4,8 +4,11 @@
 //! | file | what it is for |
 //! |---|---|
 //! | `process` | one OptiPod process: start, probe, ask, kill |
+//! | `answers` | what a recommender answers over gRPC |
 //! | `install` | CRD, roles and accounts of a cluster |
 //! | `chart` | the chart's own accounts, rights, settings and rules, for tests of those |
+//! | `upgrade` | from every release in `tests/fixtures/releases/`, and back |
+//! | `skew` | two versions beside one another |
 //! | `history` | usage of the past, put into a store before a process opens it |
 //! | `policy` | a test's policies and what their status says |
 //! | `look` | pods, workloads and events, as a test compares them |
@@ -15,6 +18,7 @@
 //! namespace of its own; a test that needs a controller of its own has a control
 //! plane of its own too. Recommenders only read: a cluster may have any number.
 
+mod answers;
 mod history;
 mod install;
 mod look;
@@ -45,7 +49,9 @@ pub mod rollout;
 pub mod schema;
 pub mod scrape;
 pub mod sizing;
+pub mod skew;
 pub mod undo;
+pub mod upgrade;
 
 use std::future::Future;
 use std::path::Path;

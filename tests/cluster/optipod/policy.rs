@@ -47,6 +47,12 @@ impl Policy {
         Ok(Self { api, namespace: namespace.name().to_owned(), name: name.to_owned() })
     }
 
+    /// One that is there.
+    pub fn existing(namespace: &Namespace, name: &str) -> Self {
+        let api = Api::namespaced(namespace.client(), namespace.name());
+        Self { api, namespace: namespace.name().to_owned(), name: name.to_owned() }
+    }
+
     pub async fn status(&self) -> Result<OptimizationPolicyStatus> {
         let policy = self.api.get(&self.name).await?;
         policy.status.context("the policy has no status")

@@ -4,22 +4,18 @@ use std::cell::RefCell;
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
-use optipod::proto;
-use optipod::proto::recommender_service_client::RecommenderServiceClient;
-use optipod::proto::usage_service_client::UsageServiceClient;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tonic::transport::Channel;
 
 use super::SOON;
 use super::install::account_of;
-use crate::harness::{Cluster, Result, Workload, free_ports, log_tail, output, wait_for};
+use crate::harness::{Cluster, Result, free_ports, log_tail, output, wait_for};
 
 /// Kills process `$1` when its standard input ends, which the kernel sees to
 /// however this test run ends.
@@ -52,6 +48,7 @@ impl Role {
 pub struct Prepared {
     role: Role,
     name: String,
+    binary: PathBuf,
     dir: PathBuf,
     kubeconfig: PathBuf,
     grpc: u16,
@@ -77,7 +74,8 @@ impl Optipod {
         fs::create_dir(&dir).with_context(|| format!("create {}", dir.display()))?;
         let [grpc, metrics, health] = free_ports()?;
         let kubeconfig = cluster.kubeconfig_for_token(&name, &token)?;
-        Ok(Prepared { role, name, dir, kubeconfig, grpc, metrics, health, flags: Vec::new() })
+        let binary = PathBuf::from(env!("CARGO_BIN_EXE_optipod"));
+        Ok(Prepared { role, name, binary, dir, kubeconfig, grpc, metrics, health, flags: Vec::new() })
     }
 }
 
@@ -85,6 +83,11 @@ impl Prepared {
     pub fn flag(mut self, flag: impl Into<String>) -> Self {
         self.flags.push(flag.into());
         self
+    }
+
+    /// The program of another version.
+    pub fn by(self, binary: &Path) -> Self {
+        Self { binary: binary.to_owned(), ..self }
     }
 
     /// A controller asks this recommender.
@@ -120,17 +123,19 @@ impl Prepared {
 
     pub fn start(self) -> Result<Optipod> {
         let log = File::options().create(true).append(true).open(self.log())?;
-        let child = Command::new(env!("CARGO_BIN_EXE_optipod"))
+        let child = Command::new(&self.binary)
             .args(self.role.arguments())
             .arg(format!("--grpc-addr=127.0.0.1:{}", self.grpc))
             .arg(format!("--metrics-addr=127.0.0.1:{}", self.metrics))
             .arg(format!("--health-probe-bind-address=127.0.0.1:{}", self.health))
             .arg(format!("--data-dir={}", self.data().display()))
-            .args(["--scrape-interval=1s", "--usage-cache-ttl=1s", "--max-updates-per-minute=1000", "--log-level=info"])
+            .args(["--scrape-interval=1s", "--max-updates-per-minute=1000", "--log-level=info"])
             .args(&self.flags)
             .env_clear()
             .envs([("KUBECONFIG", self.kubeconfig.as_os_str()), ("HOME", self.dir.as_os_str())])
             .envs([("POD_NAME", self.name.as_str()), ("RUST_BACKTRACE", "1")])
+            // A variable, because an earlier version does not know the flag.
+            .env("OPTIPOD_USAGE_CACHE_TTL", "1s")
             // A planted bug is one of this process, not of the test.
             .envs(std::env::var_os("OPTIPOD_PLANT").map(|plant| ("OPTIPOD_PLANT", plant)))
             .stdin(Stdio::null())
@@ -208,47 +213,6 @@ impl Optipod {
         let text = self.metrics().await?;
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.map(|value| Ok(value.parse()?)).transpose()
-    }
-
-    async fn channel(&self) -> Result<Channel> {
-        let address = format!("http://127.0.0.1:{}", self.settings.grpc);
-        Ok(Channel::from_shared(address)?.connect().await?)
-    }
-
-    /// The series of one namespace, `Kind/workload/container`, in order.
-    pub async fn series(&self, namespace: &str) -> Result<Vec<String>> {
-        let mut client = RecommenderServiceClient::new(self.channel().await?);
-        let request = proto::ListSeriesRequest { namespace: namespace.to_owned(), ..Default::default() };
-        let found = client.list_series(request).await?.into_inner().series;
-        let found = found.into_iter().filter_map(|info| info.series);
-        Ok(found.map(|s| format!("{}/{}/{}", s.kind, s.workload, s.container)).collect())
-    }
-
-    /// What a container used in the last five minutes and more.
-    pub async fn usage(&self, workload: &Workload, container: &str) -> Result<proto::Usage> {
-        let mut client = UsageServiceClient::new(self.channel().await?);
-        let series = proto::Series {
-            namespace: workload.namespace.clone(),
-            kind: format!("{:?}", workload.kind),
-            workload: workload.name.clone(),
-            container: container.to_owned(),
-        };
-        let windows = vec![prost_types::Duration { seconds: 300, nanos: 0 }];
-        let request = proto::GetUsageRequest { series: Some(series), windows, sub_window: None };
-        let usages = client.get_usage(request).await?.into_inner().usages;
-        usages.into_iter().next().context("an answer without usage")
-    }
-
-    /// Waits until it knows `samples` of a container.
-    pub async fn wait_usage(&self, workload: &Workload, container: &str, samples: u64) -> Result<proto::Usage> {
-        let what = format!("{samples} samples of {}/{container}", workload.name);
-        self.wait_for(what, || async {
-            let usage = self.usage(workload, container).await?;
-            let seen = usage.cpu.map_or(0, |cpu| cpu.samples);
-            ensure!(seen >= samples, "{seen} samples");
-            Ok(usage)
-        })
-        .await
     }
 
     /// SIGKILL: no time for anything. It can be started again.

@@ -5,12 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use http::Request;
 use kube::Client;
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::GroupVersionKind;
-use optipod::policy::OptimizationPolicy;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::install::printed_crd;
 use super::policy::{Nulls, merge};
@@ -85,30 +84,6 @@ pub async fn good_policies_are_accepted(cluster: &'static Cluster) -> Result {
 
         answer.with_context(|| case.name.clone())?;
     }
-    Ok(())
-}
-
-/// Under today's schema, which the server applies to every read of what an earlier one let in.
-pub async fn a_policy_of_the_first_schema_is_kept_with_its_status(cluster: &'static Cluster) -> Result {
-    the_crd_that_optipod_prints_is_established(cluster).await?;
-    let namespace = cluster.namespace("first-schema").await?;
-    let mut first: Value = fixture("first-schema-policy.yaml")?;
-    first["metadata"] = json!({"name": "first"});
-    // Else a controller of another test would replace what the status says.
-    first["spec"]["mode"] = "Disabled".into();
-    let api: Api<OptimizationPolicy> = namespace.api();
-    let request =
-        Request::post(format!("/apis/optipod.io/v1alpha1/namespaces/{}/optimizationpolicies", namespace.name()));
-    let request = request.header("Content-Type", "application/json").body(first.to_string().into_bytes())?;
-    let created: Value = namespace.client().request(request).await?;
-    let status = Patch::Merge(json!({"status": first["status"]}));
-    api.patch_status("first", &PatchParams::default(), &status).await?;
-
-    let kept = api.get("first").await?;
-
-    assert_eq!(created["spec"]["updateStrategy"]["onDelete"], "Keep", "a field that came later has its default");
-    let kept = serde_json::to_value(kept.status)?;
-    assert_eq!(kept["workloads"], first["status"]["workloads"]);
     Ok(())
 }
 
