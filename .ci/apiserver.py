@@ -29,12 +29,12 @@ class Server:
         self.certificates()
         (folder / "tokens.csv").write_text(f'{self.token},admin,admin,"system:masters"\n')
         etcd_url = f"http://127.0.0.1:{etcd}"
-        start = lambda *words: stack.enter_context(started(binary, *words, folder=folder))
-        start(
+        self.start = lambda *words: stack.enter_context(started(binary, *words, folder=folder))
+        self.start(
             "etcd", "--data-dir=etcd", f"--listen-client-urls={etcd_url}", f"--advertise-client-urls={etcd_url}",
             f"--listen-peer-urls=http://127.0.0.1:{peers}", "--unsafe-no-fsync", "--log-level=error",
         )  # fmt: skip
-        start(
+        self.start(
             "apiserver", f"--etcd-servers={etcd_url}", f"--secure-port={port}", "--bind-address=127.0.0.1",
             "--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none", "--token-auth-file=tokens.csv",
             "--tls-cert-file=server.crt", "--tls-private-key-file=server.key", "--authorization-mode=RBAC",
@@ -53,9 +53,17 @@ class Server:
         (folder / "kubeconfig").write_text(json.dumps(config))
         self.env = dict(os.environ, KUBECONFIG=str(folder / "kubeconfig"), HELM_CACHE_HOME=str(folder / "helm"))
 
+    def start_controllers(self):
+        """What empties namespaces, and deletes what belonged to something deleted."""
+        self.start(
+            "controller-manager", f"--kubeconfig={self.dir}/kubeconfig", "--service-account-private-key-file=sa.key",
+            "--root-ca-file=server.crt", "--leader-elect=false", "--secure-port=0",
+        )  # fmt: skip
+
     def certificates(self):
         key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", "server.key")
-        names = ("-subj", "/CN=server", "-addext", "subjectAltName=IP:127.0.0.1")
+        # rustls takes no authority for a server.
+        names = ("-subj", "/CN=server", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE")
         run("openssl", "req", "-x509", *key, *names, "-days", "2", "-out", "server.crt", cwd=self.dir)
         run("openssl", "genrsa", "-out", "sa.key", "2048", cwd=self.dir)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The chart on a real API server: it is installed, upgraded and removed, and its rules hold. `deploy_server.py CONTROLPLANE`."""
-import json, re, shlex, sys, tempfile
+import json, sys, tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,7 +13,6 @@ CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/optimizationpolic
 RULES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
 POLICIES_API = "/apis/optipod.io/v1alpha1/namespaces/{}/optimizationpolicies"
 MERGE, STRATEGIC = "application/merge-patch+json", "application/strategic-merge-patch+json"
-VERBS = "create configmap|delete configmap|annotate|patch|scale"
 
 APPS, WEB_POD = "/apis/apps/v1/namespaces/shop", "/api/v1/namespaces/shop/pods/web/resize"
 WEB_DEPLOYMENT = f"{APPS}/deployments/web"
@@ -185,17 +184,6 @@ class Chart:
         if ask("GET", CRD)[1]["spec"]["names"]["shortNames"] != ["op"]:
             self.problems.append("an upgrade has left the CRD as it was")
 
-    def documented(self):
-        """The commands of the documentation that need no pod, as they are written there, one after the other."""
-        for name in ["quick-start", "operations"]:
-            text = (ROOT / f"docs/{name}.md").read_text().split("## Runbook")[0]
-            for policy in re.findall(r"```yaml\n# policy.yaml\n(.*?)```", text, re.DOTALL):
-                self.server.kubectl("apply", "--filename=-", input=policy)
-            for command in re.findall(r"kubectl (?:" + VERBS + r") [^`|\n]*[^`|\n. ]", text):
-                self.server.kubectl(*shlex.split(command)[1:])
-                self.judged += 1
-            self.server.kubectl("delete", "configmap", "optipod-brake", "--namespace=optipod-system", "--ignore-not-found")
-
     def recommend_only(self):
         self.server.helm("upgrade", "optipod", "deploy/chart", "--set=mode=recommend-only")
         for what in ["apps/deployments", "/pods", "/pods/resize", "optipod.io/optimizationpolicies"]:
@@ -228,7 +216,6 @@ def main(binary):
         chart.judge(may_change_limits=False)
         chart.upgrade()
         chart.judge(may_change_limits=True)
-        chart.documented()
         chart.recommend_only()
         chart.uninstall()
         chart.kustomize()

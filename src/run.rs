@@ -3,6 +3,9 @@
 mod filling;
 mod grpc;
 mod providers;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a test that panics has failed
+mod tests;
 
 pub use grpc::{RecommenderLine, recommender_line};
 
@@ -213,12 +216,13 @@ fn identity() -> String {
     format!("{host}-{}", std::process::id())
 }
 
-/// The controller's loop answers for itself through its watches; it has no tick that could be late.
+/// The controller's loop answers for itself through its watches; it has no tick that could be late. Ready while its caches are
+/// filled, however old, but for the brake: one that cannot be seen counts as on.
 fn controller_probes(controller: &Controller) -> Probes {
     let readiness = controller.readiness();
     let ready = move || match readiness.missing() {
         missing if missing.is_empty() => Probe { ok: true, detail: "all watches are complete".to_owned() },
-        missing => Probe { ok: false, detail: format!("waiting for the first list of {}", missing.join(", ")) },
+        missing => Probe { ok: false, detail: format!("waiting for a complete list of {}", missing.join(", ")) },
     };
     let live = || Probe { ok: true, detail: "the runtime answers".to_owned() };
     Probes { live: Arc::new(live), ready: Arc::new(ready) }

@@ -181,6 +181,11 @@ async fn follow<K>(
                 tracing::warn!(watch = name, %error, retry_in = ?REFUSED_WAIT, "nodes may not be watched, so that their size is not asked for before a change; grant list and watch on them");
                 tokio::time::sleep(REFUSED_WAIT).await;
             }
+            // The API server answers, and wants a list: after an outage that is no further failure.
+            Err(error) if code(&error) == Some(410) => {
+                tracing::info!(watch = name, %error, "a watch has expired; its objects are listed anew");
+                tokio::time::sleep(FIRST_WAIT).await;
+            }
             Err(error) => {
                 tracing::warn!(watch = name, %error, retry_in = ?wait, "a watch failed; what is known stays until it works again");
                 tokio::time::sleep(wait).await;

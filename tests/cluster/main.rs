@@ -26,6 +26,8 @@
 mod contract;
 mod harness;
 mod optipod;
+#[path = "../providers/usage_double.rs"]
+mod usage_double;
 
 fn main() -> std::process::ExitCode {
     let mut tests = contract_tests();
@@ -108,6 +110,8 @@ fn cluster_tests() -> Vec<harness::Test> {
     harness::tests![
         // These take longest.
         optipod::chart::golden::the_main_job_uses_every_right_that_the_chart_grants_and_no_other,
+        optipod::chart::modes::recommendations_alone_need_no_right_to_change_a_workload,
+        optipod::chart::modes::with_usage_from_elsewhere_the_controller_alone_does_the_main_job,
         optipod::chart::tenants::a_tenant_writes_policies_for_their_own_namespace_and_affects_no_other,
         optipod::election::one_controller_acts_and_another_takes_over,
         optipod::door::a_controller_asks_over_tls_with_its_own_token,
@@ -167,6 +171,7 @@ fn cluster_tests() -> Vec<harness::Test> {
         optipod::reach::a_disabled_policy_changes_nothing_and_keeps_its_status,
         optipod::restart::a_recommender_that_is_killed_again_and_again_loses_no_sample,
         optipod::restart::killed_in_the_middle_of_a_change_it_goes_on_and_decides_nothing_anew,
+        optipod::backup::an_export_of_a_running_recommender_answers_the_same_where_it_is_imported,
         optipod::brakes::the_config_map_stops_a_change_that_is_under_way_and_deleting_it_lets_it_go_on,
         optipod::brakes::a_hold_on_the_namespace_stops_a_change_that_is_under_way,
         optipod::rights::without_the_right_to_resize_it_says_so_and_serves_other_namespaces,
@@ -175,6 +180,7 @@ fn cluster_tests() -> Vec<harness::Test> {
         optipod::explain::top_lists_what_containers_use,
         optipod::explain::recommend_says_what_to_request_and_why,
         optipod::outage::without_metrics_server_the_recommender_answers_says_so_and_recovers,
+        optipod::outage::without_the_api_server_both_roles_stay_live_and_go_on_by_themselves,
     ]
 }
 

@@ -12,6 +12,7 @@ mod harness;
 mod on_delete;
 mod oom;
 mod order;
+mod outage;
 mod outcome;
 mod restraint;
 mod telling;

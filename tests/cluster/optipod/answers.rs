@@ -1,4 +1,6 @@
-//! What a recommender answers over gRPC.
+//! What an OptiPod process answers over gRPC on loopback.
+
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use optipod::proto;
@@ -10,7 +12,7 @@ use super::process::Optipod;
 use crate::harness::{Result, Workload};
 
 impl Optipod {
-    pub async fn channel(&self) -> Result<Channel> {
+    async fn channel(&self) -> Result<Channel> {
         let address = format!("http://127.0.0.1:{}", self.grpc_port());
         Ok(Channel::from_shared(address)?.connect().await?)
     }
@@ -26,14 +28,19 @@ impl Optipod {
 
     /// What a container used in the last five minutes and more.
     pub async fn usage(&self, workload: &Workload, container: &str) -> Result<proto::Usage> {
-        let mut client = UsageServiceClient::new(self.channel().await?);
         let series = proto::Series {
             namespace: workload.namespace.clone(),
             kind: format!("{:?}", workload.kind),
             workload: workload.name.clone(),
             container: container.to_owned(),
         };
-        let windows = vec![prost_types::Duration { seconds: 300, nanos: 0 }];
+        self.usage_of(series, Duration::from_mins(5)).await
+    }
+
+    /// What a series says of a window.
+    pub async fn usage_of(&self, series: proto::Series, window: Duration) -> Result<proto::Usage> {
+        let mut client = UsageServiceClient::new(self.channel().await?);
+        let windows = vec![window.try_into()?];
         let request = proto::GetUsageRequest { series: Some(series), windows, sub_window: None };
         let usages = client.get_usage(request).await?.into_inner().usages;
         usages.into_iter().next().context("an answer without usage")

@@ -25,7 +25,7 @@ use super::in_place::{ensure_is_resized, starved};
 use super::install::{CONTROLLER, RECOMMENDER, account_of, install};
 use super::policy::Policy;
 use super::process::{Optipod, Prepared, Role};
-use super::{SOON, shared};
+use super::{SOON, secrets, shared};
 use crate::harness::{Cluster, Namespace, Result, ServiceAccount, output};
 
 const AUDIENCE: &str = "optipod";
@@ -53,6 +53,7 @@ impl Guarded {
             .flag("--client-names=optipod-controller")
             // All callers here have one address, and those that are not let in count by it.
             .flag("--max-requests-per-second=1000")
+            .logging_everything()
             .start()?;
         Ok(Self { recommender, dir, ca, clients })
     }
@@ -253,19 +254,24 @@ pub async fn a_controller_asks_over_tls_with_its_own_token(_: &'static Cluster) 
     install(&cluster).await?;
     let guarded = Guarded::start(&cluster).await?;
     let token = account_of(&cluster, CONTROLLER).token_for(&[AUDIENCE]).await?;
-    let token = guarded.token_file("controller", &token)?;
+    let token_file = guarded.token_file("controller", &token)?;
     let flags = [
         format!("--recommender-addr={}", guarded.address()),
         format!("--recommender-ca-file={}", guarded.ca.display()),
-        format!("--recommender-token-file={}", token.display()),
+        format!("--recommender-token-file={}", token_file.display()),
     ];
     let controller = Optipod::prepare(&cluster, Role::Controller, CONTROLLER).await?;
-    let controller = flags.iter().fold(controller, Prepared::flag).start()?;
+    let controller = flags.iter().fold(controller, Prepared::flag).logging_everything().start()?;
     let namespace = cluster.namespace("door").await?;
     let web = namespace.deployment("web").container(starved()).create().await?;
     let policy = Policy::create(&namespace, "all", json!({})).await?;
     let entry = controller.wait_status(&policy, &web, "Applied").await?;
     ensure_is_resized(&web, &entry).await?;
+
+    let key = std::fs::read_to_string(guarded.dir.join("tls.key"))?;
+    for role in [&guarded.recommender, &controller] {
+        secrets::ensure_not_logged(role, &[&token, &role.kubeconfig()?], &key)?;
+    }
 
     // A person asks with the same token.
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();

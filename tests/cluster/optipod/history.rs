@@ -22,8 +22,11 @@ pub struct Used {
 /// Writes `span` of steady usage up to now into the store in `dir`, as if a
 /// recommender had collected it. No process may have it open.
 pub fn write(dir: &Path, span: Duration, used: &[Used]) -> Result {
-    let now = jiff::Timestamp::now();
-    let end = Timestamp(now.as_millisecond());
+    write_until(dir, Timestamp(jiff::Timestamp::now().as_millisecond()), span, used)
+}
+
+/// The same of usage that ended then.
+pub fn write_until(dir: &Path, end: Timestamp, span: Duration, used: &[Used]) -> Result {
     let mut at = end - span;
     let store = Store::open(dir, StoreOptions::default(), at)?;
     while at < end {

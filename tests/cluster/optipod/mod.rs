@@ -4,7 +4,8 @@
 //! | file | what it is for |
 //! |---|---|
 //! | `process` | one OptiPod process: start, probe, ask, kill |
-//! | `answers` | what a recommender answers over gRPC |
+//! | `answers` | what it answers over gRPC |
+//! | `secrets` | what it may never log |
 //! | `install` | CRD, roles and accounts of a cluster |
 //! | `chart` | the chart's own accounts, rights, settings and rules, for tests of those |
 //! | `upgrade` | from every release in `tests/fixtures/releases/`, and back |
@@ -24,7 +25,9 @@ mod install;
 mod look;
 mod policy;
 mod process;
+mod secrets;
 
+pub mod backup;
 pub mod brakes;
 pub mod chart;
 pub mod containers;

@@ -21,6 +21,8 @@ use crate::harness::{Cluster, Result, free_ports, log_tail, output, wait_for};
 /// however this test run ends.
 const WATCHDOG: &str = "cat; kill -KILL \"$1\"";
 
+const LOG_LEVEL: &str = "--log-level=info";
+
 /// Which command of `optipod`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -74,8 +76,8 @@ impl Optipod {
         fs::create_dir(&dir).with_context(|| format!("create {}", dir.display()))?;
         let [grpc, metrics, health] = free_ports()?;
         let kubeconfig = cluster.kubeconfig_for_token(&name, &token)?;
-        let binary = PathBuf::from(env!("CARGO_BIN_EXE_optipod"));
-        Ok(Prepared { role, name, binary, dir, kubeconfig, grpc, metrics, health, flags: Vec::new() })
+        let (binary, flags) = (PathBuf::from(env!("CARGO_BIN_EXE_optipod")), vec![LOG_LEVEL.to_owned()]);
+        Ok(Prepared { role, name, binary, dir, kubeconfig, grpc, metrics, health, flags })
     }
 }
 
@@ -88,6 +90,12 @@ impl Prepared {
     /// The program of another version.
     pub fn by(self, binary: &Path) -> Self {
         Self { binary: binary.to_owned(), ..self }
+    }
+
+    /// It logs all that there is, its libraries' lines too.
+    pub fn logging_everything(mut self) -> Self {
+        self.flags.retain(|flag| flag != LOG_LEVEL);
+        self.flag("--log-level=trace")
     }
 
     /// A controller asks this recommender.
@@ -129,7 +137,7 @@ impl Prepared {
             .arg(format!("--metrics-addr=127.0.0.1:{}", self.metrics))
             .arg(format!("--health-probe-bind-address=127.0.0.1:{}", self.health))
             .arg(format!("--data-dir={}", self.data().display()))
-            .args(["--scrape-interval=1s", "--max-updates-per-minute=1000", "--log-level=info"])
+            .args(["--scrape-interval=1s", "--max-updates-per-minute=1000"])
             .args(&self.flags)
             .env_clear()
             .envs([("KUBECONFIG", self.kubeconfig.as_os_str()), ("HOME", self.dir.as_os_str())])
@@ -163,6 +171,16 @@ impl Optipod {
     /// Its own folder.
     pub fn dir(&self) -> PathBuf {
         self.settings.dir()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.settings.log())?)
+    }
+
+    /// How it asks the API server, with its token.
+    pub fn kubeconfig(&self) -> Result<String> {
+        Ok(fs::read_to_string(&self.settings.kubeconfig)?)
     }
 
     /// Where it serves gRPC on loopback.

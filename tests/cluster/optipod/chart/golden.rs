@@ -23,12 +23,18 @@ use crate::harness::{Cluster, Namespace, Result, Workload};
 /// Kubernetes grants it to every account (`system:basic-user`): what may I do?
 const OF_EVERYBODY: (&str, &str, &str) = ("create", "authorization.k8s.io", "selfsubjectaccessreviews");
 
-const DOCUMENT: &str = "docs/security.md";
+pub(super) const DOCUMENT: &str = "docs/security.md";
 
 pub async fn the_main_job_uses_every_right_that_the_chart_grants_and_no_other(_: &'static Cluster) -> Result {
     let chart = chart().await?;
     let job = main_job(chart).await;
+    let table = used_as_granted(chart, job).await?;
+    ensure!(repository(DOCUMENT)?.contains(&table), "the table of {DOCUMENT} is not what is granted:\n{table}");
+    Ok(())
+}
 
+/// Nothing was refused and nothing is granted for nothing, after the job; the table of what is granted.
+pub(super) async fn used_as_granted(chart: &Chart, job: Result) -> Result<String> {
     let (log, mut accounts, mut wrong) = (chart.cluster.audit_log()?, Vec::new(), Vec::new());
     for account in [RECOMMENDER, CONTROLLER] {
         let granted = granted(&chart.cluster, account).await?;
@@ -39,8 +45,7 @@ pub async fn the_main_job_uses_every_right_that_the_chart_grants_and_no_other(_:
     job.map_err(|error| anyhow!("{error:#}\n{}", wrong.join("\n")))?;
     let table = table(&accounts);
     ensure!(wrong.is_empty(), "{}\nThe rights that are granted:\n{table}", wrong.join("\n"));
-    ensure!(repository(DOCUMENT)?.contains(&table), "the table of {DOCUMENT} is not what is granted:\n{table}");
-    Ok(())
+    Ok(table)
 }
 
 fn differences(account: &str, granted: &BTreeSet<Right>, log: &[Value]) -> Vec<String> {
@@ -59,14 +64,15 @@ fn differences(account: &str, granted: &BTreeSet<Right>, log: &[Value]) -> Vec<S
 }
 
 /// In place and by rollout, told in status and events, stopped and let go on, and put back.
-async fn main_job(chart: &Chart) -> Result {
+pub(super) async fn main_job(chart: &Chart) -> Result {
     let (resized, rolled) = (Resized::create(chart).await?, Rolled::create(chart).await?);
     resized.is_done(chart).await?;
     rolled.is_done(chart).await?;
     leads(chart).await?;
     // What is told a second time is a change of the first event.
+    let held = Held { namespace: &resized.namespace, web: &resized.web, policy: &resized.policy };
     for told in 1..=2 {
-        brake(chart, &resized, told).await?;
+        brake(chart, &held, told).await?;
     }
     resized.policy.delete().await?;
     rolled.policy.delete().await?;
@@ -150,7 +156,7 @@ impl Rolled {
     }
 }
 
-async fn leads(chart: &Chart) -> Result {
+pub(super) async fn leads(chart: &Chart) -> Result {
     let leases: Api<Lease> = Api::namespaced(chart.cluster.client(), NAMESPACE);
     let holder = leases.get("optipod-controller").await?.spec.and_then(|spec| spec.holder_identity);
     let holder = holder.context("nobody leads")?;
@@ -158,16 +164,23 @@ async fn leads(chart: &Chart) -> Result {
     Ok(())
 }
 
-/// Holds this test's namespace, and no other's, until that has been told so many times.
-async fn brake(chart: &Chart, held: &Resized, told: i32) -> Result {
+/// What a brake holds.
+pub(super) struct Held<'a> {
+    pub namespace: &'a Namespace,
+    pub web: &'a Workload,
+    pub policy: &'a Policy,
+}
+
+/// Holds this namespace, and no other, until that has been told so many times.
+pub(super) async fn brake(chart: &Chart, held: &Held<'_>, told: i32) -> Result {
     let maps: Api<ConfigMap> = Api::namespaced(chart.cluster.client(), NAMESPACE);
     let data = json!({"reason": "incident 42", "namespaces": held.namespace.name()});
     let brake = serde_json::from_value(json!({"metadata": {"name": "optipod-brake"}, "data": data}))?;
     maps.create(&PostParams::default(), &brake).await?;
     let controller = &chart.controller;
-    controller.wait_status(&held.policy, &held.web, "Skipped BrakeOn").await?;
+    controller.wait_status(held.policy, held.web, "Skipped BrakeOn").await?;
     let heard = controller.wait_for(format!("BrakeOn, told {told} times"), || async {
-        let all = events(&held.namespace, &held.policy.name, "BrakeOn").await?;
+        let all = events(held.namespace, &held.policy.name, "BrakeOn").await?;
         let first = all.first().context("no such event")?;
         let times = first.series.as_ref().map_or(1, |series| series.count);
         ensure!(times >= told, "{times}");
@@ -176,7 +189,7 @@ async fn brake(chart: &Chart, held: &Resized, told: i32) -> Result {
     heard.await?;
     maps.delete("optipod-brake", &DeleteParams::default()).await?;
     let goes_on = controller.wait_for("the brake to be off", || async {
-        let entry = held.policy.entry(&held.web).await?;
+        let entry = held.policy.entry(held.web).await?;
         ensure!(entry.reason.as_deref() != Some("BrakeOn"), "{entry:?}");
         Ok(())
     });

@@ -5,6 +5,7 @@
 //! | `granted` | the rights that an account has, by the roles and bindings in the cluster |
 //! | `asked` | those that it asked for, by the audit log |
 //! | `golden` | both are the same, and as documented |
+//! | `modes` | the same of the modes that need less |
 //! | `tenants` | who may write policies in one namespace |
 //!
 //! kwok plays the chart's own pods; the roles run as processes of this machine, with the arguments and the ConfigMap of
@@ -14,6 +15,7 @@ mod asked;
 mod granted;
 
 pub mod golden;
+pub mod modes;
 pub mod tenants;
 
 use std::fs;
@@ -32,41 +34,49 @@ use super::install::{CONTROLLER, NAMESPACE, RECOMMENDER, account_of};
 use super::process::{Optipod, Prepared, Role};
 use super::{Once, SOON, once, repository};
 use crate::harness::{Cluster, Result, wait_for};
+use crate::usage_double::UsageDouble;
 
-/// What is installed, as `kubectl apply --kustomize deploy/kustomize/overlays/full` does it. `.ci/deploy` sees to it that
-/// this is what the chart says.
-const MANIFESTS: [&str; 3] = [
-    "deploy/kustomize/base/namespace.yaml",
-    "crds/optimizationpolicies.optipod.io.yaml",
-    "deploy/kustomize/overlays/full/optipod.yaml",
-];
-
-/// A control plane with the chart, and both roles at work.
+/// A control plane with the chart, and its roles at work.
 struct Chart {
     cluster: Cluster,
     controller: Optipod,
-    _recommender: Optipod,
+    _usage: Usage,
+}
+
+/// Where the controller has its numbers from.
+enum Usage {
+    Recommender(Optipod),
+    /// Where the chart has no recommender.
+    Elsewhere(UsageDouble),
 }
 
 /// The tests here share it.
 async fn chart() -> Result<&'static Chart> {
     static CHART: Once<Chart> = Once::const_new();
-    Box::pin(once(&CHART, Chart::start())).await
+    Box::pin(once(&CHART, Chart::start("full"))).await
 }
 
 impl Chart {
-    async fn start() -> Result<Self> {
+    /// What is installed is what `kubectl apply --kustomize deploy/kustomize/overlays/OVERLAY` does. `.ci/deploy` sees to
+    /// it that this is what the chart says.
+    async fn start(overlay: &str) -> Result<Self> {
         let cluster = Cluster::start_private().await?;
-        for file in MANIFESTS {
+        let rendered = format!("deploy/kustomize/overlays/{overlay}/optipod.yaml");
+        for file in ["deploy/kustomize/base/namespace.yaml", "crds/optimizationpolicies.optipod.io.yaml", &rendered] {
             cluster.apply(&repository(file)?).await.with_context(|| format!("apply {file}"))?;
         }
         install_vpa(&cluster).await?;
         wait_in_force(&cluster).await?;
-        let recommender = start_recommender(&cluster).await?;
-        let controller = start_controller(&cluster, &recommender).await?;
-        recommender.wait_ready().await?;
+        let usage = if repository(&rendered)?.contains("kind: StatefulSet") {
+            let recommender = start_recommender(&cluster).await?;
+            recommender.wait_ready().await?;
+            Usage::Recommender(recommender)
+        } else {
+            Usage::Elsewhere(UsageDouble::start(modes::steady).await?)
+        };
+        let controller = start_controller(&cluster, &usage).await?;
         controller.wait_ready().await?;
-        Ok(Self { cluster, controller, _recommender: recommender })
+        Ok(Self { cluster, controller, _usage: usage })
     }
 }
 
@@ -105,13 +115,23 @@ async fn start_recommender(cluster: &Cluster) -> Result<Optipod> {
     here.fold(prepared, Prepared::flag).start()
 }
 
-async fn start_controller(cluster: &Cluster, recommender: &Optipod) -> Result<Optipod> {
+async fn start_controller(cluster: &Cluster, usage: &Usage) -> Result<Optipod> {
     let prepared = Optipod::prepare(cluster, Role::Controller, CONTROLLER).await?;
     let dir = prepared.dir();
+    let prepared = with_config(cluster, prepared).await?;
+    let flags = arguments(cluster, "Deployment", CONTROLLER).await?;
+    let recommender = match usage {
+        Usage::Recommender(recommender) => recommender,
+        // The ConfigMap names a Prometheus that is not here. The API server sees none of it.
+        Usage::Elsewhere(server) => {
+            let elsewhere = ["--metrics-provider=custom".into(), format!("--custom-provider-addr={}", server.url())];
+            return flags.into_iter().chain(elsewhere).fold(prepared, Prepared::flag).start();
+        }
+    };
     let token = account_of(cluster, CONTROLLER).token_for(&["optipod"]).await?;
     fs::write(dir.join("token"), token)?;
-    let mut prepared = with_config(cluster, prepared).await?;
-    for flag in arguments(cluster, "Deployment", CONTROLLER).await? {
+    let mut prepared = prepared;
+    for flag in flags {
         let service =
             flag.strip_prefix("--recommender-addr=https://").and_then(|address| address.strip_suffix(":9090"));
         prepared = match service {
