@@ -12,24 +12,53 @@ def bytes_of(quantity):
     return int(number) << {None: 0, "Ki": 10, "Mi": 20, "Gi": 30}[unit]
 
 
+class Cgroup:
+    """A cgroup with this limit of memory and no swap, removed with the stack. Of version 1 where the memory controller is there."""
+
+    FILES = {
+        2: {"limit": "memory.max", "current": "memory.current", "peak": "memory.peak", "kills": "memory.events", "anon": "anon", "file": "file"},
+        1: {"limit": "memory.limit_in_bytes", "current": "memory.usage_in_bytes", "peak": "memory.max_usage_in_bytes",
+            "kills": "memory.oom_control", "anon": "total_rss", "file": "total_cache"},
+    }  # fmt: skip
+
+    def __init__(self, name, limit, stack):
+        """OSError where there can be none."""
+        first = CGROUPS / "memory"
+        self.version, parent = (1, first) if (first / "memory.limit_in_bytes").exists() else (2, CGROUPS)
+        self.files, self.path = self.FILES[self.version], parent / f"optipod-soak-{os.getpid()}-{name}"
+        if self.version == 2:
+            (parent / "cgroup.subtree_control").write_text("+memory")
+        self.path.mkdir()
+        stack.callback(self.path.rmdir)
+        (self.path / self.files["limit"]).write_text(str(limit))
+        without_swap = "memory.swap.max" if self.version == 2 else "memory.swappiness"
+        (self.path / without_swap).write_text("0")
+
+    def __getitem__(self, what):
+        """`current` and `peak` in bytes."""
+        return int((self.path / self.files[what]).read_text())
+
+    def table(self, file):
+        return dict(line.split() for line in (self.path / file).read_text().splitlines())
+
+    def part(self, what):
+        """`anon` or `file`, in bytes."""
+        return int(self.table("memory.stat")[self.files[what]])
+
+    def kills(self):
+        return int(self.table(self.files["kills"])["oom_kill"])
+
+    def limit_reached(self):
+        """How often: it then gave back page cache, or was killed."""
+        return int(self.table("memory.events")["max"] if self.version == 2 else (self.path / "memory.failcnt").read_text())
+
+
 def cgroup(name, limit, stack):
-    """A cgroup v2 with this limit and no swap, removed with the stack; None where there can be none."""
-    group = CGROUPS / f"optipod-soak-{os.getpid()}-{name}"
+    """None where there can be none."""
     try:
-        if "memory" not in (CGROUPS / "cgroup.controllers").read_text().split():
-            return None
-        (CGROUPS / "cgroup.subtree_control").write_text("+memory")
-        group.mkdir()
-        stack.callback(group.rmdir)
-        (group / "memory.max").write_text(str(limit))
-        (group / "memory.swap.max").write_text("0")
+        return Cgroup(name, limit, stack)
     except OSError:
         return None
-    return group
-
-
-class Ended(Exception):
-    """A role that is not there, or never became ready."""
 
 
 class Role:
@@ -42,7 +71,7 @@ class Role:
 
     def start(self):
         listen = [f"--metrics-addr=127.0.0.1:{self.metrics_port}", f"--health-probe-bind-address=127.0.0.1:{self.probes_port}"]
-        enter = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.group / "cgroup.procs")] if self.group else []
+        enter = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.group.path / "cgroup.procs")] if self.group else []
         self.begun, self.cpu = time.monotonic(), 0.0
         with open(self.folder / f"{self.name}.log", "a") as log:
             self.process = subprocess.Popen([*enter, *self.command, *listen], env=self.environment, stdout=log, stderr=log)
@@ -89,10 +118,9 @@ class Role:
         ticks = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()[11:13]
         self.cpu = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
         if self.group:
-            stat = dict(line.split() for line in (self.group / "memory.stat").read_text().splitlines())
-            self.most("cgroup_current_mib", int((self.group / "memory.current").read_text()) // MIB)
-            self.most("cgroup_anon_mib", int(stat["anon"]) // MIB)
-            self.most("cgroup_file_mib", int(stat["file"]) // MIB)
+            self.most("cgroup_current_mib", self.group["current"] // MIB)
+            self.most("cgroup_anon_mib", self.group.part("anon") // MIB)
+            self.most("cgroup_file_mib", self.group.part("file") // MIB)
         return True
 
     def kill(self):
@@ -108,8 +136,9 @@ class Role:
         self.kill()
         self.figures |= {"cpu_seconds": round(self.spent, 1), "cpu_percent_of_a_core": round(100 * self.spent / self.alive, 1)}
         if self.group:
-            events = dict(line.split() for line in (self.group / "memory.events").read_text().splitlines())
-            self.figures |= {"cgroup_peak_mib": int((self.group / "memory.peak").read_text()) // MIB, "reached_the_limit": int(events["max"])}
+            self.figures |= {"cgroup_peak_mib": self.group["peak"] // MIB, "reached_the_limit": self.group.limit_reached()}
+            if kills := self.group.kills():
+                self.findings.append(f"{self.name} was killed for memory {kills} times")
         elif self.limit and self.figures["peak_rss_mib"] * MIB > self.limit:
             self.findings.append(f"{self.name} had {self.figures['peak_rss_mib']} MiB, and the chart's limit is {self.limit // MIB} MiB")
 
