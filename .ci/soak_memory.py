@@ -19,7 +19,7 @@ AUDIT = {
     "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["ResponseStarted", "ResponseComplete", "Panic"],
     "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts:optipod-system"]}, {"level": "None"}],
 }  # fmt: skip
-NO_LIMIT = "memory.max: not possible here: no cgroup v2 with the memory controller that can be written; VmHWM is held against the limit instead"
+NO_LIMIT = "not possible here: no cgroup with the memory controller that can be made; VmHWM is held against the limit instead"
 
 
 class Pair:
