@@ -197,12 +197,14 @@ class Live:
             shutil.rmtree(what) if what.is_dir() else what.unlink()
         said = shell(rest.replace("optipod/optipod:0.1.0", f"{REPOSITORY}:0.1.0"))
         self.ready("statefulset/optipod-recommender")
-        # The last slot goes on after the restore, with more samples.
+        # Slots that may still take samples when the import runs are left out, and that is told; they go on, with fewer.
         of = lambda rows: {tuple(row[k] for k in ("namespace", "kind", "workload", "container", "slot", "start")): row["samples"] for row in map(json.loads, rows)}
         have, wanted = of(self.export().splitlines()), of(kept)
+        told = int((re.search(r"(\d+) slots left out", said) or [0, 0])[1])
         missing = {row: (count, have.get(row)) for row, count in wanted.items() if have.get(row, 0) < count}
-        assert not missing, f"{len(missing)} of {len(kept)} rows are not there or with fewer samples: {missing}; {said}"
-        return f"{len(kept)} rows exported, the volume emptied, all of them there again; verify: {verified.strip().splitlines()[-1]}; {said.strip().splitlines()[-1]}"
+        late = sorted({row[5] for row in wanted})[-told:] if told else []
+        assert all(row[5] in late for row in missing), f"{missing} of {len(kept)}; {said}"
+        return f"{len(kept)} rows exported, the volume emptied, {len(kept) - len(missing)} there again; verify: {verified.strip().splitlines()[-1]}; {'; '.join(line for line in said.splitlines() if 'slots' in line)}"
 
     def forward(self):
         """A person with a token over a forwarded port, as docs/security.md says."""
