@@ -61,6 +61,10 @@ def cgroup(name, limit, stack):
         return None
 
 
+class Ended(Exception):
+    """A role that is not there, or never became ready."""
+
+
 class Role:
     """One role of the binary, over all its lives."""
 
