@@ -154,7 +154,7 @@ fn during_migration(root: &Path, library: &Path, life: u64) {
 
 /// Cuts one store's power again and again, that is: looks at what its disk holds meanwhile.
 fn live(root: &Path, library: Option<&Path>, life: u64, cuts: u64) -> i64 {
-    let (image, copy) = (root.join("image"), root.join("copy"));
+    let image = root.join("image");
     new_image(&image).unwrap();
     let mount = Mount::image(&image, root.join("live")).unwrap();
     let dir = mount.0.join("store");
@@ -172,12 +172,17 @@ fn live(root: &Path, library: Option<&Path>, life: u64, cuts: u64) -> i64 {
             writer.signal("STOP");
         }
         writer.wait_until_stopped();
+        // Another name each time: who entered a mount namespace of their own meanwhile keeps the last copy mounted, and its
+        // file would be shown as it was.
+        let copy = root.join(format!("copy-{n}"));
         copy_at_rest(&image, &copy);
         let said = writer.kill();
         acked = acked.max(said.acked);
         let after = Mount::image(&copy, root.join("after")).unwrap();
         let found = verify(&after.0.join("store"), acked);
         assert!(found.is_whole(), "cut {n} of life {life}, seed {}, {:?}: {}", seed(), said.complaints, found.said);
+        drop(after);
+        fs::remove_file(&copy).unwrap();
     }
     acked
 }
