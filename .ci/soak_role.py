@@ -93,7 +93,7 @@ class Role:
 
     def wait_ready(self):
         """How many seconds it takes."""
-        until = self.begun + 900  # 300,000 containers, and others at work on the machine
+        until = self.begun + 900  # 300,000 containers on a busy machine
         while not self.get(self.probes_port, "/readyz"):
             if time.monotonic() > until or self.process.poll() is not None:
                 raise Ended(self.story())
@@ -105,8 +105,8 @@ class Role:
         return f"{self.name} is not ready or ended ({self.process.poll()}): {(self.folder / f'{self.name}.log').read_text()[-600:]}"
 
     def killed_for_memory(self):
-        events = (self.group / "memory.events").read_text() if self.group else ""
-        return [f"{self.name} was killed for memory {times} times" for times in re.findall(r"^oom_kill ([1-9]\d*)$", events, re.MULTILINE)]
+        kills = self.group.kills() if self.group else 0
+        return [f"{self.name} was killed for memory {kills} times"] if kills else []
 
     def most(self, figure, value):
         self.figures[figure] = max(self.figures.get(figure, 0), value)
@@ -141,8 +141,6 @@ class Role:
         self.figures |= {"cpu_seconds": round(self.spent, 1), "cpu_percent_of_a_core": round(100 * self.spent / self.alive, 1)}
         if self.group:
             self.figures |= {"cgroup_peak_mib": self.group["peak"] // MIB, "reached_the_limit": self.group.limit_reached()}
-            if kills := self.group.kills():
-                self.findings.append(f"{self.name} was killed for memory {kills} times")
         elif self.limit and self.figures["peak_rss_mib"] * MIB > self.limit:
             self.findings.append(f"{self.name} had {self.figures['peak_rss_mib']} MiB, and the chart's limit is {self.limit // MIB} MiB")
 

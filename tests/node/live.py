@@ -184,9 +184,9 @@ class Live:
         folder = self.node.dir / "backup"
         folder.mkdir()
         shell = lambda command: run("sh", "-ec", command, env=self.node.env, cwd=folder, timeout=300)
-        # What is younger is left out by the import.
-        old = lambda: any(json.loads(row)["to"] < time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time.time() - 960)) for row in self.export().splitlines())
-        wait("a slot that ended 16 minutes ago", old, 1200)
+        # A slot of five minutes is taken in two minutes after its end.
+        is_old = lambda row: row["start"] < time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 450))
+        wait("a slot that may take no sample any more", lambda: any(is_old(json.loads(row)) for row in self.export().splitlines()), 900)
         shell(re.search(r"(kubectl exec .* store export .*)", text)[1])
         verified = shell(re.search(r"`(kubectl exec .* store verify [^`]*)`", text)[1])
         kept = (folder / "history.jsonl").read_text().splitlines()
