@@ -192,13 +192,13 @@ class Live:
         kept = (folder / "history.jsonl").read_text().splitlines()
         assert len(kept) > 2, kept
         restore = re.search(r"```\n(kubectl scale -n optipod-system statefulset/optipod-recommender --replicas=0\n.*?)```", text, re.DOTALL)[1]
-        assert "optipod/optipod:0.1.0" in restore
+        assert "ghcr.io/optipod/optipod:0.1.0" in restore
         stop, rest = restore.split("\n", 1)
         shell(stop)
         wait("no recommender", lambda: not self.pods(OURS, "app.kubernetes.io/component=recommender"))
         for what in (self.node.dir / "volume").iterdir():
             shutil.rmtree(what) if what.is_dir() else what.unlink()
-        said = shell(rest.replace("optipod/optipod:0.1.0", f"{REPOSITORY}:0.1.0"))
+        said = shell(rest.replace("ghcr.io/optipod/optipod:0.1.0", f"{REPOSITORY}:0.1.0"))
         self.ready("statefulset/optipod-recommender")
         # Slots that may still take samples when the import runs are left out, and that is told; they go on, with fewer.
         of = lambda rows: {tuple(row[k] for k in ("namespace", "kind", "workload", "container", "slot", "start")): row["samples"] for row in map(json.loads, rows)}
