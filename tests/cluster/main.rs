@@ -112,6 +112,7 @@ fn cluster_tests() -> Vec<harness::Test> {
         optipod::chart::golden::the_main_job_uses_every_right_that_the_chart_grants_and_no_other,
         optipod::chart::modes::recommendations_alone_need_no_right_to_change_a_workload,
         optipod::chart::modes::with_usage_from_elsewhere_the_controller_alone_does_the_main_job,
+        optipod::chart::limits::where_limits_are_not_allowed_a_policy_that_moves_them_holds,
         optipod::chart::tenants::a_tenant_writes_policies_for_their_own_namespace_and_affects_no_other,
         optipod::election::one_controller_acts_and_another_takes_over,
         optipod::door::a_controller_asks_over_tls_with_its_own_token,

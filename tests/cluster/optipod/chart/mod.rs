@@ -6,6 +6,7 @@
 //! | `asked` | those that it asked for, by the audit log |
 //! | `golden` | both are the same, and as documented |
 //! | `modes` | the same of the modes that need less |
+//! | `limits` | what becomes of policies that move limits |
 //! | `tenants` | who may write policies in one namespace |
 //!
 //! kwok plays the chart's own pods; the roles run as processes of this machine, with the arguments and the ConfigMap of
@@ -15,6 +16,7 @@ mod asked;
 mod granted;
 
 pub mod golden;
+pub mod limits;
 pub mod modes;
 pub mod tenants;
 
