@@ -3,7 +3,7 @@
 The real API server has running pods, but no kubelet: a resize that it takes is never actuated. 300,000 containers are
 served by a double, with copies of the real server's objects, without TLS, leader election and limit.
 """
-import base64, json, os, subprocess, sys, tempfile, time
+import base64, json, subprocess, sys, tempfile, time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -236,7 +236,6 @@ def doubled(progress, binary, containers, minutes):
 
 
 def measure(progress, binary, share):
-    os.environ["PATH"] = f"{os.environ.get('OPTIPOD_TOOLS', Path.home() / '.cache/optipod/tools')}/bin:{os.environ['PATH']}"
     if not CONTROLPLANE.exists():
         sys.exit("run tests/controlplane/build.sh (needs Go)")
     scaled = lambda number, least: max(least, round(number * share))

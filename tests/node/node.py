@@ -3,10 +3,13 @@
 It needs root, runc, CNI plugins and iptables, and lives in namespaces of its own (network, mounts, processes): nothing of it is
 left when it ends. Whoever runs this has entered them (`unshare`, as .ci/soak does).
 """
-import base64, json, os, secrets, shutil, socket, struct, subprocess, sys, threading, time
+import base64, json, os, secrets, shutil, subprocess, sys, time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.append(str(ROOT / ".ci"))
+from nameserver import Nameserver
+
 BIN = Path(__file__).resolve().parent / "bin"
 CONTROLPLANE = ROOT / "tests/controlplane/bin/controlplane"
 HOST, PODS, SERVICES, DNS = "10.88.0.1", "10.88.0.0/16", "10.0.0.0/16", "10.0.0.10"
@@ -270,28 +273,13 @@ runtime_type = "io.containerd.runc.v2"
                    "--tls-cert-file=server.crt", "--tls-private-key-file=server.key", "--client-ca-file=ca.crt",
                    "--kubelet-certificate-authority=ca.crt", "--kubelet-preferred-address-types=InternalIP", "--metric-resolution=15s")  # fmt: skip
         run("ip", "addr", "add", f"{DNS}/32", "dev", "lo")
-        threading.Thread(target=self.names, daemon=True).start()
+        Nameserver(DNS, self.address)
         answers = lambda: json.loads(self.kubectl("get", "--raw=/apis/metrics.k8s.io/v1beta1/nodes"))["items"]
         wait("metrics-server answers", answers, log=lambda: self.log("metrics-server"))
 
-    def names(self):
-        """Answers for NAME.NAMESPACE.svc.cluster.local, as cluster DNS does."""
-        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        server.bind((DNS, 53))
-        while True:
-            query, caller = server.recvfrom(512)
-            labels, at = [], 12
-            while query[at]:
-                labels.append(query[at + 1 : at + 1 + query[at]].decode())
-                at += 1 + query[at]
-            (kind,) = struct.unpack("!H", query[at + 1 : at + 3])
-            address = self.address(labels)
-            answers = int(bool(address) and kind == 1)
-            head = query[:2] + struct.pack("!HHHHH", 0x8180 if address else 0x8183, 1, answers, 0, 0)
-            record = struct.pack("!HHHIH", 0xC00C, 1, 1, 5, 4) + socket.inet_aton(address) if answers else b""
-            server.sendto(head + query[12 : at + 5] + record, caller)
-
-    def address(self, labels):
+    def address(self, name):
+        """Of NAME.NAMESPACE.svc.cluster.local, as cluster DNS has it."""
+        labels = name.split(".")
         if len(labels) != 5 or labels[2:] != ["svc", "cluster", "local"]:
             return None
         done = subprocess.run(["kubectl", "get", "service", labels[0], f"--namespace={labels[1]}", "--output=jsonpath={.spec.clusterIP}"],
