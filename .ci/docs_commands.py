@@ -13,11 +13,14 @@ from apiserver import ROOT, Server
 from docs_cargo import Cargo
 
 FIRST, LAST = "docs/quick-start.md", "deploy/README.md"  # The first installs with Helm, the last also without.
-OTHERS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
-PAGES = [FIRST, *(page for page in OTHERS if page != FIRST), "README.md", "CONTRIBUTING.md", LAST]
+NOT = ("CHANGELOG.md", "docs/soak/", FIRST, LAST)  # The changelog tells of what was, docs/soak of what ran.
+ALL = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, text=True, capture_output=True, check=True).stdout.splitlines()
+PAGES = [FIRST, *(page for page in ALL if not page.startswith(NOT)), LAST]
 
+# What only the world outside could answer.
+ELSEWHERE_ONLY = ("skopeo", "apt-get", "cosign", "gh", "sha256sum")
 # Commands begin with one of these, or with the path of a file of this repository.
-PROGRAMS = ["kubectl", "helm", "optipod", "target/release/optipod", "cargo", "just", "promtool", "openssl", "skopeo", "apt-get"]
+PROGRAMS = ["kubectl", "helm", "optipod", "target/release/optipod", "cargo", "just", "promtool", "openssl", *ELSEWHERE_ONLY]
 FOLDERS = (".ci/", "deploy/", "benches/", "tests/controlplane/")
 
 # How a command begins that does not run here, and why not. Of ours and of kubectl and helm the arguments are checked still.
@@ -36,6 +39,9 @@ ELSEWHERE = {
     "optipod top": "asks a recommender",
     "apt-get install": "changes this machine; .ci/setup does it",
     "skopeo copy": "needs a registry",
+    "sha256sum --check": "needs a release",
+    "cosign verify": "needs a release",
+    "gh attestation": "needs a release",
     "cargo build --release && sudo install": "changes this machine",
 }
 
@@ -175,7 +181,7 @@ class Docs:
         self.elsewhere.add(begin)
         if program == "cargo":
             return "held against the workspace", self.cargo.judge(command)
-        if program in ("apt-get", "skopeo"):
+        if program in ELSEWHERE_ONLY:
             return "left out", "" if begin else "say in ELSEWHERE why it does not run"
         if program == "just":
             return "held against its parser", self.recipe(command.split()[1:])

@@ -6,7 +6,9 @@ from apiserver import ROOT
 
 # Of other programs and objects.
 OTHERS = {
+    "--serve": "of the tests on a cluster",
     "--oom-bump-up-ratio": "VPA's",
+    "apiVersion": "every object's",
     "honor_labels": "Prometheus'",
     "pods.metrics.k8s.io": "a resource",
     "restartPolicy": "a container's",
@@ -14,6 +16,7 @@ OTHERS = {
     "spec.resources": "a pod's",
     "tls.crt": "a Secret's",
     "updateMode": "VPA's",
+    "workloads.yaml": "a file of a release",
 }
 
 PROGRAMS = r"kubectl|helm|optipod"
@@ -79,7 +82,8 @@ def problems(pages, docs):
     known = settings() | values() | fields()
     leaves = {path.split(".")[-1] for path in known}
     keys = {key for key in named_keys(inline, known) if key not in known and ("." in key or key not in leaves)}
-    sources = "\n".join(path.read_text() for folder in ("src", "tests", "demo", "benches") for path in (ROOT / folder).rglob("*.rs"))
+    folders = [ROOT / folder for folder in ("src", "storage", "tests", "demo", "benches")]
+    sources = "\n".join(path.read_text() for folder in folders for path in folder.rglob("*.*") if path.suffix in (".rs", ".py"))
     missing = named_flags(inline) - flags(text, docs) | keys
     missing |= {name for name in re.findall(r"\b(?:OPTIPOD|optipod)_[A-Za-z_]*[A-Za-z]\b", text) if name not in sources}
     found = [f"there is no {name}, which the documentation names" for name in sorted(missing - OTHERS.keys())]

@@ -1,4 +1,5 @@
-//! Leader election by the Lease `optipod-controller` in our own namespace.
+//! Leader election by the Lease `optipod-controller` in our own namespace. Its owner is our service account, so that it goes
+//! when OptiPod is uninstalled.
 //!
 //! Our own and not the crate kube-lease-manager: that one measures with the system clock and random jitter, so that it
 //! neither follows a paused timeline nor tells when the lease was last renewed, which every write is checked against.
@@ -159,13 +160,12 @@ impl Elector {
         let now = MicroTime(self.clock.now());
         let spec = before.as_ref().and_then(|lease| lease.spec.clone()).unwrap_or_default();
         let renewed = spec.holder_identity.as_deref() == Some(&self.identity);
+        let metadata = match before {
+            Some(lease) => lease.metadata,
+            None => self.metadata().await,
+        };
         let lease = Lease {
-            metadata: ObjectMeta {
-                name: Some(NAME.to_owned()),
-                namespace: Some(self.namespace.clone()),
-                resource_version: before.as_ref().and_then(|lease| lease.metadata.resource_version.clone()),
-                ..ObjectMeta::default()
-            },
+            metadata,
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.identity.clone()),
                 lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
@@ -186,6 +186,20 @@ impl Elector {
                 Ok(false)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Of a lease that is not there yet.
+    async fn metadata(&self) -> ObjectMeta {
+        let owner = writer::own_account(&self.client, &self.namespace).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "our service account is not known; the lease {}/{NAME} will outlive an uninstall", self.namespace);
+            None
+        });
+        ObjectMeta {
+            name: Some(NAME.to_owned()),
+            namespace: Some(self.namespace.clone()),
+            owner_references: owner.map(|owner| vec![owner]),
+            ..ObjectMeta::default()
         }
     }
 

@@ -27,6 +27,10 @@ const LATER: Duration = Duration::from_secs(10);
 const TRIES: u32 = 3;
 const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
+const UNDER_DRY_RUN: &str = "the policy is deleted; it waits for a controller that may put back what was changed (onDelete: \
+    Restore), which a dry run may not: run one without, as the chart's mode full does, or let the changes stay with \
+    updateStrategy.onDelete: Keep and take away the finalizer optipod.io/restore";
+
 /// What came of the workloads of a policy that is being deleted.
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
@@ -73,7 +77,11 @@ impl Controller {
     /// Puts back what a deleted policy changed, as far as brakes and the rate of changes allow, and then lets it go. When
     /// to look again.
     pub(super) async fn let_go(&mut self, object: &PolicyObject) -> Duration {
-        if !object.kept || self.options.dry_run {
+        if !object.kept {
+            return LATER;
+        }
+        if self.options.dry_run {
+            self.report_leaving(&object.id, object.generation, UNDER_DRY_RUN).await;
             return LATER;
         }
         let mut leaving = self.policies.entry(object.id.clone()).or_default().leaving.take().unwrap_or_default();

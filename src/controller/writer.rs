@@ -14,9 +14,11 @@ use crate::policy::{OptimizationPolicy, Policy, PolicyId};
 use crate::telemetry::events::EventWriter;
 use crate::workload::{ContainerResources, Resources, WorkloadId, WorkloadKind};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, ResourceExt as _,
 };
@@ -302,6 +304,24 @@ pub(super) async fn write_lease(client: &Client, namespace: &str, lease: &Lease)
         None => api.create(&PostParams::default(), lease).await,
     };
     written.map_err(classify)
+}
+
+/// The service account in `namespace` that the API server knows us as, to own what we create; the caller bounds the time.
+pub(super) async fn own_account(client: &Client, namespace: &str) -> Result<Option<OwnerReference>, WriteError> {
+    let api: Api<SelfSubjectReview> = Api::all(client.clone());
+    let review = api.create(&PostParams::default(), &SelfSubjectReview::default()).await.map_err(classify)?;
+    let user = review.status.and_then(|status| status.user_info).unwrap_or_default();
+    let account = user.username.as_deref().and_then(|name| name.strip_prefix("system:serviceaccount:"));
+    let Some((within, name)) = account.and_then(|account| account.split_once(':')) else { return Ok(None) };
+    let owner = |uid| OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "ServiceAccount".to_owned(),
+        name: name.to_owned(),
+        uid,
+        ..OwnerReference::default()
+    };
+    // An owner is of the same namespace, or the object is collected at once.
+    Ok(user.uid.filter(|_| within == namespace).map(owner))
 }
 
 /// `containers` of a pod spec with requests, and limits only where they are ours to set.

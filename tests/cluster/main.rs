@@ -100,6 +100,7 @@ fn contract_tests() -> Vec<harness::Test> {
         contract::writes::a_dry_run_answers_and_writes_nothing,
         contract::writes::an_object_stays_until_its_last_finalizer_goes,
         contract::access::a_review_tells_what_a_request_would_meet,
+        contract::access::a_review_tells_who_asks,
         contract::access::a_refusal_names_user_verb_resource_and_place,
         contract::access::a_rules_review_lists_what_is_granted,
     ]

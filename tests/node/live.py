@@ -263,22 +263,28 @@ class Live:
         return f"restarts: {counts}; {unready} events of readiness, none of liveness"
 
     def uninstall(self):
-        """helm uninstall puts back what was changed, and leaves the CRD and the volume."""
-        self.helm("upgrade", "optipod", "deploy/chart", f"--namespace={OURS}", "--reuse-values", "--set=uninstall.deletePolicies=true")
+        """helm uninstall puts back what was changed, and leaves nothing where it is told to keep neither CRD nor volume."""
+        values = "uninstall.deletePolicies=true,crds.keep=false,recommender.persistence.keep=false"
+        self.helm("upgrade", "optipod", "deploy/chart", f"--namespace={OURS}", "--reuse-values", f"--set={values}")
         begun = time.monotonic()
         self.helm("uninstall", "optipod", f"--namespace={OURS}")
         took = time.monotonic() - begun
-        assert not self.get("optimizationpolicies", "--all-namespaces")["items"], "policies are left"
         for pod in self.pods("shop", "app=checkout"):
             status = pod["status"]["containerStatuses"][0]
             assert status["restartCount"] == 0, status
             wait("the requests are put back", lambda: self.get("pod", pod["metadata"]["name"], "--namespace=shop")["status"]["containerStatuses"][0]["resources"]["requests"] == {"cpu": "50m", "memory": "32Mi"})
-        wait("no pod of ours", lambda: not self.pods(OURS))
-        left = self.kubectl("get", "all,configmaps,secrets,serviceaccounts,networkpolicies,roles,rolebindings,leases,pvc", f"--namespace={OURS}", "--output=name").split()
-        left = [name for name in left if "optipod" in name]
-        stays = {"persistentvolumeclaim/data-optipod-recommender-0", "lease.coordination.k8s.io/optipod-controller"}
-        assert set(left) <= stays, left
-        return f"in {took:.0f} s, requests as they were; left: {', '.join(left)}"
+        wait("nothing of ours", lambda: not self.left(), log=lambda: str(self.left()))
+        return f"in {took:.0f} s, requests as they were; nothing of OptiPod is left"
+
+    def left(self):
+        """Every object of the cluster that is named after OptiPod, but the namespace that a person made, and events."""
+        kinds = {
+            words.split()[0]
+            for scope in ["true", "false"]
+            for words in self.kubectl("api-resources", "--verbs=list", f"--namespaced={scope}", "--output=name").splitlines()
+        } - {"namespaces", "events", "events.events.k8s.io"}
+        names = self.kubectl("get", ",".join(sorted(kinds)), "--all-namespaces", "--output=jsonpath={range .items[*]}{.kind}/{.metadata.name}{\"\\n\"}{end}")
+        return sorted(name for name in names.splitlines() if "optipod" in name.partition("/")[2].lower())
 
     STEPS = [install, test, recommend, resize, killed, brake, forward, lost, backup, upgrade, restarts, uninstall]
 

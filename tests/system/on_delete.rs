@@ -232,6 +232,10 @@ async fn a_dry_run_neither_promises_nor_puts_back() {
     minutes(20).await;
     assert_eq!(harness.writes(|entry| of_policy(entry) || entry.resource == "pods").len(), writes);
     assert_eq!(harness.cpu("web", "web"), ["250m"; 3]);
+    let ready = harness.condition("p", "Ready");
+    assert_eq!(ready["reason"], "Deleting");
+    let message = ready["message"].as_str().unwrap();
+    assert!(message.contains("dry run") && message.contains("finalizer"), "{message}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -180,6 +180,16 @@ impl Access {
     }
 }
 
+/// The plural of the review that [`who`] answers.
+pub(crate) const WHO: &str = "selfsubjectreviews";
+
+/// Answers a SelfSubjectReview. The uid of a user is the same for ever.
+pub(crate) fn who(user: &str, mut body: Value) -> Value {
+    let info = json!({"username": user, "uid": format!("uid-of-{user}"), "groups": ["system:authenticated"]});
+    crate::json::set(&mut body, &["status"], json!({"userInfo": info}));
+    body
+}
+
 /// The subresources of a kind, and the kind itself.
 pub(crate) fn subresources(kind: &Kind) -> &'static [&'static str] {
     match kind.plural.as_str() {

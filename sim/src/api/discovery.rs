@@ -44,6 +44,7 @@ impl State {
         let stored = self.registry.iter().map(|k| (k.group.clone(), k.version.clone()));
         let mut all: Vec<(String, String)> = stored.filter(|(group, _)| !group.is_empty()).collect();
         all.push(("authorization.k8s.io".to_owned(), "v1".to_owned()));
+        all.push(("authentication.k8s.io".to_owned(), "v1".to_owned()));
         if self.metrics_served {
             all.push(("metrics.k8s.io".to_owned(), "v1beta1".to_owned()));
         }
@@ -69,12 +70,9 @@ impl State {
             "metrics.k8s.io" => resources.push(json!({"name": "pods", "singularName": "",
                 "namespaced": true, "kind": "PodMetrics", "verbs": ["get", "list"]})),
             "authorization.k8s.io" => {
-                for kind in ["SelfSubjectAccessReview", "SelfSubjectRulesReview"] {
-                    resources.push(json!({"name": format!("{}s", kind.to_lowercase()),
-                        "singularName": kind.to_lowercase(), "namespaced": false, "kind": kind,
-                        "verbs": ["create"]}));
-                }
+                resources.extend(["SelfSubjectAccessReview", "SelfSubjectRulesReview"].map(review));
             }
+            "authentication.k8s.io" => resources.push(review("SelfSubjectReview")),
             _ => {}
         }
         let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
@@ -96,6 +94,12 @@ impl State {
             })
             .collect()
     }
+}
+
+/// The row of a review.
+fn review(kind: &str) -> Value {
+    let singular = kind.to_lowercase();
+    json!({"name": format!("{singular}s"), "singularName": singular, "namespaced": false, "kind": kind, "verbs": ["create"]})
 }
 
 fn version() -> Value {

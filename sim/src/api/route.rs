@@ -70,7 +70,7 @@ pub(crate) enum Route {
     Health,
     /// `metrics.k8s.io`: pods, in one namespace or all, one or many.
     Metrics { namespace: Option<String>, name: Option<String> },
-    /// `authorization.k8s.io`: the plural of a self review.
+    /// The plural of a self review, of `authorization.k8s.io` or `authentication.k8s.io`.
     Review(String),
     /// Something stored.
     Object(Target),
@@ -86,7 +86,9 @@ pub(crate) fn route(registry: &Registry, path: &str) -> Result<Route, StatusErro
         }
         ["api", version, rest @ ..] => object(registry, "", version, rest),
         ["apis", "metrics.k8s.io", "v1beta1", rest @ ..] => metrics(rest),
-        ["apis", "authorization.k8s.io", "v1", review] => Ok(Route::Review((*review).to_owned())),
+        ["apis", "authorization.k8s.io" | "authentication.k8s.io", "v1", review] => {
+            Ok(Route::Review((*review).to_owned()))
+        }
         ["apis", group, version, rest @ ..] => object(registry, group, version, rest),
         _ => Err(StatusError::no_such_path()),
     }

@@ -13,7 +13,7 @@ use kube::client::Body;
 use serde_json::Value;
 
 use super::SimApi;
-use super::access::Asked;
+use super::access::{Asked, WHO, who};
 use super::answer::{Answer, SimBody, broken, injected, plain, refusal, render};
 use super::faults::Fault;
 use super::journal::Entry;
@@ -107,7 +107,8 @@ impl SimService {
                 entry.name = name.unwrap_or_default();
             }
             Ok(Route::Review(review)) => {
-                "authorization.k8s.io".clone_into(&mut entry.group);
+                let group = if review == WHO { "authentication.k8s.io" } else { "authorization.k8s.io" };
+                group.clone_into(&mut entry.group);
                 entry.resource = review;
             }
             _ => {}
@@ -212,6 +213,7 @@ impl SimService {
         }
         let body = parse(&call.body)?;
         match review {
+            WHO => Ok(Answer::Json(201, who(&self.user, body))),
             "selfsubjectaccessreviews" => Ok(Answer::Json(201, state.access.review(&self.user, body))),
             "selfsubjectrulesreviews" => {
                 let answer = state.access.rules(&self.user, &state.registry, body);

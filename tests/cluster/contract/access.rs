@@ -1,6 +1,7 @@
 //! Who may do what, asked before and met afterwards.
 
 use anyhow::{Context, bail, ensure};
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SelfSubjectRulesReview};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
@@ -53,6 +54,17 @@ pub async fn a_review_tells_what_a_request_would_meet(server: &Server) -> Result
         ensure!(answer == allowed, "{verb} {resource}/{subresource} in {place:?}: {answer}");
     }
     assert!(may(&server.client(), "", "list", "pods", "").await?, "somebody with all rights");
+    Ok(())
+}
+
+pub async fn a_review_tells_who_asks(server: &Server) -> Result {
+    let namespace = server.namespace("who").await?;
+    let account = server.account(&namespace, "somebody", json!([])).await?;
+    let api: Api<SelfSubjectReview> = Api::all(account.client.clone());
+    let review = api.create(&PostParams::default(), &SelfSubjectReview::default()).await?;
+    let user = review.status.and_then(|status| status.user_info).context("a review without an answer")?;
+    assert_eq!(user.username.as_deref(), Some(&*account.user));
+    ensure!(user.uid.is_some_and(|uid| !uid.is_empty()), "an account has a uid");
     Ok(())
 }
 

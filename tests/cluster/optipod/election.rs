@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::Api;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::{Api, DeleteParams};
 use serde_json::json;
 
 use super::SOON;
@@ -16,6 +17,7 @@ use super::policy::Policy;
 use super::process::{Optipod, Role};
 use crate::harness::{Cluster, Result, wait_for};
 
+const NAME: &str = "optipod-controller";
 /// A lease that was given back is taken by the next look, every 2 s.
 const HANDED_OVER_WITHIN: Duration = Duration::from_secs(20);
 pub const STOPS_WITHIN: Duration = Duration::from_secs(10);
@@ -42,7 +44,15 @@ pub async fn one_controller_acts_and_another_takes_over(_: &'static Cluster) -> 
     second.kill();
     // The lease has to run out: 30 s.
     holds_the_lease(&cluster, &third, SOON).await?;
-    acts(&cluster, &recommender, &third).await
+    acts(&cluster, &recommender, &third).await?;
+
+    // An uninstall deletes the account while the controller may still run.
+    let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client(), NAMESPACE);
+    accounts.delete(CONTROLLER, &DeleteParams::default()).await?;
+    third.terminate().await?;
+    let leases: Api<Lease> = Api::namespaced(cluster.client(), NAMESPACE);
+    let is_gone = || async { leases.get_opt(NAME).await?.map_or(Ok(()), |lease| bail!("{:?}", lease.metadata)) };
+    wait_for("the lease to go with the account", SOON, is_gone).await
 }
 
 async fn elected(cluster: &Cluster, recommender: &Optipod) -> Result<Optipod> {
@@ -58,7 +68,7 @@ pub async fn elected_by(cluster: &Cluster, recommender: &Optipod, binary: &Path)
 pub async fn holds_the_lease(cluster: &Cluster, controller: &Optipod, deadline: Duration) -> Result {
     let leases: Api<Lease> = Api::namespaced(cluster.client(), NAMESPACE);
     wait_for(format!("{} to lead", controller.name()), deadline, || async {
-        let lease = leases.get("optipod-controller").await?;
+        let lease = leases.get(NAME).await?;
         let holder = lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
         ensure!(is(&holder, controller), "the holder is {holder:?}");
         Ok(())

@@ -44,7 +44,8 @@ impl Played {
     pub fn story(&self) -> String {
         let acts = self.snapshots.iter().map(|snapshot| (snapshot.seq, snapshot.at_ms, snapshot.what.clone()));
         let writes = self.journal.iter().filter(|entry| entry.is_write() && entry.resource != "leases");
-        let writes = writes.filter(|entry| !["events", "selfsubjectaccessreviews"].contains(&entry.resource.as_str()));
+        let is_told = |entry: &&Entry| entry.resource != "events" && !entry.resource.ends_with("reviews");
+        let writes = writes.filter(is_told);
         let line = |entry: &Entry| {
             let of_policy = entry.resource == "optimizationpolicies";
             let told = entry.body["status"]["workloads"].as_array().into_iter().flatten();

@@ -20,8 +20,11 @@ use super::granted::{Right, granted, table};
 use super::{Chart, chart};
 use crate::harness::{Cluster, Namespace, Result, Workload};
 
-/// Kubernetes grants it to every account (`system:basic-user`): what may I do?
-const OF_EVERYBODY: (&str, &str, &str) = ("create", "authorization.k8s.io", "selfsubjectaccessreviews");
+/// Kubernetes grants them to every account (`system:basic-user`): what may I do, and who am I?
+const OF_EVERYBODY: [(&str, &str, &str); 2] = [
+    ("create", "authorization.k8s.io", "selfsubjectaccessreviews"),
+    ("create", "authentication.k8s.io", "selfsubjectreviews"),
+];
 
 pub(super) const DOCUMENT: &str = "docs/security.md";
 
@@ -50,7 +53,7 @@ pub(super) async fn used_as_granted(chart: &Chart, job: Result) -> Result<String
 
 fn differences(account: &str, granted: &BTreeSet<Right>, log: &[Value]) -> Vec<String> {
     let asked = asked(log, account);
-    let is_everybodys = |right: &Right| (&*right.verb, &*right.group, &*right.resource) == OF_EVERYBODY;
+    let is_everybodys = |right: &Right| OF_EVERYBODY.contains(&(&right.verb, &right.group, &right.resource));
     let mut wrong = Vec::new();
     for (right, refusals) in &asked {
         wrong.extend(refusals.iter().map(|refusal| format!("{account} was refused: {right}: {refusal}")));
