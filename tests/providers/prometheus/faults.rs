@@ -6,6 +6,7 @@ use super::{provider, query};
 use optipod::clock::Clock;
 use optipod::provider::{PrometheusOptions, PrometheusProvider, ProviderError, UsageProvider as _};
 use std::io::Write as _;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -118,6 +119,53 @@ pub async fn a_credential_that_a_server_sends_back_is_not_shown() -> Result {
         }
         let error = provider(options)?.usage(&[query("shop", "Pod/bare", "app", HOUR)]).await.unwrap_err();
         assert!(error.to_string().contains(shown), "{error}");
+    }
+    Ok(())
+}
+
+/// What a subscriber has written.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// All that is logged while one question is asked, on a thread of its own so that it is of nobody else.
+fn log_of(options: PrometheusOptions) -> Result<String> {
+    let (log, runtime) = (Log::default(), tokio::runtime::Builder::new_current_thread().enable_all().build()?);
+    let writer = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
+    let (provider, queries) = (provider(options)?, [query("shop", "Pod/bare", "app", HOUR)]);
+    tracing::subscriber::with_default(subscriber, || runtime.block_on(provider.usage(&queries)))?;
+    let bytes = log.0.lock().unwrap().clone();
+    Ok(String::from_utf8(bytes)?)
+}
+
+pub async fn no_credential_is_logged_even_where_everything_is() -> Result {
+    let server = Double::start(|asked| usual(asked, &[], "")).await;
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(b"tok-123456\n")?;
+    let file = Some(file.path().to_owned());
+    let asking = PrometheusOptions::new(server.url());
+    let bearer = PrometheusOptions { bearer_token_file: file.clone(), ..asking.clone() };
+    let basic =
+        PrometheusOptions { basic_auth_user: Some("me".into()), basic_auth_password_file: file.clone(), ..asking };
+    // The second is `me:tok-123456`, as the header has it.
+    for (options, secret) in [(bearer, "tok-123456"), (basic, "bWU6dG9rLTEyMzQ1Ng==")] {
+        let log = tokio::task::spawn_blocking(|| log_of(options)).await??;
+        assert!(server.asked().iter().any(|asked| asked.headers["authorization"].contains(secret)));
+        assert!(log.contains("TRACE"), "{log}");
+        for secret in ["tok-123456", secret] {
+            assert!(!log.contains(secret), "{log}");
+        }
     }
     Ok(())
 }

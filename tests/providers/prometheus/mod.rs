@@ -67,6 +67,7 @@ pub fn tests() -> Vec<Trial> {
         faults::a_huge_answer_is_not_read_to_its_end,
         faults::an_answer_that_breaks_off_is_none,
         faults::a_credential_that_a_server_sends_back_is_not_shown,
+        faults::no_credential_is_logged_even_where_everything_is,
         faults::a_file_that_cannot_be_read_is_named_and_mending_it_is_enough,
         faults::options_that_cannot_be_used_are_refused_at_the_start,
         questions::a_namespace_is_asked_as_a_whole,
