@@ -6,7 +6,8 @@
 //!
 //! As in client-go: another's lease has run out when it did not change for its duration on OUR monotonic clock; clocks of
 //! two machines are never compared. Invariant: [`Leadership::covers`] is true only for moments before our last renewal,
-//! counted from before it was sent, plus the lease's duration.
+//! counted from before it was sent, plus the lease's duration. Only a lease that somebody deletes can have two holders, until
+//! the first next renews it: then too, each write names the version that it was decided upon.
 
 use super::errors::WriteError;
 use super::writer;
