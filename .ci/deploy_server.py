@@ -85,6 +85,8 @@ TO_POD = [({"spec": REQUESTS}, YES), ({"spec": LIMITS}, LIMIT)]
 # To a policy.
 TO_POLICY = [
     (metadata(finalizers=["optipod.io/restore"]), YES),
+    (metadata(finalizers=["optipod.io/restore", "example.com/keep"]), POLICY),
+    (metadata(finalizers=[]), YES),
     ({"spec": {"mode": "Auto"}}, POLICY),
     (metadata(labels={"a": "b"}), POLICY),
 ]
@@ -198,7 +200,8 @@ class Chart:
         kubectl = lambda *words: self.server.kubectl("get", "--output=name", *words).split()
         self.server.helm("uninstall", "optipod")
         kinds = "clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings"
-        left = kubectl(kinds) + kubectl("all,configmaps,secrets,serviceaccounts,networkpolicies,roles", "--namespace=optipod-system")
+        ours = "all,configmaps,secrets,serviceaccounts,networkpolicies,roles,rolebindings,poddisruptionbudgets,leases"
+        left = kubectl(kinds) + kubectl(ours, "--namespace=optipod-system")
         self.problems += [f"uninstall leaves {name}" for name in left if "optipod" in name]
         self.expect("the CRD, and with it every policy, stays", self.server.ask("GET", CRD), YES)
 

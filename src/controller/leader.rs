@@ -7,12 +7,13 @@
 //! As in client-go: another's lease has run out when it did not change for its duration on OUR monotonic clock; clocks of
 //! two machines are never compared. Invariant: [`Leadership::covers`] is true only for moments before our last renewal,
 //! counted from before it was sent, plus the lease's duration. Only a lease that somebody deletes can have two holders, until
-//! the first next renews it: then too, each write names the version that it was decided upon.
+//! the first of them next reaches the API server: then too, no write changes another object than the one decided upon.
 
 use super::errors::WriteError;
 use super::writer;
 use crate::clock::Clock;
 use crate::plant::planted;
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Client;
@@ -38,15 +39,15 @@ pub(super) struct Leadership(watch::Sender<Option<Term>>);
 /// One stretch of leading; what another leader may have done lies between two.
 #[derive(Clone, Copy, Debug)]
 struct Term {
-    /// `leaseTransitions` of the lease while it is ours.
-    number: i32,
+    /// `acquireTime` of the lease while it is ours: by our own clock, another one each time that we take it.
+    since: Timestamp,
     until: Instant,
 }
 
 impl Leadership {
     /// Without an election we always lead.
     pub(super) fn without_election() -> Self {
-        Self(watch::Sender::new(Some(Term { number: 0, until: Instant::now() + ALWAYS })))
+        Self(watch::Sender::new(Some(Term { since: Timestamp::UNIX_EPOCH, until: Instant::now() + ALWAYS })))
     }
 
     fn none() -> Self {
@@ -58,10 +59,10 @@ impl Leadership {
         self.0.borrow().is_some_and(|term| moment <= term.until)
     }
 
-    /// The term that we lead in now, if we do. Another number than before: somebody else has led in between.
-    pub(super) fn term(&self) -> Option<i32> {
+    /// Since when we lead now, if we do. Another time than before: somebody else may have led in between.
+    pub(super) fn term(&self) -> Option<Timestamp> {
         let term = *self.0.borrow();
-        term.filter(|term| Instant::now() <= term.until).map(|term| term.number)
+        term.filter(|term| Instant::now() <= term.until).map(|term| term.since)
     }
 
     /// Waits for a renewal, an acquisition or a loss.
@@ -107,7 +108,7 @@ impl Elector {
         let started = Instant::now();
         match timeout(self.deadline, self.hold()).await {
             Ok(Ok(true)) => {
-                self.leadership.0.send_replace(Some(Term { number: self.number(), until: started + DURATION }));
+                self.leadership.0.send_replace(Some(Term { since: self.acquired(), until: started + DURATION }));
                 return RENEW_EVERY;
             }
             Ok(Ok(false)) => {
@@ -118,15 +119,18 @@ impl Elector {
                 tracing::warn!(%error, "the lease {}/{NAME} could not be renewed", self.namespace);
                 self.seen = None;
             }
-            Err(_) => self.seen = None,
+            Err(_) => {
+                let (deadline, namespace) = (self.deadline, &self.namespace);
+                tracing::warn!("the lease {namespace}/{NAME} could not be renewed: no answer within {deadline:?}");
+                self.seen = None;
+            }
         }
         RETRY_EVERY
     }
 
-    /// Counts how often the lease was taken, by whomever.
-    fn number(&self) -> i32 {
+    fn acquired(&self) -> Timestamp {
         let spec = self.seen.as_ref().and_then(|(lease, _)| lease.spec.as_ref());
-        spec.and_then(|spec| spec.lease_transitions).unwrap_or_default()
+        spec.and_then(|spec| spec.acquire_time.as_ref()).map(|time| time.0).unwrap_or_default()
     }
 
     /// Takes or renews the lease; false while another holds it.
@@ -192,7 +196,8 @@ impl Elector {
 
     /// Of a lease that is not there yet.
     async fn metadata(&self) -> ObjectMeta {
-        let owner = writer::own_account(&self.client, &self.namespace).await.unwrap_or_else(|error| {
+        let asked = timeout(self.deadline / 2, writer::own_account(&self.client, &self.namespace)).await;
+        let owner = asked.unwrap_or_else(|_| Err(WriteError::Unknown("no answer".to_owned()))).unwrap_or_else(|error| {
             tracing::warn!(%error, "our service account is not known; the lease {}/{NAME} will outlive an uninstall", self.namespace);
             None
         });

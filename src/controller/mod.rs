@@ -322,7 +322,7 @@ impl Controller {
     }
 
     /// What is remembered is of `term`; in another one nothing is decided upon it.
-    async fn evaluate_due(&mut self, term: Option<i32>, shutdown: &CancellationToken) {
+    async fn evaluate_due(&mut self, term: Option<Timestamp>, shutdown: &CancellationToken) {
         for (policy, focus) in self.schedule.due(Instant::now()) {
             if shutdown.is_cancelled() || self.leadership.term() != term {
                 return;

@@ -28,8 +28,8 @@ const TRIES: u32 = 3;
 const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
 const UNDER_DRY_RUN: &str = "the policy is deleted; it waits for a controller that may put back what was changed (onDelete: \
-    Restore), which a dry run may not: run one without, as the chart's mode full does, or let the changes stay with \
-    updateStrategy.onDelete: Keep and take away the finalizer optipod.io/restore";
+    Restore), which a dry run may not: run one without, as the chart's mode full does, or take away the finalizer \
+    optipod.io/restore to let the changes stay";
 
 /// What came of the workloads of a policy that is being deleted.
 #[derive(Debug, Default)]

@@ -1,7 +1,8 @@
 //! The one file that writes to the cluster.
 //!
 //! Invariants: no pod and no workload is changed while a brake is on ([`may_write`]); every call has a deadline; nothing is sent when we do not lead until 2 seconds after that deadline, or are
-//! shutting down; every patch names uid and resourceVersion of the object that was decided upon (a status only the uid).
+//! shutting down; every patch names the uid of the object that was decided upon, and its resourceVersion too (but for statuses,
+//! finalizers, and giving up what is ours).
 
 use super::brake::{may_put_back, may_write};
 use super::errors::{WriteError, classify};

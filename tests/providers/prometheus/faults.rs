@@ -137,7 +137,7 @@ impl std::io::Write for Log {
     }
 }
 
-/// All that is logged while one question is asked, on a thread of its own so that it is of nobody else.
+/// What `tracing` is told while one question is asked, on a thread of its own so that it is of nobody else.
 fn log_of(options: PrometheusOptions) -> Result<String> {
     let (log, runtime) = (Log::default(), tokio::runtime::Builder::new_current_thread().enable_all().build()?);
     let writer = log.clone();

@@ -38,6 +38,7 @@ pub async fn every_release_is_upgraded_and_loses_no_status_and_back_again(_: &'s
         all.push(release.bring_about(&cluster).await.with_context(|| format!("{}", dir.display()))?);
     }
 
+    println!("upgrade: {} releases are in the cluster, with their CRDs, policies, status and stores", all.len());
     upgrade(&cluster, &all).await?;
     let recommender = open_stores(&cluster, &all).await?;
     for left in &all {
@@ -46,6 +47,7 @@ pub async fn every_release_is_upgraded_and_loses_no_status_and_back_again(_: &'s
     let controller = start_controller(&cluster, &recommender).await?;
     for left in &all {
         is_kept(left, &controller).await?;
+        println!("upgrade: {} to this version: history, status and cooldowns are kept", name(left));
     }
     controller_changed_nothing(&cluster)?;
     stop(controller).await?;
@@ -54,6 +56,7 @@ pub async fn every_release_is_upgraded_and_loses_no_status_and_back_again(_: &'s
         let before = told(left).await?;
         serve(&cluster, left.release.crd()?, &left.release.policies[0]).await?;
         still_says(left, &before).await?;
+        println!("upgrade: back to the CRD of {}: it says what it said", name(left));
     }
 
     upgrade(&cluster, &all).await?;
@@ -64,8 +67,13 @@ pub async fn every_release_is_upgraded_and_loses_no_status_and_back_again(_: &'s
     controller_changed_nothing(&cluster)?;
     for left in &all {
         is_restored(left, &controller).await?;
+        println!("upgrade: {} once more: all kept, and its changes can be put back", name(left));
     }
     stop(controller).await
+}
+
+fn name(left: &Left) -> String {
+    left.release.dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// As the chart does: the CRD over the one that is there, the roles, then the processes.
