@@ -10,4 +10,5 @@
 
 mod collection;
 mod door;
+mod exits;
 mod releases;
