@@ -7,6 +7,7 @@ from apiserver import ROOT
 # Of other programs and objects.
 OTHERS = {
     "--serve": "of the tests on a cluster",
+    "--acked": "of the torture program",
     "--oom-bump-up-ratio": "VPA's",
     "apiVersion": "every object's",
     "honor_labels": "Prometheus'",
