@@ -197,7 +197,8 @@ impl Elector {
     /// Of a lease that is not there yet.
     async fn metadata(&self) -> ObjectMeta {
         let asked = timeout(self.deadline / 2, writer::own_account(&self.client, &self.namespace)).await;
-        let owner = asked.unwrap_or_else(|_| Err(WriteError::Unknown("no answer".to_owned()))).unwrap_or_else(|error| {
+        let asked = asked.unwrap_or_else(|_| Err(WriteError::Unknown("no answer".to_owned())));
+        let owner = asked.unwrap_or_else(|error| {
             tracing::warn!(%error, "our service account is not known; the lease {}/{NAME} will outlive an uninstall", self.namespace);
             None
         });

@@ -278,11 +278,8 @@ class Live:
 
     def left(self):
         """Every object of the cluster that is named after OptiPod, but the namespace that a person made, and events."""
-        kinds = {
-            words.split()[0]
-            for scope in ["true", "false"]
-            for words in self.kubectl("api-resources", "--verbs=list", f"--namespaced={scope}", "--output=name").splitlines()
-        } - {"namespaces", "events", "events.events.k8s.io"}
+        all = self.kubectl("api-resources", "--verbs=list", "--output=name").split()
+        kinds = set(all) - {"namespaces", "events", "events.events.k8s.io"}
         names = self.kubectl("get", ",".join(sorted(kinds)), "--all-namespaces", "--output=jsonpath={range .items[*]}{.kind}/{.metadata.name}{\"\\n\"}{end}")
         return sorted(name for name in names.splitlines() if "optipod" in name.partition("/")[2].lower())
 

@@ -6,7 +6,6 @@ use super::{provider, query};
 use optipod::clock::Clock;
 use optipod::provider::{PrometheusOptions, PrometheusProvider, ProviderError, UsageProvider as _};
 use std::io::Write as _;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -123,30 +122,15 @@ pub async fn a_credential_that_a_server_sends_back_is_not_shown() -> Result {
     Ok(())
 }
 
-/// What a subscriber has written.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// What `tracing` is told while one question is asked, on a thread of its own so that it is of nobody else.
 fn log_of(options: PrometheusOptions) -> Result<String> {
-    let (log, runtime) = (Log::default(), tokio::runtime::Builder::new_current_thread().enable_all().build()?);
-    let writer = log.clone();
+    let (log, runtime) =
+        (tempfile::NamedTempFile::new()?, tokio::runtime::Builder::new_current_thread().enable_all().build()?);
     let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.reopen()?).finish();
     let (provider, queries) = (provider(options)?, [query("shop", "Pod/bare", "app", HOUR)]);
     tracing::subscriber::with_default(subscriber, || runtime.block_on(provider.usage(&queries)))?;
-    let bytes = log.0.lock().unwrap().clone();
-    Ok(String::from_utf8(bytes)?)
+    Ok(std::fs::read_to_string(log.path())?)
 }
 
 pub async fn no_credential_is_logged_even_where_everything_is() -> Result {
