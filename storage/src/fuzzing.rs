@@ -131,7 +131,7 @@ fn series_snapshot(bytes: &[u8], dir: &Path) -> Option<Encode> {
 fn last_tick(bytes: &[u8], dir: &Path) -> Option<Encode> {
     let path = dir.join("last-tick");
     fs::write(&path, bytes).ok()?;
-    let tick = Witness::open(&path).ok()?.last_tick()?;
+    let tick = Witness::open(&path).ok()?.last_tick().ok()??;
     Some(Box::new(move |dir| {
         let path = dir.join("last-tick");
         Witness::open(&path).ok()?.note(tick);

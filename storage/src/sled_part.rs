@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -110,6 +110,7 @@ impl SledPart {
             let created = !dir.join("db").exists();
             let config = sled::Config::new().path(&dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
             remove_unfinished(&dir)?;
+            read_ahead(&dir)?;
             let db = open_when_free(&config)?;
             let mut pairs = Vec::new();
             for pair in db.iter() {
@@ -217,6 +218,24 @@ impl Drop for SledPart {
 fn remove_unfinished(dir: &Path) -> io::Result<()> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     entries.filter(|path| path.extension().is_some_and(|e| e == "generating")).try_for_each(fs::remove_file)
+}
+
+/// Reads the database's files, so that a device that fails to tells us: sled takes what it cannot read for the end of its
+/// log, and writes over what comes after. What was just read the system has in memory.
+fn read_ahead(dir: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    let mut buffer = vec![0; 1 << 20];
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            let mut file = File::open(entry.path())?;
+            while file.read(&mut buffer)? > 0 {}
+        }
+    }
+    Ok(())
 }
 
 /// Opens the database, waiting for an earlier instance in this process to let go of it: the

@@ -33,18 +33,21 @@ impl Witness {
         Ok(Self { file: File::open(path)?, path: path.to_owned(), is_durable: false })
     }
 
-    /// Whether a number was once there, after `ticks` of them, and cannot be read.
-    pub(crate) fn is_damaged(&self, ticks: u64) -> bool {
+    /// Whether a number was once there, after `ticks` of them, and `last_tick` could not be told.
+    pub(crate) fn is_damaged(&self, last_tick: Option<u64>, ticks: u64) -> bool {
         let is_empty = self.file.metadata().is_ok_and(|file| file.len() == 0);
-        self.last_tick().is_none() && (!is_empty || ticks > 1)
+        last_tick.is_none() && (!is_empty || ticks > 1)
     }
 
-    /// The last tick that was noted; `None` when there is none or it cannot be read.
-    pub(crate) fn last_tick(&self) -> Option<u64> {
+    /// The last tick that was noted; `None` when there is none or it is damaged.
+    pub(crate) fn last_tick(&self) -> io::Result<Option<u64>> {
         let (mut tick, mut crc) = ([0; 8], [0; 4]);
-        self.file.read_exact_at(&mut tick, 0).ok()?;
-        self.file.read_exact_at(&mut crc, 8).ok()?;
-        (crc32fast::hash(&tick) == u32::from_le_bytes(crc)).then(|| u64::from_le_bytes(tick))
+        let read = self.file.read_exact_at(&mut tick, 0).and_then(|()| self.file.read_exact_at(&mut crc, 8));
+        match read {
+            Ok(()) if crc32fast::hash(&tick) == u32::from_le_bytes(crc) => Ok(Some(u64::from_le_bytes(tick))),
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error),
+            _ => Ok(None),
+        }
     }
 
     /// Notes a durable tick. A failure only means that a later loss might not be noticed.

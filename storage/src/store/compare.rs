@@ -7,13 +7,12 @@ use std::fs;
 
 use super::keys::Head;
 use super::maintain::{absent_is_fine, quarantine};
-use super::open::{Opening, damage_of, failed, table_of, unreadable};
+use super::open::{Opening, damage_of, failed, or_damage, table_of};
 use super::records::Records;
 use crate::OpenError;
 use crate::catalog::Catalog;
-use crate::codec::DecodeError;
 use crate::slot::Slot;
-use crate::slot_file::{ReadError, SlotFile, file_name};
+use crate::slot_file::{SlotFile, file_name};
 use crate::snapshot;
 use crate::table::{self, SeriesRecord, SeriesTable};
 use crate::witness::Witness;
@@ -63,27 +62,29 @@ impl Opening {
 
     /// Damage can make sled fall back to an older state; the witness beside it then knows of later
     /// ticks.
-    pub(super) fn open_witness(&mut self, head: &Head) -> Result<Witness, OpenError> {
+    pub(super) fn open_witness(&mut self, head: &Head) -> Result<(Witness, Option<u64>), OpenError> {
         let path = self.paths.witness();
         let witness = Witness::open(&path).map_err(|e| failed("open", &path, e))?;
-        self.check_witness(&witness, head);
-        Ok(witness)
+        let last = self.check_witness(&witness, head)?;
+        Ok((witness, last))
     }
 
-    pub(super) fn check_witness(&mut self, witness: &Witness, head: &Head) {
-        if witness.is_damaged(head.next_seq) {
-            let path = self.paths.witness();
+    /// The last tick that the witness knows of, if any.
+    pub(super) fn check_witness(&mut self, witness: &Witness, head: &Head) -> Result<Option<u64>, OpenError> {
+        let path = self.paths.witness();
+        let last = witness.last_tick().map_err(|e| failed("read", &path, e))?;
+        if witness.is_damaged(last, head.next_seq) {
             self.problems
                 .push(format!("{} cannot be read; if the database lost its last ticks, nothing tells", path.display()));
         }
-        let last = witness.last_tick().filter(|last| *last >= head.next_seq);
-        if let Some(last) = last {
-            let known = head.next_seq;
+        let known = head.next_seq;
+        if let Some(last) = last.filter(|last| *last >= known) {
             self.damaged(format!(
                 "the database knows of {known} ticks, but {} were stored: samples of the ticks between are lost, as far as their slots were open",
                 last.saturating_add(1)
             ));
         }
+        Ok(last)
     }
 
     /// Compares what was found with what must be there.
@@ -129,16 +130,11 @@ impl Opening {
     pub(super) fn check_snapshots(&mut self) -> Result<(), OpenError> {
         let dir = self.paths.snapshots();
         for path in snapshot::list(&dir).map_err(|e| failed("read", &dir, e))?.values() {
-            match snapshot::check(path) {
-                Ok(()) => {}
-                Err(ReadError::Damaged(e @ DecodeError::Newer { .. })) => return Err(unreadable(path, &e)),
-                Err(error) => {
-                    let aside = self.paths.quarantine();
-                    quarantine(path, &aside).map_err(|e| failed("move aside", path, e))?;
-                    let (path, aside) = (path.display(), aside.display());
-                    self.problems
-                        .push(format!("{path}: {error}; it was moved to {aside}, the database tells its names"));
-                }
+            if let Err(error) = or_damage(path, snapshot::check(path))? {
+                let aside = self.paths.quarantine();
+                quarantine(path, &aside).map_err(|e| failed("move aside", path, e))?;
+                let (path, aside) = (path.display(), aside.display());
+                self.problems.push(format!("{path}: {error}; it was moved to {aside}, the database tells its names"));
             }
         }
         Ok(())
@@ -161,20 +157,24 @@ impl Opening {
         let dir = self.paths.snapshots();
         let mut all = Vec::new();
         for path in snapshot::list(&dir).map_err(|e| failed("read", &dir, e))?.values() {
-            match snapshot::read(path) {
+            match or_damage(path, snapshot::read(path))? {
                 Ok((records, damage)) => {
                     all.extend(records);
                     let problem = |e| format!("{}: {e}; names after it may be lost", path.display());
                     self.problems.extend(damage.map(problem));
                 }
-                Err(ReadError::Damaged(e @ DecodeError::Newer { .. })) => {
-                    return Err(unreadable(path, &e));
-                }
                 Err(e) => self.problems.push(format!("{}: {e}; its names may be lost", path.display())),
             }
         }
+        all.extend(self.names_in_slots(catalog)?);
+        Ok(all)
+    }
+
+    /// The names that slot files told first.
+    pub(super) fn names_in_slots(&mut self, catalog: &Catalog) -> Result<Vec<SeriesRecord>, OpenError> {
+        let mut all = Vec::new();
         for file in catalog.files() {
-            match file.names() {
+            match or_damage(file.path(), file.names())? {
                 Ok(records) => all.extend(records),
                 Err(e) => self.problems.push(format!("{}: {e}; the names in it may be lost", file.path().display())),
             }

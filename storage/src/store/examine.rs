@@ -198,7 +198,7 @@ fn read_witness(opening: &mut Opening, records: &Records) -> Result<(), OpenErro
     let path = opening.paths.witness();
     if path.exists() {
         let witness = Witness::look(&path).map_err(|e| failed("open", &path, e))?;
-        opening.check_witness(&witness, &records.head);
+        opening.check_witness(&witness, &records.head)?;
     }
     Ok(())
 }

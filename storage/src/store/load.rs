@@ -58,7 +58,7 @@ impl Store {
         let known = self.shared().catalog.clone();
         let catalog = opening.compare(&known, &records)?;
         self.shared_mut().catalog = Arc::new(catalog.clone());
-        let witness = opening.open_witness(&records.head)?;
+        let (witness, last_noted) = opening.open_witness(&records.head)?;
         opening.check(&records, &catalog);
         opening.note_missing(&records, &catalog)?;
         let mut table = opening.read_table(&records, &catalog)?;
@@ -73,7 +73,7 @@ impl Store {
             opening.damaged(problem);
         }
         let mut writer = Writer {
-            next_seq: replayed.next_seq.max(witness.last_tick().map_or(0, |last| last.saturating_add(1))),
+            next_seq: replayed.next_seq.max(last_noted.map_or(0, |last| last.saturating_add(1))),
             part: Some(part),
             witness,
             space: RingSpace::with_used(&replayed.used),

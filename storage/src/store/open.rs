@@ -205,23 +205,15 @@ impl Opening {
         snapshot::remove_unfinished(&dir).map_err(|e| failed("tidy up", &dir, e))?;
         let snapshots = snapshot::list(&dir).map_err(|e| failed("read", &dir, e))?;
         for path in snapshots.values().rev() {
-            match snapshot::read(path) {
-                Ok((records, damage)) => {
-                    all.extend(records);
-                    if damage.is_none() {
-                        break;
-                    }
+            // Loading tells damage.
+            if let Ok((records, damage)) = or_damage(path, snapshot::read(path))? {
+                all.extend(records);
+                if damage.is_none() {
+                    break;
                 }
-                Err(ReadError::Damaged(e @ DecodeError::Newer { .. })) => return Err(unreadable(path, &e)),
-                Err(_) => {} // loading tells it
             }
         }
-        for file in catalog.files() {
-            match file.names() {
-                Ok(records) => all.extend(records),
-                Err(e) => self.problems.push(format!("{}: {e}; the names in it may be lost", file.path().display())),
-            }
-        }
+        all.extend(self.names_in_slots(catalog)?);
         Ok(table_of(all))
     }
 }

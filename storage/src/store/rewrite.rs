@@ -15,8 +15,9 @@ use crate::sled_part::{self, Pair, PartError};
 use crate::table::{Named, SeriesRecord};
 use crate::{SeriesId, Timestamp};
 
-/// Below this size a rewrite is not worth its while: a new part takes 1.6 MB, whatever is in it.
-const MIN_BYTES: u64 = 4 << 20;
+/// Below this size a rewrite is not worth its while: a new part takes three of sled's segments of
+/// 512 KiB, whatever is in it, and this is one more and a bit.
+const MIN_BYTES: u64 = 9 << 18;
 /// The part may take this many times its live data.
 const MAX_RATIO: u64 = 3;
 /// Rows in one frame of a rewritten part.

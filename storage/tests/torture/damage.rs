@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::driver::{Writer, copy_dir, files, prepared, verify};
+use crate::driver::{Options, Writer, copy_dir, files, prepared, verify};
 use crate::trials::{count, each, scratch, seed};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -25,14 +25,20 @@ struct Plan {
     share: f64,
 }
 
-/// Ticks of a store with hour and 5-minute slots, some of them open; a roll-up is due with tick 1200.
-const TICKS: i64 = 1190;
+/// Nine days with a tick each five minutes, then one each 15 s: a store of all kinds of slots, for a
+/// day is rolled up eight days after its end. The day slot is complete with the first dense ticks.
+const DAYS: Options<'static> = &["--stride", "20", "--dense", "51840"];
+/// Ticks of it, with 5-minute slots some of which are open; a roll-up is due ten later.
+const TICKS: i64 = 51_840 + 1190;
+/// Files of all kinds: of slots of a day, an hour and 5 minutes, of series, of sled and beside it.
+const KINDS: usize = 8;
 
 pub fn anywhere() {
-    let trials = count("OPTIPOD_TORTURE_FLIPS", 7);
+    let trials = count("OPTIPOD_TORTURE_FLIPS", 8);
     let root = scratch();
-    let original = prepared(root.path().join("original"), TICKS);
+    let original = prepared(root.path().join("original"), DAYS, TICKS);
     let kinds = by_kind(&original);
+    assert_eq!(kinds.len(), KINDS, "{:?}", kinds.keys());
     let results = each(trials, |n| {
         let dir = root.path().join(format!("store-{n}"));
         copy_dir(&original, &dir);
@@ -120,15 +126,15 @@ impl Plan {
 
 /// Checks a damaged store, goes on with it, and checks it again; whether damage was reported.
 fn survives(dir: &Path, what: &str, changed: bool) -> bool {
-    let found = verify(dir, TICKS - 1);
+    let found = verify(dir, DAYS, TICKS - 1);
     assert!(matches!(found.code, Some(0 | 2)), "{what}: {found:?}");
     assert_eq!(found.wrong, 0, "{what}: {found:?}");
     assert!(changed || found.code == Some(0), "{what}: nothing was damaged, but {found:?}");
     assert!(found.lost == 0 || found.quarantined > 0, "{what}: silently lost: {found:?}");
-    let writer = Writer::start(dir, &[]);
-    writer.wait_until("it goes on", |said| said.acked > 1200);
+    let writer = Writer::start(dir, DAYS, &[]);
+    writer.wait_until("it goes on", |said| said.acked > TICKS + 10);
     let acked = writer.kill().acked;
-    let again = verify(dir, acked);
+    let again = verify(dir, DAYS, acked);
     assert!(matches!(again.code, Some(0 | 2)), "{what}, later: {again:?}");
     assert!(found.lost == 0 || again.code == Some(2), "{what}: forgotten: {again:?}");
     found.quarantined > 0

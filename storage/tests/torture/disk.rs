@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::driver::{Said, Writer, verify};
+use crate::driver::{EACH_TICK, Said, Writer, verify};
 use crate::fault;
 use crate::migration;
 use crate::phase::{AIMS, Phase, aim};
@@ -83,7 +83,7 @@ pub fn full_disk() {
     let root = tempfile::tempdir().unwrap();
     let mount = Mount::tmpfs(root.path().join("small")).unwrap();
     let (dir, ballast) = (mount.0.join("store"), mount.0.join("ballast"));
-    let writer = Writer::start(&dir, &[]);
+    let writer = Writer::start(&dir, EACH_TICK, &[]);
     for _ in 0..rounds {
         let before = writer.said();
         writer.wait_until("it goes on", |said| said.acked > before.acked + 300);
@@ -101,10 +101,10 @@ pub fn full_disk() {
     writer.wait_until("a tick is refused", |said| refused(said).len() > before);
     let acked = writer.kill().acked;
     // Opened while the disk is full it may refuse, but it must not take this for damage.
-    let full = verify(&dir, acked);
+    let full = verify(&dir, EACH_TICK, acked);
     assert!(matches!(full.code, Some(0 | 1)), "while full: {}", full.said);
     fs::remove_file(&ballast).unwrap();
-    let found = verify(&dir, acked);
+    let found = verify(&dir, EACH_TICK, acked);
     assert!(found.is_whole(), "{}\nwhile full: {}", found.said, full.said);
     let opened = if full.code == Some(0) { "opened" } else { "refused" };
     println!("{} times full, {acked} ticks; the last time it {opened}", rounds + 1);
@@ -142,7 +142,7 @@ fn during_migration(root: &Path, library: &Path, life: u64) {
     let mount = Mount::image(&image, root.join("old-live")).unwrap();
     let dir = migration::old_store(mount.0.join("store"));
     run("sync", &["-f", &dir.display().to_string()]).unwrap();
-    let writer = Writer::start(&dir, &aim(library, &dir, Phase::Migration, seed() + life, SIGSTOP));
+    let writer = Writer::start(&dir, EACH_TICK, &aim(library, &dir, Phase::Migration, seed() + life, SIGSTOP));
     writer.wait_until("it stops in the migration", |said| said.complaint("aimed ").is_some());
     writer.wait_until_stopped();
     copy_at_rest(&image, &copy);
@@ -163,7 +163,7 @@ fn live(root: &Path, library: Option<&Path>, life: u64, cuts: u64) -> i64 {
     for (n, phase) in (0..cuts).zip(AIMS) {
         let at = phase.and_then(|phase| Some(aim(library?, &dir, phase, seed() + life, SIGSTOP)));
         let is_aimed = at.is_some();
-        let writer = Writer::start(&dir, &at.unwrap_or_default());
+        let writer = Writer::start(&dir, EACH_TICK, &at.unwrap_or_default());
         if is_aimed {
             writer.wait_until(&format!("it stops in {phase:?}"), |said| said.complaint("aimed ").is_some());
         } else {
@@ -179,7 +179,7 @@ fn live(root: &Path, library: Option<&Path>, life: u64, cuts: u64) -> i64 {
         let said = writer.kill();
         acked = acked.max(said.acked);
         let after = Mount::image(&copy, root.join("after")).unwrap();
-        let found = verify(&after.0.join("store"), acked);
+        let found = verify(&after.0.join("store"), EACH_TICK, acked);
         assert!(found.is_whole(), "cut {n} of life {life}, seed {}, {:?}: {}", seed(), said.complaints, found.said);
         drop(after);
         fs::remove_file(&copy).unwrap();

@@ -15,9 +15,15 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// Containers of all stores here: few, so that ticks are quick.
 const CONTAINERS: &str = "40";
 
-fn this_program(command: &str, dir: &Path) -> Command {
+/// Options of `torture`: which ticks are written.
+pub type Options<'a> = &'a [&'a str];
+
+/// Each tick from the first one on.
+pub const EACH_TICK: Options<'static> = &[];
+
+fn this_program(command: &str, dir: &Path, options: Options<'_>) -> Command {
     let mut program = Command::new(std::env::current_exe().unwrap());
-    program.arg(command).arg(dir).args(["--seed", &seed().to_string()]);
+    program.arg(command).arg(dir).args(["--seed", &seed().to_string()]).args(options);
     program
 }
 
@@ -54,8 +60,8 @@ pub struct Writer {
 
 impl Writer {
     /// Starts it where it stopped, with some environment variables.
-    pub fn start(dir: &Path, environment: &[(&str, String)]) -> Self {
-        let mut child = this_program("write", dir)
+    pub fn start(dir: &Path, options: Options<'_>, environment: &[(&str, String)]) -> Self {
+        let mut child = this_program("write", dir, options)
             .args(["--containers", CONTAINERS])
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped())
@@ -171,8 +177,8 @@ impl Verified {
 }
 
 /// Checks a store in a process of its own, since a check may crash.
-pub fn verify(dir: &Path, acked: i64) -> Verified {
-    let mut command = this_program("verify", dir);
+pub fn verify(dir: &Path, options: Options<'_>, acked: i64) -> Verified {
+    let mut command = this_program("verify", dir, options);
     if acked >= 0 {
         command.args(["--acked", &acked.to_string()]);
     }
@@ -195,17 +201,17 @@ pub fn verify(dir: &Path, acked: i64) -> Verified {
 
 /// What a store answers, or how it failed.
 pub fn tell(dir: &Path, environment: &[(&str, String)]) -> String {
-    let mut command = this_program("tell", dir);
+    let mut command = this_program("tell", dir, EACH_TICK);
     let out = command.envs(environment.iter().map(|(name, value)| (name, value))).output().unwrap();
     String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
 }
 
 /// A store of so many ticks, written without a fault.
-pub fn prepared(dir: PathBuf, ticks: i64) -> PathBuf {
-    let mut command = this_program("write", &dir);
+pub fn prepared(dir: PathBuf, options: Options<'_>, ticks: i64) -> PathBuf {
+    let mut command = this_program("write", &dir, options);
     let out = command.args(["--containers", CONTAINERS, "--ticks", &ticks.to_string()]).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let found = verify(&dir, ticks - 1);
+    let found = verify(&dir, options, ticks - 1);
     assert!(found.is_whole(), "{}", found.said);
     dir
 }

@@ -1,8 +1,10 @@
 /* Fails some calls on files under OPTIPOD_FAULT_DIR: those from number OPTIPOD_FAULT_AT on,
  * OPTIPOD_FAULT_COUNT of them (1), with OPTIPOD_FAULT_ERRNO (EIO), counting paths with
- * OPTIPOD_FAULT_IN in them only. Sends the process the signal
- * OPTIPOD_AIM_SIGNAL just before a call: OPTIPOD_AIM_AFTER calls after the first whose path has
- * OPTIPOD_AIM_AT in it. Calls that change something are counted. Says so on standard error. */
+ * OPTIPOD_FAULT_IN in them only. Calls that change something are counted; with
+ * OPTIPOD_FAULT_READS those that open for reading and read, in their place, but of no file that was
+ * read to its end before: the system has it in memory. Sends the process the
+ * signal OPTIPOD_AIM_SIGNAL just before a call that changes something: OPTIPOD_AIM_AFTER calls
+ * after the first whose path has OPTIPOD_AIM_AT in it. Says so on standard error. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -31,11 +33,34 @@ static void aim(const char *path, const char *call) {
     kill(getpid(), (int)number("OPTIPOD_AIM_SIGNAL", SIGKILL));
 }
 
-static int is_hit(const char *path, const char *call) {
+enum kind { READS, CHANGES };
+
+/* Paths of files that were read to their end. */
+static struct cached {
+    char *path;
+    struct cached *next;
+} *all_cached;
+
+static int is_cached(const char *path) {
+    struct cached *at = __atomic_load_n(&all_cached, __ATOMIC_SEQ_CST);
+    while (at && strcmp(at->path, path) != 0) at = at->next;
+    return at != NULL;
+}
+
+static void note_cached(const char *path) {
+    struct cached *new = malloc(sizeof *new);
+    if (!new || !(new->path = strdup(path))) return;
+    new->next = __atomic_load_n(&all_cached, __ATOMIC_SEQ_CST);
+    while (!__atomic_compare_exchange_n(&all_cached, &new->next, new, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {}
+}
+
+static int is_hit(const char *path, const char *call, enum kind kind) {
     static long calls;
     const char *dir = getenv("OPTIPOD_FAULT_DIR"), *in = getenv("OPTIPOD_FAULT_IN");
     if (!dir || !path || strncmp(path, dir, strlen(dir)) != 0) return 0;
-    aim(path + strlen(dir), call);
+    if (kind == CHANGES) aim(path + strlen(dir), call);
+    if ((kind == READS) != (getenv("OPTIPOD_FAULT_READS") != NULL)) return 0;
+    if (kind == READS && is_cached(path)) return 0;
     if (in && !strstr(path, in)) return 0;
     long at = number("OPTIPOD_FAULT_AT", 0), n = __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST);
     if (n < at || n >= at + number("OPTIPOD_FAULT_COUNT", 1)) return 0;
@@ -44,44 +69,60 @@ static int is_hit(const char *path, const char *call) {
     return 1;
 }
 
-static int is_hit_fd(int fd, const char *call) {
-    char link[64], path[4096];
+/* Whether there is a path for it, with room for 4096. */
+static int path_of(int fd, char *path) {
+    char link[64];
     if (fd <= 2) return 0;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t len = readlink(link, path, sizeof path - 1);
+    ssize_t len = readlink(link, path, 4095);
     if (len < 0) return 0;
     path[len] = 0;
-    return is_hit(path, call);
+    return 1;
+}
+
+static int is_hit_fd(int fd, const char *call, enum kind kind) {
+    char path[4096];
+    return path_of(fd, path) && is_hit(path, call, kind);
 }
 
 #define NEXT(type, name, ...) ((type(*)(__VA_ARGS__))dlsym(RTLD_NEXT, name))
 
-#define ON_FD(type, name, params, args, ...)                                     \
-    type name params {                                                           \
-        return is_hit_fd(fd, #name) ? -1 : NEXT(type, #name, __VA_ARGS__) args;  \
+#define ON_FD(kind, type, name, params, args, ...)                                     \
+    type name params {                                                                 \
+        return is_hit_fd(fd, #name, kind) ? -1 : NEXT(type, #name, __VA_ARGS__) args;  \
     }
-ON_FD(ssize_t, write, (int fd, const void *b, size_t n), (fd, b, n), int, const void *, size_t)
-ON_FD(ssize_t, pwrite, (int fd, const void *b, size_t n, off_t o), (fd, b, n, o), int, const void *, size_t, off_t)
-ON_FD(ssize_t, pwrite64, (int fd, const void *b, size_t n, off64_t o), (fd, b, n, o), int, const void *, size_t, off64_t)
-ON_FD(int, fsync, (int fd), (fd), int)
-ON_FD(int, fdatasync, (int fd), (fd), int)
-ON_FD(int, ftruncate, (int fd, off_t n), (fd, n), int, off_t)
-ON_FD(int, ftruncate64, (int fd, off64_t n), (fd, n), int, off64_t)
+ON_FD(READS, ssize_t, pread, (int fd, void *b, size_t n, off_t o), (fd, b, n, o), int, void *, size_t, off_t)
+ON_FD(READS, ssize_t, pread64, (int fd, void *b, size_t n, off64_t o), (fd, b, n, o), int, void *, size_t, off64_t)
+ON_FD(CHANGES, ssize_t, write, (int fd, const void *b, size_t n), (fd, b, n), int, const void *, size_t)
+ON_FD(CHANGES, ssize_t, pwrite, (int fd, const void *b, size_t n, off_t o), (fd, b, n, o), int, const void *, size_t, off_t)
+ON_FD(CHANGES, ssize_t, pwrite64, (int fd, const void *b, size_t n, off64_t o), (fd, b, n, o), int, const void *, size_t, off64_t)
+ON_FD(CHANGES, int, fsync, (int fd), (fd), int)
+ON_FD(CHANGES, int, fdatasync, (int fd), (fd), int)
+ON_FD(CHANGES, int, ftruncate, (int fd, off_t n), (fd, n), int, off_t)
+ON_FD(CHANGES, int, ftruncate64, (int fd, off64_t n), (fd, n), int, off64_t)
+
+ssize_t read(int fd, void *b, size_t n) {
+    char path[4096];
+    if (is_hit_fd(fd, "read", READS)) return -1;
+    ssize_t got = NEXT(ssize_t, "read", int, void *, size_t)(fd, b, n);
+    if (got == 0 && getenv("OPTIPOD_FAULT_READS") && path_of(fd, path) && !is_cached(path)) note_cached(path);
+    return got;
+}
 
 int rename(const char *from, const char *to) {
-    return is_hit(to, "rename") ? -1 : NEXT(int, "rename", const char *, const char *)(from, to);
+    return is_hit(to, "rename", CHANGES) ? -1 : NEXT(int, "rename", const char *, const char *)(from, to);
 }
 
 int mkdir(const char *path, mode_t mode) {
-    return is_hit(path, "mkdir") ? -1 : NEXT(int, "mkdir", const char *, mode_t)(path, mode);
+    return is_hit(path, "mkdir", CHANGES) ? -1 : NEXT(int, "mkdir", const char *, mode_t)(path, mode);
 }
 
 int unlink(const char *path) {
-    return is_hit(path, "unlink") ? -1 : NEXT(int, "unlink", const char *)(path);
+    return is_hit(path, "unlink", CHANGES) ? -1 : NEXT(int, "unlink", const char *)(path);
 }
 
 static int open_any(const char *name, const char *path, int flags, mode_t mode) {
-    if ((flags & O_CREAT) && is_hit(path, "open")) return -1;
+    if (is_hit(path, "open", flags & O_CREAT ? CHANGES : READS)) return -1;
     return NEXT(int, name, const char *, int, ...)(path, flags, mode);
 }
 

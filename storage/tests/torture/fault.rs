@@ -1,10 +1,11 @@
-//! Calls that fail: EIO at each Nth call that changes a file, from opening to roll-up.
+//! Calls that fail: EIO at each Nth call that changes a file, and at each Nth that reads one, from
+//! opening to roll-up.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::driver::{Writer, copy_dir, prepared, verify};
+use crate::driver::{EACH_TICK, Writer, copy_dir, prepared, verify};
 use crate::trials::{count, each, scratch, seed};
 
 pub const EIO: i32 = 5;
@@ -48,21 +49,40 @@ pub fn environment(library: &Path, dir: &Path, at: u64, times: u64, errno: i32) 
 
 /// Ticks before a seal (due with tick 1188) that end before a roll-up (due with tick 1200).
 const TICKS: i64 = 1190;
-/// So many calls open the store and take it beyond the next seal and roll-up.
-const CALLS: u64 = 240;
+/// Which calls fail, and how many of them open the store and take it beyond the next seal and roll-up.
+#[derive(Clone, Copy)]
+enum Calls {
+    Changes,
+    /// Those that open for reading and read.
+    Reads,
+    /// The same where each tick is followed by a question about each container.
+    Questions,
+}
+
+impl Calls {
+    fn until_the_roll_up(self) -> u64 {
+        match self {
+            Self::Changes => 240,
+            Self::Reads => 230,
+            Self::Questions => 3600,
+        }
+    }
+}
 
 pub fn eio_at_each_call() {
-    let trials = count("OPTIPOD_TORTURE_EIO", 5);
+    let trials = count("OPTIPOD_TORTURE_EIO", 6);
     let root = scratch();
     let Some(library) = shim_for("OPTIPOD_TORTURE_EIO", root.path()) else { return };
-    let original = prepared(root.path().join("original"), TICKS);
+    let original = prepared(root.path().join("original"), EACH_TICK, TICKS);
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
     let calls = each(trials, |n| {
         let dir = root.path().join(format!("store-{n}"));
         copy_dir(&original, &dir);
+        let calls = [Calls::Changes, Calls::Reads, Calls::Questions][(n % 3) as usize];
         // Another seed takes the positions in between.
-        let at = 1 + (n * CALLS / trials + seed() % 10 * CALLS / trials / 10) % CALLS;
-        let call = one_trial(&library, &dir, at, 1 + (n + seed()) % 3);
+        let all = calls.until_the_roll_up();
+        let at = 1 + (n * all / trials + seed() % 10 * all / trials / 10) % all;
+        let call = one_trial(&library, &dir, (calls, at), 1 + (n / 3 + seed()) % 3);
         std::fs::remove_dir_all(&dir).unwrap();
         call
     });
@@ -73,13 +93,19 @@ pub fn eio_at_each_call() {
 }
 
 /// Lets a writer meet the fault, go on for a while if it can, and be killed; which call failed.
-fn one_trial(library: &Path, dir: &Path, at: u64, times: u64) -> String {
-    let writer = Writer::start(dir, &environment(library, dir, at, times, EIO));
+fn one_trial(library: &Path, dir: &Path, (calls, at): (Calls, u64), times: u64) -> String {
+    let mut environment = environment(library, dir, at, times, EIO);
+    if !matches!(calls, Calls::Changes) {
+        environment.push(("OPTIPOD_FAULT_READS", "1".to_owned()));
+    }
+    let options = if matches!(calls, Calls::Questions) { &["--ask", "0"] } else { EACH_TICK };
+    let writer = Writer::start(dir, options, &environment);
     let said = writer.run_beyond(25, |said| said.complaint("fault ").is_some());
     let fault = said.complaint("fault ").unwrap_or_default();
     assert!(!fault.is_empty(), "call {at} never came: {said:?}");
-    let found = verify(dir, said.acked);
+    let found = verify(dir, EACH_TICK, said.acked);
     let context = format!("call {at} ({fault}) failed {times} times, seed {}: {said:?}\n{}", seed(), found.said);
     assert_eq!((found.code, found.lost), (Some(0), 0), "{context}");
+    assert!(said.complaint("problem ").is_none(), "taken for damage: {context}");
     fault.split(' ').nth(2).unwrap_or_default().to_owned()
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use crate::driver::{Said, Writer, copy_dir, prepared, verify};
+use crate::driver::{EACH_TICK, Said, Writer, copy_dir, prepared, verify};
 use crate::fault;
 use crate::migration;
 use crate::phase::{AIMS, Phase, YOUNG, aim};
@@ -19,7 +19,7 @@ pub fn anywhere() {
     let kills = count("OPTIPOD_TORTURE_KILLS", 8);
     let root = scratch();
     let library = fault::shim_for("OPTIPOD_TORTURE_KILLS", root.path());
-    let young = prepared(root.path().join("young"), YOUNG);
+    let young = prepared(root.path().join("young"), EACH_TICK, YOUNG);
     let of_a_life = AIMS.len() as u64 + 1; // and a migration
     let lives = each(kills.div_ceil(of_a_life), |life| {
         let dir = root.path().join(format!("store-{life}"));
@@ -51,7 +51,7 @@ fn live(dir: &Path, library: Option<&PathBuf>, life: u64, kills: u64) -> (i64, V
     for (n, phase) in (0..kills).zip(AIMS) {
         let at = phase.and_then(|phase| Some(aim(library?, dir, phase, seed() + life, SIGKILL)));
         let is_aimed = at.is_some();
-        let writer = Writer::start(dir, &at.unwrap_or_default());
+        let writer = Writer::start(dir, EACH_TICK, &at.unwrap_or_default());
         if is_aimed {
             writer.wait_until(&format!("it is killed in {phase:?}"), Said::is_over);
         } else {
@@ -62,7 +62,7 @@ fn live(dir: &Path, library: Option<&PathBuf>, life: u64, kills: u64) -> (i64, V
         assert!(!is_aimed || said.complaint("aimed ").is_some(), "it died by itself: {said:?}");
         landed.push(phase.filter(|_| is_aimed));
         acked = acked.max(said.acked);
-        let found = verify(dir, acked);
+        let found = verify(dir, EACH_TICK, acked);
         let context = format!("kill {n} of life {life}, seed {}, {:?}: {}", seed(), said.complaints, found.said);
         assert!(found.is_whole(), "{context}");
         let most = acked.max(found_before) + 1;
