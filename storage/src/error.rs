@@ -49,9 +49,20 @@ pub enum OpenError {
     },
 }
 
+/// The system's number for a failed read or write of the device.
+const EIO: i32 = 5;
+
+/// Whether a device failed to read or write: trying once more may help, and nothing is known of what is there.
+pub(crate) fn is_of_the_device(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(EIO)
+}
+
 /// What to do about a refusal of the file system.
 fn advice(refusal: &io::Error) -> &'static str {
     match refusal.kind() {
+        _ if is_of_the_device(refusal) => {
+            "the device failed: see the kernel's log on the node, and move the volume to another device; it is tried again meanwhile"
+        }
         io::ErrorKind::PermissionDenied => {
             "the folder and all in it must belong to the user or group that this process runs as: chown it, or in a pod set runAsUser and fsGroup"
         }
@@ -246,9 +257,9 @@ mod tests {
 
     #[test]
     fn a_refusal_tells_what_to_do_about_it() {
-        for (number, advice) in
-            [(13, "runAsUser and fsGroup"), (30, "mounted read-only"), (28, "make room"), (5, "check that")]
-        {
+        let numbers =
+            [(13, "runAsUser and fsGroup"), (30, "mounted read-only"), (28, "make room"), (5, "kernel's log")];
+        for (number, advice) in numbers.into_iter().chain([(2, "check that")]) {
             let (path, source) = (PathBuf::from("/data/lock"), io::Error::from_raw_os_error(number));
             let text = OpenError::Io { action: "open", path, source }.to_string();
             assert!(text.starts_with("cannot open /data/lock: ") && text.contains(advice), "{text}");

@@ -5,18 +5,23 @@
 
 use std::any::Any;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{self, BufReader, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::error::is_of_the_device;
+
 /// A key and its value.
 pub(crate) type Pair = (Vec<u8>, Vec<u8>);
 
 /// sled's page cache. Little is read after the start.
 const CACHE_BYTES: u64 = 16 << 20;
+
+/// Read at a time.
+const BUFFER_BYTES: usize = 1 << 20;
 
 /// How often each written record is read; more lets no more go.
 const READS_TO_LET_GO: usize = 8;
@@ -35,8 +40,8 @@ const RETRY_EVERY: Duration = Duration::from_millis(1);
 /// How long a flush may take before sled is asked once more.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The system's number for a failed read or write of the device.
-const EIO: i32 = 5;
+/// How long a device may take to read the database's files.
+const READ_DEADLINE: Duration = Duration::from_mins(2);
 
 /// What sled said, or how it failed, as text: nothing can be decided from it but giving up.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +57,9 @@ enum Kind {
     Refused,
     /// The device failed to read or write.
     Device,
-    /// sled does not understand what is there, or broke down on it.
+    /// sled does not understand what is there, or what it could not read.
+    Unreadable,
+    /// sled broke down.
     Other,
 }
 
@@ -68,9 +75,14 @@ impl PartError {
         self.kind == Kind::Refused
     }
 
-    /// Whether trying once more may help.
+    /// Whether the device failed.
     pub(crate) fn is_of_the_device(&self) -> bool {
         self.kind == Kind::Device
+    }
+
+    /// Whether trying once more may help: sled takes some reads that failed for damage.
+    pub(crate) fn may_be_of_the_device(&self) -> bool {
+        matches!(self.kind, Kind::Device | Kind::Unreadable)
     }
 }
 
@@ -78,9 +90,9 @@ impl From<io::Error> for PartError {
     /// What sled itself finds wanting has no error number of the system.
     fn from(error: io::Error) -> Self {
         let kind = match error.raw_os_error() {
-            Some(EIO) => Kind::Device,
+            _ if is_of_the_device(&error) => Kind::Device,
             Some(_) => Kind::Refused,
-            None => Kind::Other,
+            None => Kind::Unreadable,
         };
         Self { text: error.to_string(), kind }
     }
@@ -90,7 +102,7 @@ impl From<sled::Error> for PartError {
     fn from(error: sled::Error) -> Self {
         match error {
             sled::Error::Io(error) => error.into(),
-            other => text(other),
+            other => Self { text: other.to_string(), kind: Kind::Unreadable },
         }
     }
 }
@@ -106,11 +118,13 @@ impl SledPart {
     /// Opens or creates the database in `dir` and reads everything in it.
     pub(crate) fn open(dir: &Path) -> Result<(Self, Vec<Pair>), PartError> {
         let dir = dir.to_owned();
-        on_guarded_thread(move || {
+        let files = dir.clone();
+        let late = PartError { text: "its device did not read it within two minutes".to_owned(), kind: Kind::Device };
+        on_guarded_thread((READ_DEADLINE, late), move || Ok(read_ahead(&files)?))?;
+        on_guarded_thread((OPEN_DEADLINE, text("sled did not open within two minutes")), move || {
             let created = !dir.join("db").exists();
             let config = sled::Config::new().path(&dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
             remove_unfinished(&dir)?;
-            read_ahead(&dir)?;
             let db = open_when_free(&config)?;
             let mut pairs = Vec::new();
             for pair in db.iter() {
@@ -216,23 +230,25 @@ impl Drop for SledPart {
 /// Removes what sled was writing when it was killed: it would take half a snapshot for the newest
 /// one, and the database for damaged. The snapshot before it is there until a new one is complete.
 fn remove_unfinished(dir: &Path) -> io::Result<()> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.filter(|path| path.extension().is_some_and(|e| e == "generating")).try_for_each(fs::remove_file)
+    let unfinished = |path: &PathBuf| path.extension().is_some_and(|e| e == "generating");
+    paths_in(dir)?.iter().filter(|path| unfinished(path)).try_for_each(fs::remove_file)
+}
+
+/// What is in a folder; nothing where there is none.
+fn paths_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries?.map(|entry| Ok(entry?.path())).collect(),
+    }
 }
 
 /// Reads the database's files, so that a device that fails to tells us: sled takes what it cannot read for the end of its
-/// log, and writes over what comes after. What was just read the system has in memory.
+/// log, and writes over what comes after. What was just read the system has in memory, as far as it has room.
 fn read_ahead(dir: &Path) -> io::Result<()> {
-    let entries = match fs::read_dir(dir) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    let mut buffer = vec![0; 1 << 20];
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_type()?.is_file() {
-            let mut file = File::open(entry.path())?;
-            while file.read(&mut buffer)? > 0 {}
+    for path in paths_in(dir)? {
+        let file = File::open(path)?;
+        if file.metadata()?.is_file() {
+            io::copy(&mut BufReader::with_capacity(BUFFER_BYTES, file), &mut io::sink())?;
         }
     }
     Ok(())
@@ -267,15 +283,15 @@ fn is_locked(error: &sled::Error) -> bool {
 /// A crash at any point leaves the old or the new one to [`finish_swap`].
 pub(crate) fn rewrite(dir: &Path, pairs: Vec<Pair>, keep_old_as: Option<&Path>) -> Result<SledPart, PartError> {
     let (new, old) = (beside(dir, "new"), beside(dir, "old"));
-    remove_dir(&new)?;
-    remove_dir(&old)?;
+    remove(&new)?;
+    remove(&old)?;
     create(&new, pairs)?;
-    if dir.exists() {
+    if dir.try_exists()? {
         fs::rename(dir, keep_old_as.unwrap_or(&old))?;
     }
     fs::rename(&new, dir)?;
     sync_parent(dir)?;
-    remove_dir(&old)?;
+    remove(&old)?;
     SledPart::open(dir).map(|(part, _)| part)
 }
 
@@ -290,19 +306,23 @@ pub(crate) fn create(dir: &Path, pairs: Vec<Pair>) -> Result<(), PartError> {
 /// Completes or undoes a swap that a crash interrupted: the new database counts once the old one
 /// has made room for it.
 pub(crate) fn finish_swap(dir: &Path) -> Result<(), PartError> {
-    let complete = complete(dir);
+    let complete = complete(dir)?;
     if complete != dir {
         fs::rename(complete, dir)?;
         sync_parent(dir)?;
     }
-    remove_dir(&beside(dir, "new"))?;
-    remove_dir(&beside(dir, "old"))
+    remove(&beside(dir, "new"))?;
+    remove(&beside(dir, "old"))
 }
 
 /// Where the database that counts is when a swap was interrupted.
-pub(crate) fn complete(dir: &Path) -> PathBuf {
-    let places = [dir.to_owned(), beside(dir, "new"), beside(dir, "old")];
-    places.into_iter().find(|place| place.exists()).unwrap_or_else(|| dir.to_owned())
+pub(crate) fn complete(dir: &Path) -> io::Result<PathBuf> {
+    for place in [dir.to_owned(), beside(dir, "new"), beside(dir, "old")] {
+        if place.try_exists()? {
+            return Ok(place);
+        }
+    }
+    Ok(dir.to_owned())
 }
 
 /// Copies a closed database's files, which belong to this process then and can be written.
@@ -324,7 +344,7 @@ fn beside(dir: &Path, extension: &str) -> PathBuf {
     dir.with_extension(extension)
 }
 
-fn remove_dir(dir: &Path) -> Result<(), PartError> {
+pub(crate) fn remove(dir: &Path) -> Result<(), PartError> {
     match fs::remove_dir_all(dir) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(e.into()),
         _ => Ok(()),
@@ -340,8 +360,9 @@ fn sync_parent(dir: &Path) -> Result<(), PartError> {
 }
 
 /// Runs `work` where neither a panic nor an endless loop reaches the caller. A thread that misses
-/// the deadline is left behind; its folder is moved aside.
+/// the deadline is left behind.
 fn on_guarded_thread<T: Send + 'static>(
+    (deadline, late): (Duration, PartError),
     work: impl FnOnce() -> Result<T, PartError> + Send + 'static,
 ) -> Result<T, PartError> {
     let (send, receive) = mpsc::channel();
@@ -351,10 +372,10 @@ fn on_guarded_thread<T: Send + 'static>(
     };
     let builder = thread::Builder::new().name("sled-open".to_owned());
     builder.spawn(guarded)?;
-    match receive.recv_timeout(OPEN_DEADLINE) {
+    match receive.recv_timeout(deadline) {
         Ok(Ok(result)) => result,
         Ok(Err(panic)) => Err(panicked(&*panic)),
-        Err(_) => Err(text("sled did not open within two minutes")),
+        Err(_) => Err(late),
     }
 }
 
@@ -394,7 +415,7 @@ mod tests {
         // Cut short when it has its name, and the new one has not.
         create(&dir.with_extension("new"), pairs(b"new")).unwrap();
         fs::rename(&dir, &kept).unwrap();
-        assert_eq!(complete(&dir), dir.with_extension("new"));
+        assert_eq!(complete(&dir).unwrap(), dir.with_extension("new"));
         finish_swap(&dir).unwrap();
         assert_eq!((value_in(&dir), value_in(&kept)), (b"new".to_vec(), b"damaged".to_vec()));
         assert!(!dir.with_extension("new").exists());

@@ -7,12 +7,12 @@ use std::fs;
 
 use super::keys::Head;
 use super::maintain::{absent_is_fine, quarantine};
-use super::open::{Opening, damage_of, failed, or_damage, table_of};
+use super::open::{Opening, check_slot_file, failed, table_of};
 use super::records::Records;
 use crate::OpenError;
 use crate::catalog::Catalog;
 use crate::slot::Slot;
-use crate::slot_file::{SlotFile, file_name};
+use crate::slot_file::{ReadError, SlotFile, file_name};
 use crate::snapshot;
 use crate::table::{self, SeriesRecord, SeriesTable};
 use crate::witness::Witness;
@@ -41,7 +41,7 @@ impl Opening {
         }
         let mut damaged = Vec::new();
         for file in catalog.files().filter(|file| !is_known(file)) {
-            if let Some(error) = damage_of(file)? {
+            if let Some(Err(error)) = self.read(file.path(), check_slot_file(file))? {
                 self.quarantine(file.path(), &error)?;
                 damaged.push(file.slot());
             }
@@ -72,7 +72,8 @@ impl Opening {
     /// The last tick that the witness knows of, if any.
     pub(super) fn check_witness(&mut self, witness: &Witness, head: &Head) -> Result<Option<u64>, OpenError> {
         let path = self.paths.witness();
-        let last = witness.last_tick().map_err(|e| failed("read", &path, e))?;
+        let last = self.read(&path, witness.last_tick().map_err(ReadError::Io))?;
+        let last = last.and_then(Result::ok).flatten();
         if witness.is_damaged(last, head.next_seq) {
             self.problems
                 .push(format!("{} cannot be read; if the database lost its last ticks, nothing tells", path.display()));
@@ -130,7 +131,7 @@ impl Opening {
     pub(super) fn check_snapshots(&mut self) -> Result<(), OpenError> {
         let dir = self.paths.snapshots();
         for path in snapshot::list(&dir).map_err(|e| failed("read", &dir, e))?.values() {
-            if let Err(error) = or_damage(path, snapshot::check(path))? {
+            if let Some(Err(error)) = self.read(path, snapshot::check(path))? {
                 let aside = self.paths.quarantine();
                 quarantine(path, &aside).map_err(|e| failed("move aside", path, e))?;
                 let (path, aside) = (path.display(), aside.display());
@@ -157,13 +158,14 @@ impl Opening {
         let dir = self.paths.snapshots();
         let mut all = Vec::new();
         for path in snapshot::list(&dir).map_err(|e| failed("read", &dir, e))?.values() {
-            match or_damage(path, snapshot::read(path))? {
-                Ok((records, damage)) => {
+            match self.read(path, snapshot::read(path))? {
+                Some(Ok((records, damage))) => {
                     all.extend(records);
                     let problem = |e| format!("{}: {e}; names after it may be lost", path.display());
                     self.problems.extend(damage.map(problem));
                 }
-                Err(e) => self.problems.push(format!("{}: {e}; its names may be lost", path.display())),
+                Some(Err(e)) => self.problems.push(format!("{}: {e}; its names may be lost", path.display())),
+                None => {}
             }
         }
         all.extend(self.names_in_slots(catalog)?);
@@ -174,9 +176,12 @@ impl Opening {
     pub(super) fn names_in_slots(&mut self, catalog: &Catalog) -> Result<Vec<SeriesRecord>, OpenError> {
         let mut all = Vec::new();
         for file in catalog.files() {
-            match or_damage(file.path(), file.names())? {
-                Ok(records) => all.extend(records),
-                Err(e) => self.problems.push(format!("{}: {e}; the names in it may be lost", file.path().display())),
+            match self.read(file.path(), file.names())? {
+                Some(Ok(records)) => all.extend(records),
+                Some(Err(e)) => {
+                    self.problems.push(format!("{}: {e}; the names in it may be lost", file.path().display()));
+                }
+                None => {}
             }
         }
         Ok(all)

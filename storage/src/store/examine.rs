@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use super::load::database;
-use super::open::{Opening, damage_of, failed, list, lock_to_look, open_slot_file, or_damage, unreadable};
+use super::open::{
+    Opening, check_slot_file, failed, is_there, list, lock_to_look, open_slot_file, or_damage, unreadable,
+};
 use super::records::Records;
 use super::replay::replay;
 use super::{Paths, Store};
@@ -66,12 +68,13 @@ impl Store {
     pub fn examine(dir: &Path, scratch: &Path) -> Result<Examination, OpenError> {
         let paths = Paths { dir: dir.to_owned() };
         let _lock = lock_to_look(&paths)?;
-        if paths.restored().exists() {
+        if is_there(&paths.restored())? {
             // Its pieces are of two stores.
             let problem = "a restore was cut short; the next start of the recommender completes it";
             return Ok(Examination { problems: vec![problem.to_owned()], ..Examination::default() });
         }
         let mut opening = Opening::new(paths);
+        opening.loading_at = Some(Timestamp(0)); // what cannot be read is an error here
         let records = read_copy(&mut opening, scratch)?;
         let catalog = read_catalog(&mut opening)?;
         read_witness(&mut opening, &records)?;
@@ -168,13 +171,15 @@ impl SlotExamination {
 
 fn slot(file: &SlotFile) -> Result<SlotExamination, OpenError> {
     let (slot, bytes, blocks) = (file.slot(), file.size(), file.block_count());
-    Ok(SlotExamination { kind: slot.kind, start: slot.start, bytes, blocks, damage: damage_of(file)? })
+    let damage = or_damage(file.path(), check_slot_file(file))?.err();
+    Ok(SlotExamination { kind: slot.kind, start: slot.start, bytes, blocks, damage: damage.map(|e| e.to_string()) })
 }
 
 /// The records of the sled part, read from a copy; none when it cannot be read.
 fn read_copy(opening: &mut Opening, scratch: &Path) -> Result<Records, OpenError> {
-    let sled = sled_part::complete(&opening.paths.sled());
-    if !sled.exists() {
+    let sled = opening.paths.sled();
+    let sled = sled_part::complete(&sled).map_err(|e| failed("look for", &sled, e))?;
+    if !is_there(&sled)? {
         return Ok(Records { is_empty: true, ..Records::default() });
     }
     let copy = scratch.join("sled");
@@ -196,7 +201,7 @@ fn read_copy(opening: &mut Opening, scratch: &Path) -> Result<Records, OpenError
 
 fn read_witness(opening: &mut Opening, records: &Records) -> Result<(), OpenError> {
     let path = opening.paths.witness();
-    if path.exists() {
+    if is_there(&path)? {
         let witness = Witness::look(&path).map_err(|e| failed("open", &path, e))?;
         opening.check_witness(&witness, &records.head)?;
     }

@@ -53,9 +53,12 @@ impl Store {
     }
 
     fn read_rest(&self, opening: &mut Opening, now: Timestamp) -> Result<Writer, OpenError> {
+        opening.loading_at = Some(now);
         let (part, pairs) = opening.open_part(now)?;
         let records = Records::parse(pairs).map_err(|e| unreadable(&opening.paths.sled(), &e))?;
         let known = self.shared().catalog.clone();
+        let known = opening.read_unread(&known)?;
+        self.shared_mut().catalog = Arc::new(known.clone());
         let catalog = opening.compare(&known, &records)?;
         self.shared_mut().catalog = Arc::new(catalog.clone());
         let (witness, last_noted) = opening.open_witness(&records.head)?;
@@ -148,7 +151,7 @@ impl Opening {
     /// Notes damage of the sled part, which will be rewritten.
     pub(super) fn damaged(&mut self, problem: String) {
         self.problems.push(problem);
-        self.broken = Some(Broken::Damaged);
+        self.broken.get_or_insert(Broken::Damaged); // else it was moved aside, and what is there is new
     }
 
     /// Opens the sled part, or a new one in its place when it cannot be opened.
@@ -162,17 +165,21 @@ impl Opening {
             Ok(opened) => return Ok(opened),
             Err(error) => error,
         };
-        if error.is_refusal() {
+        if error.is_refusal() || error.is_of_the_device() && self.is_patient(now) {
             return Err(database(&dir, &error));
         }
         probe(&self.paths).map_err(|e| failed("write in", &self.paths.dir, e))?;
-        let aside = self.paths.damaged_sled(now);
-        fs::rename(&dir, &aside).map_err(|e| failed("move aside", &dir, e))?;
-        self.problems.push(format!(
-            "the database could not be read ({error}); it was moved to {}, and a new one built from the sealed slots: samples of the open slots are lost",
-            aside.display()
-        ));
-        self.broken = Some(Broken::Failed);
+        if self.broken.is_none() {
+            let aside = self.paths.damaged_sled(now);
+            fs::rename(&dir, &aside).map_err(|e| failed("move aside", &dir, e))?;
+            self.problems.push(format!(
+                "the database could not be read ({error}); it was moved to {}, and a new one built from the sealed slots: samples of the open slots are lost",
+                aside.display()
+            ));
+            self.broken = Some(Broken::Failed);
+        } else {
+            sled_part::remove(&dir).map_err(|e| database(&dir, &e))?; // it is new, or was told
+        }
         SledPart::open(&dir).map_err(|e| database(&dir, &e))
     }
 }
@@ -182,7 +189,7 @@ fn open_patiently(dir: &Path) -> Result<(SledPart, Vec<Pair>), PartError> {
     let mut opened = SledPart::open(dir);
     for _ in 1..OPEN_TRIES {
         match &opened {
-            Err(error) if error.is_of_the_device() => opened = SledPart::open(dir),
+            Err(error) if error.may_be_of_the_device() => opened = SledPart::open(dir),
             _ => break,
         }
     }

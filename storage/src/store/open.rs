@@ -11,12 +11,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
 
 use super::early::Early;
 use super::maintain::{absent_is_fine, quarantine};
 use super::{Broken, Paths, Progress, Shared, Store, StoreOptions, restore};
 use crate::catalog::Catalog;
 use crate::codec::DecodeError;
+use crate::error::is_of_the_device;
 use crate::slot::Slot;
 use crate::slot_file::{ReadError, SlotFile, sync_parent};
 use crate::snapshot;
@@ -81,7 +83,7 @@ fn prepare(paths: &Paths) -> Result<File, OpenError> {
 }
 
 fn create(dir: &Path) -> Result<(), OpenError> {
-    if dir.exists() {
+    if is_there(dir)? {
         return Ok(());
     }
     fs::create_dir_all(dir).map_err(|e| failed("create", dir, e))?;
@@ -129,6 +131,10 @@ pub(super) fn unreadable(path: &Path, error: &DecodeError) -> OpenError {
     }
 }
 
+/// How long a device may fail to read a file before the store goes on without it. Samples wait meanwhile, and are lost in the
+/// end like those that the file held: longer would lose more.
+const PATIENCE: Duration = Duration::from_mins(10);
+
 /// The work of opening, and what it found wrong.
 #[derive(Debug)]
 pub(super) struct Opening {
@@ -142,12 +148,48 @@ pub(super) struct Opening {
     pub(super) superseded: Vec<Arc<SlotFile>>,
     /// Damaged roll-ups whose inputs, or some of them, are still there.
     pub(super) doubtful: Vec<Arc<SlotFile>>,
+    /// Slot files that the device failed to read before loading.
+    pub(super) unread: Vec<PathBuf>,
+    /// When loading was last tried, and since when the device has failed to read something meanwhile.
+    pub(super) loading_at: Option<Timestamp>,
+    failing_since: Option<Timestamp>,
 }
 
 impl Opening {
     pub(super) fn new(paths: Paths) -> Self {
-        let (problems, told) = (Vec::new(), BTreeSet::new());
-        Self { paths, problems, told, broken: None, superseded: Vec::new(), doubtful: Vec::new() }
+        Self {
+            paths,
+            problems: Vec::new(),
+            told: BTreeSet::new(),
+            broken: None,
+            superseded: Vec::new(),
+            doubtful: Vec::new(),
+            unread: Vec::new(),
+            loading_at: None,
+            failing_since: None,
+        }
+    }
+
+    /// What reading a file gave, or its damage as [`or_damage`] tells it. A device that fails to read keeps nothing else
+    /// from being served before loading, which asks again (`None`); loading fails then for ten minutes and is tried again,
+    /// and after that the file counts as damaged.
+    pub(super) fn read<T>(
+        &mut self,
+        path: &Path,
+        read: Result<T, ReadError>,
+    ) -> Result<Option<Result<T, String>>, OpenError> {
+        match read {
+            Err(ReadError::Io(e)) if is_of_the_device(&e) => {
+                let Some(now) = self.loading_at else { return Ok(None) };
+                if self.is_patient(now) { Err(failed("read", path, e)) } else { Ok(Some(Err(e.to_string()))) }
+            }
+            read => Ok(Some(or_damage(path, read)?.map_err(|damage| damage.to_string()))),
+        }
+    }
+
+    /// Whether what a device fails to read is left for a later call.
+    pub(super) fn is_patient(&mut self, now: Timestamp) -> bool {
+        now < *self.failing_since.get_or_insert(now) + PATIENCE
     }
 
     /// Opens all slot files; what cannot be read is moved aside.
@@ -160,18 +202,27 @@ impl Opening {
                 _ => {}
             }
         }
-        let catalog = Catalog::of(files);
-        self.settle(&catalog)
+        Ok(self.settle(&Catalog::of(files)))
     }
 
     fn read_slot(&mut self, path: &Path) -> Result<Option<SlotFile>, OpenError> {
-        match open_slot_file(path)? {
-            Ok(file) => Ok(Some(file)),
-            Err(error) => {
-                self.quarantine(path, &error.to_string())?;
-                Ok(None)
-            }
+        match self.read(path, SlotFile::open(path))? {
+            Some(Ok(file)) => return Ok(Some(file)),
+            Some(Err(error)) => self.quarantine(path, &error)?,
+            None => self.unread.push(path.to_owned()),
         }
+        Ok(None)
+    }
+
+    /// The catalog with the files that could not be read before loading.
+    pub(super) fn read_unread(&mut self, catalog: &Catalog) -> Result<Catalog, OpenError> {
+        let mut catalog = catalog.clone();
+        for path in self.unread.clone() {
+            let file = self.read_slot(&path)?;
+            catalog = catalog.changed(file.map(Arc::new), &[]);
+        }
+        self.unread.clear();
+        Ok(self.settle(&catalog))
     }
 
     pub(super) fn quarantine(&mut self, path: &Path, error: &str) -> Result<(), OpenError> {
@@ -185,17 +236,17 @@ impl Opening {
 
     /// Where a crash left a roll-up and its inputs, the roll-up is served if all of it is right, and
     /// else its inputs; what becomes of them is decided when the manifest is known.
-    fn settle(&mut self, catalog: &Catalog) -> Result<Catalog, OpenError> {
+    fn settle(&mut self, catalog: &Catalog) -> Catalog {
         for file in catalog.superseding() {
-            if damage_of(&file)?.is_some() {
+            if check_slot_file(&file).is_err() {
                 self.doubtful.push(file);
             }
         }
         let doubtful: Vec<Slot> = self.doubtful.iter().map(|file| file.slot()).collect();
         let catalog = catalog.changed(None, &doubtful);
         let superseded = catalog.superseded();
-        self.superseded = superseded.iter().filter_map(|slot| catalog.get(*slot).cloned()).collect();
-        Ok(catalog.changed(None, &superseded))
+        self.superseded.extend(superseded.iter().filter_map(|slot| catalog.get(*slot).cloned()));
+        catalog.changed(None, &superseded)
     }
 
     /// The names of all series of sealed slots, as far as the files tell them.
@@ -206,7 +257,7 @@ impl Opening {
         let snapshots = snapshot::list(&dir).map_err(|e| failed("read", &dir, e))?;
         for path in snapshots.values().rev() {
             // Loading tells damage.
-            if let Ok((records, damage)) = or_damage(path, snapshot::read(path))? {
+            if let Some(Ok((records, damage))) = self.read(path, snapshot::read(path))? {
                 all.extend(records);
                 if damage.is_none() {
                     break;
@@ -244,6 +295,11 @@ pub(super) fn or_damage<T>(path: &Path, read: Result<T, ReadError>) -> Result<Re
     }
 }
 
+/// Whether something has this name; a device that fails to tell does not say no.
+pub(super) fn is_there(path: &Path) -> Result<bool, OpenError> {
+    path.try_exists().map_err(|e| failed("look for", path, e))
+}
+
 pub(super) fn list(dir: &Path) -> Result<Vec<PathBuf>, OpenError> {
     let entries = fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>);
     let entries = entries.map_err(|e| failed("read", dir, e))?;
@@ -252,14 +308,11 @@ pub(super) fn list(dir: &Path) -> Result<Vec<PathBuf>, OpenError> {
     Ok(paths)
 }
 
-/// Reads all of a file: what is wrong with it, or why it could not be read.
-pub(super) fn damage_of(file: &SlotFile) -> Result<Option<String>, OpenError> {
+/// Reads all of a file: whether it is whole.
+pub(super) fn check_slot_file(file: &SlotFile) -> Result<(), ReadError> {
     if file.has_damage() {
-        return Ok(Some("a block of it is damaged".to_owned())); // found by a question meanwhile
+        return Err(DecodeError::Checksum("a block").into()); // found by a question meanwhile
     }
-    let blocks = (0..file.block_count()).find_map(|i| file.block(i).err());
-    match blocks.or_else(|| file.names().err()) {
-        Some(ReadError::Io(e)) => Err(failed("read", file.path(), e)),
-        damage => Ok(damage.map(|e| e.to_string())),
-    }
+    (0..file.block_count()).try_for_each(|i| file.block(i).map(drop))?;
+    file.names().map(drop)
 }

@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::backup::link_or_copy;
-use super::open::{failed, list, lock, open_slot_file};
+use super::open::{failed, is_there, list, lock, open_slot_file};
 use super::{Examination, Paths, Store};
 use crate::sled_part;
 use crate::slot_file::sync_parent;
@@ -68,13 +68,13 @@ impl Store {
         scratch: &Path,
     ) -> Result<Restored, RestoreError> {
         let from = Paths { dir: backup.to_owned() };
-        let has_slots = options.allow_damaged && is_there(&from.slots());
-        if !has_slots && !is_there(&sled_part::complete(&from.sled())) {
+        let has_slots = options.allow_damaged && holds_something(&from.slots())?;
+        if !has_slots && !holds_something(&complete(&from)?)? {
             return Err(RestoreError::NoStore { backup: backup.to_owned() });
         }
         let found = Self::examine(backup, scratch)?;
         // The pieces of a restore that was cut short are of two stores.
-        let is_taken = options.allow_damaged && !from.restored().exists();
+        let is_taken = options.allow_damaged && !is_there(&from.restored())?;
         if !found.problems.is_empty() && !is_taken {
             return Err(RestoreError::Damaged { backup: backup.to_owned(), problems: found.problems });
         }
@@ -82,8 +82,8 @@ impl Store {
         let paths = Paths { dir: dir.to_owned() };
         let _lock = lock(&paths)?;
         finish(&paths)?;
-        let holds_store = PIECES.iter().chain(&REMAINS).any(|piece| is_there(&dir.join(piece)));
-        if holds_store && !options.replace {
+        let pieces: Vec<PathBuf> = PIECES.iter().chain(&REMAINS).map(|piece| dir.join(piece)).collect();
+        if holds_any(&pieces)? && !options.replace {
             return Err(RestoreError::HoldsStore { dir: dir.to_owned() });
         }
         if let Err(error) = prepare(&from, &paths) {
@@ -96,8 +96,20 @@ impl Store {
 }
 
 /// Whether a folder with something in it, or a file, is there.
-fn is_there(path: &Path) -> bool {
-    fs::read_dir(path).map_or_else(|_| path.exists(), |mut entries| entries.next().is_some())
+fn holds_something(path: &Path) -> Result<bool, OpenError> {
+    Ok(is_there(path)? && (!path.is_dir() || !list(path)?.is_empty()))
+}
+
+/// Whether one of them does.
+fn holds_any(paths: &[PathBuf]) -> Result<bool, OpenError> {
+    let held = paths.iter().map(|path| holds_something(path)).collect::<Result<Vec<bool>, _>>()?;
+    Ok(held.contains(&true))
+}
+
+/// Where the database of a store that is not open is.
+fn complete(of: &Paths) -> Result<PathBuf, OpenError> {
+    let sled = of.sled();
+    sled_part::complete(&sled).map_err(|e| failed("look for", &sled, e))
 }
 
 /// Copies the pieces; then it is decided.
@@ -118,9 +130,9 @@ fn prepare(from: &Paths, to: &Paths) -> Result<(), OpenError> {
         }
     }
     copy(&from.snapshots(), &new.snapshots())?;
-    copy(&sled_part::complete(&from.sled()), &new.sled())?;
+    copy(&complete(from)?, &new.sled())?;
     let witness = from.witness();
-    if witness.exists() {
+    if is_there(&witness)? {
         copy_file(&witness, &new.witness())?;
     } else {
         File::create(new.witness()).map_err(|e| failed("create", &new.witness(), e))?;
@@ -131,7 +143,7 @@ fn prepare(from: &Paths, to: &Paths) -> Result<(), OpenError> {
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), OpenError> {
-    if from.exists() { sled_part::copy(from, to).map_err(|e| failed("copy", from, e)) } else { Ok(()) }
+    if is_there(from)? { sled_part::copy(from, to).map_err(|e| failed("copy", from, e)) } else { Ok(()) }
 }
 
 /// The copy has the mode of a new file.
@@ -159,7 +171,7 @@ fn remove(dir: &Path) -> Result<(), OpenError> {
 /// Completes a restore that is decided; where the store from before is then, if there was one.
 pub(super) fn finish(paths: &Paths) -> Result<Option<PathBuf>, OpenError> {
     let ready = paths.restored();
-    if !ready.exists() {
+    if !is_there(&ready)? {
         return Ok(None);
     }
     let (new, old) = (ready.join("new"), ready.join("old"));
@@ -168,12 +180,12 @@ pub(super) fn finish(paths: &Paths) -> Result<Option<PathBuf>, OpenError> {
     }
     for piece in PIECES {
         let coming = new.join(piece);
-        if coming.exists() {
+        if is_there(&coming)? {
             swap(&paths.dir.join(piece), &old.join(piece), Some(&coming))?;
         }
     }
     // Gone where a crash came between the last steps.
-    let was_there = old.exists() && list(&old)?.iter().any(|piece| is_there(piece));
+    let was_there = is_there(&old)? && holds_any(&list(&old)?)?;
     let replaced = was_there.then(|| free_name(&paths.dir));
     if let Some(replaced) = &replaced {
         sync_dir(&old)?;
@@ -187,7 +199,7 @@ pub(super) fn finish(paths: &Paths) -> Result<Option<PathBuf>, OpenError> {
 
 /// Moves what is at `place` to `old`, and what is coming to `place`.
 fn swap(place: &Path, old: &Path, coming: Option<&Path>) -> Result<(), OpenError> {
-    if place.exists() {
+    if is_there(place)? {
         fs::rename(place, old).map_err(|e| failed("move aside", place, e))?;
     }
     match coming {

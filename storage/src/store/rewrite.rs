@@ -53,7 +53,11 @@ impl Store {
         // It writes to its folder when it closes, so it must close before the folder is swapped.
         drop(writer.part.take());
         sled_part::finish_swap(&dir)?;
-        writer.part = Some(sled_part::rewrite(&dir, pairs, keep.as_deref())?);
+        let rewritten = sled_part::rewrite(&dir, pairs, keep.as_deref());
+        if rewritten.is_err() && keep.is_some_and(|kept| kept.exists()) {
+            writer.broken = Some(Broken::Failed); // what the next try finds is new, and not to keep
+        }
+        writer.part = Some(rewritten?);
         writer.live_peak = writer.live_bytes();
         writer.broken = None;
         tracing::info!(store = %self.paths.dir.display(), ?broken, "rewrote the sled part");

@@ -1,11 +1,12 @@
 /* Fails some calls on files under OPTIPOD_FAULT_DIR: those from number OPTIPOD_FAULT_AT on,
  * OPTIPOD_FAULT_COUNT of them (1), with OPTIPOD_FAULT_ERRNO (EIO), counting paths with
  * OPTIPOD_FAULT_IN in them only. Calls that change something are counted; with
- * OPTIPOD_FAULT_READS those that open for reading and read, in their place, but of no file that was
- * read to its end before: the system has it in memory. Sends the process the
+ * OPTIPOD_FAULT_READS those that look for, open and read files and folders, in their place, but no
+ * read of a file that was read to its end before: the system has it in memory. Sends the process the
  * signal OPTIPOD_AIM_SIGNAL just before a call that changes something: OPTIPOD_AIM_AFTER calls
  * after the first whose path has OPTIPOD_AIM_AT in it. Says so on standard error. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -60,13 +61,19 @@ static int is_hit(const char *path, const char *call, enum kind kind) {
     if (!dir || !path || strncmp(path, dir, strlen(dir)) != 0) return 0;
     if (kind == CHANGES) aim(path + strlen(dir), call);
     if ((kind == READS) != (getenv("OPTIPOD_FAULT_READS") != NULL)) return 0;
-    if (kind == READS && is_cached(path)) return 0;
+    if (kind == READS && strstr(call, "read") && is_cached(path)) return 0;
     if (in && !strstr(path, in)) return 0;
     long at = number("OPTIPOD_FAULT_AT", 0), n = __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST);
     if (n < at || n >= at + number("OPTIPOD_FAULT_COUNT", 1)) return 0;
     dprintf(2, "fault %ld %s %s\n", n, call, path + strlen(dir));
     errno = (int)number("OPTIPOD_FAULT_ERRNO", EIO);
     return 1;
+}
+
+/* What is at `path` now, or in it, is another. */
+static void forget_cached(const char *path) {
+    for (struct cached *at = __atomic_load_n(&all_cached, __ATOMIC_SEQ_CST); at; at = at->next)
+        if (strncmp(at->path, path, strlen(path)) == 0) at->path[0] = 0;
 }
 
 /* Whether there is a path for it, with room for 4096. */
@@ -109,8 +116,21 @@ ssize_t read(int fd, void *b, size_t n) {
     return got;
 }
 
+struct dirent64 *readdir64(DIR *dir) {
+    return is_hit_fd(dirfd(dir), "readdir64", READS) ? NULL : NEXT(struct dirent64 *, "readdir64", DIR *)(dir);
+}
+
+int statx(int fd, const char *path, int flags, unsigned mask, struct statx *to) {
+    const char *volatile given = path; /* none where a caller tries whether there is this call */
+    const char *name = given;
+    int hit = name && (name[0] ? is_hit(name, "statx", READS) : is_hit_fd(fd, "statx", READS));
+    return hit ? -1 : NEXT(int, "statx", int, const char *, int, unsigned, struct statx *)(fd, path, flags, mask, to);
+}
+
 int rename(const char *from, const char *to) {
-    return is_hit(to, "rename", CHANGES) ? -1 : NEXT(int, "rename", const char *, const char *)(from, to);
+    if (is_hit(to, "rename", CHANGES)) return -1;
+    forget_cached(to);
+    return NEXT(int, "rename", const char *, const char *)(from, to);
 }
 
 int mkdir(const char *path, mode_t mode) {

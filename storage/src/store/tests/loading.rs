@@ -184,3 +184,61 @@ fn copy_dir(from: &Path, to: &Path) {
         }
     }
 }
+
+/// Reading it fails with EIO at its beginning, as a device that fails does.
+const FAILING: &str = "/proc/self/mem";
+
+fn load_after(store: &Store, minutes: u64) -> Result<(), OpenError> {
+    store.load(at(TICKS) + Duration::from_mins(minutes))
+}
+
+/// Puts what fails to be read in the place of a file; what was there.
+fn break_device(path: &Path) -> std::path::PathBuf {
+    let kept = path.with_extension("kept");
+    fs::rename(path, &kept).unwrap();
+    std::os::unix::fs::symlink(FAILING, path).unwrap();
+    kept
+}
+
+fn a_slot(dir: &Path) -> std::path::PathBuf {
+    fs::read_dir(dir.join("slots")).unwrap().next().unwrap().unwrap().path()
+}
+
+#[test]
+fn what_a_device_fails_to_read_for_some_minutes_is_there_afterwards() {
+    for file in ["slots", "last-tick", "sled/db"] {
+        let dir = tempfile::tempdir().unwrap();
+        prepared(dir.path());
+        let path = if file == "slots" { a_slot(dir.path()) } else { dir.path().join(file) };
+        let kept = break_device(&path);
+        let store = open_sealed(dir.path());
+        for minutes in [0, 9] {
+            load_after(&store, minutes).unwrap_err();
+        }
+        fs::rename(&kept, &path).unwrap();
+        load_after(&store, 9).unwrap();
+        assert_eq!([count(&store, 0), count(&store, 3)], [TICKS, 1], "{}", path.display());
+        assert_eq!(store.status(at(TICKS)).problems, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_a_device_fails_to_read_for_ten_minutes_is_done_without_and_told() {
+    for (file, samples, set_aside) in [("slots", TICKS - 16, 1), ("last-tick", TICKS, 0), ("sled/db", 16, 1)] {
+        let dir = tempfile::tempdir().unwrap();
+        prepared(dir.path());
+        let path = if file == "slots" { a_slot(dir.path()) } else { dir.path().join(file) };
+        break_device(&path);
+        let store = open_sealed(dir.path());
+        for minutes in [0, 9] {
+            load_after(&store, minutes).unwrap_err();
+        }
+        load_after(&store, 10).unwrap();
+        assert_eq!(count(&store, 0), samples, "{}", path.display());
+        let named = |problem: &String| {
+            problem.contains(path.file_name().unwrap().to_str().unwrap()) || problem.contains("sled")
+        };
+        assert!(store.status(at(TICKS)).problems.iter().any(named), "{:?}", store.status(at(TICKS)).problems);
+        assert_eq!(store.examine_open().unwrap().set_aside.len(), set_aside);
+    }
+}

@@ -34,6 +34,9 @@ pub fn verify(options: &Options) -> Result<ExitCode, String> {
     let model = options.model(containers);
     let tick = last_tick(&store);
     let mut findings = Findings::default();
+    if tick.is_some() && series.is_empty() {
+        findings.lost = 1; // at least: each tick has samples
+    }
     if let Some(last) = tick {
         let mut checker = Checker { store: &store, now: time_of(last), findings: &mut findings };
         checker.list(&model, &series, last);

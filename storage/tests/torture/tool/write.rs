@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use super::Options;
 use super::model::{Model, tick_at, time_of};
-use optipod_storage::{Sample, SeriesId, Store, StoreOptions, Timestamp};
+use optipod_storage::{OpenError, Sample, SeriesId, Store, StoreOptions, Timestamp};
 
 /// How long to wait before a tick that was refused is offered again.
 const RETRY: Duration = Duration::from_millis(20);
+/// More than any fault here lasts.
+const LOAD_TRIES: u32 = 250;
 const DAY: Duration = Duration::from_hours(24);
 
 /// Appends ticks until it has written as many as asked for, or is killed.
@@ -20,7 +22,8 @@ pub fn write(options: &Options) -> Result<ExitCode, String> {
         super::measure_untouched()?;
     }
     // The store is opened at the time of its last tick, as by a recommender that restarts.
-    let store = Store::open(&options.dir, StoreOptions::default(), time_of(0)).map_err(|e| e.to_string())?;
+    let store = Store::open_sealed(&options.dir, StoreOptions::default()).map_err(|e| e.to_string())?;
+    load(&store)?;
     for problem in store.status(time_of(0)).problems {
         eprintln!("problem {problem}");
     }
@@ -36,12 +39,27 @@ pub fn write(options: &Options) -> Result<ExitCode, String> {
         drop(samples);
         if tick >= options.ask {
             for container in 0..model.containers {
-                store.usage(&model.key(container), DAY, time_of(tick)).map_err(|e| e.to_string())?;
+                if let Err(error) = store.usage(&model.key(container), DAY, time_of(tick)) {
+                    eprintln!("unanswered {tick}: {error}");
+                }
             }
         }
         println!("heap {}", super::heap());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the open slots, as often as it takes; the recommender tries with each tick.
+fn load(store: &Store) -> Result<(), String> {
+    for _ in 0..LOAD_TRIES {
+        match store.load(time_of(0)) {
+            Err(error @ OpenError::NewerFormat { .. }) => return Err(error.to_string()),
+            Err(error) => eprintln!("refused to load: {error}"),
+            Ok(()) => return Ok(()),
+        }
+        thread::sleep(RETRY);
+    }
+    Err("the store does not load".to_owned())
 }
 
 fn samples(model: &Model, ids: &[SeriesId], tick: u64) -> Vec<Sample> {
