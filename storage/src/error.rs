@@ -61,7 +61,7 @@ pub(crate) fn is_of_the_device(error: &io::Error) -> bool {
 fn advice(refusal: &io::Error) -> &'static str {
     match refusal.kind() {
         _ if is_of_the_device(refusal) => {
-            "the device failed: see the kernel's log on the node, and move the volume to another device; it is tried again meanwhile"
+            "the device failed: see the kernel's log on the node, and move the volume to another device"
         }
         io::ErrorKind::PermissionDenied => {
             "the folder and all in it must belong to the user or group that this process runs as: chown it, or in a pod set runAsUser and fsGroup"

@@ -57,6 +57,8 @@ enum Kind {
     Refused,
     /// The device failed to read or write.
     Device,
+    /// The device did not read in time.
+    Slow,
     /// sled does not understand what is there, or what it could not read.
     Unreadable,
     /// sled broke down.
@@ -77,10 +79,10 @@ impl PartError {
 
     /// Whether the device failed.
     pub(crate) fn is_of_the_device(&self) -> bool {
-        self.kind == Kind::Device
+        matches!(self.kind, Kind::Device | Kind::Slow)
     }
 
-    /// Whether trying once more may help: sled takes some reads that failed for damage.
+    /// Whether trying at once may help: sled takes some reads that failed for damage.
     pub(crate) fn may_be_of_the_device(&self) -> bool {
         matches!(self.kind, Kind::Device | Kind::Unreadable)
     }
@@ -119,7 +121,7 @@ impl SledPart {
     pub(crate) fn open(dir: &Path) -> Result<(Self, Vec<Pair>), PartError> {
         let dir = dir.to_owned();
         let files = dir.clone();
-        let late = PartError { text: "its device did not read it within two minutes".to_owned(), kind: Kind::Device };
+        let late = PartError { text: "its device did not read it within two minutes".to_owned(), kind: Kind::Slow };
         on_guarded_thread((READ_DEADLINE, late), move || Ok(read_ahead(&files)?))?;
         on_guarded_thread((OPEN_DEADLINE, text("sled did not open within two minutes")), move || {
             let created = !dir.join("db").exists();

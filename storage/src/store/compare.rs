@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::sync::Arc;
 
 use super::keys::Head;
 use super::maintain::{absent_is_fine, quarantine};
@@ -11,7 +12,7 @@ use super::open::{Opening, check_slot_file, failed, table_of};
 use super::records::Records;
 use crate::OpenError;
 use crate::catalog::Catalog;
-use crate::slot::Slot;
+use crate::slot::{Slot, SlotKind};
 use crate::slot_file::{ReadError, SlotFile, file_name};
 use crate::snapshot;
 use crate::table::{self, SeriesRecord, SeriesTable};
@@ -20,20 +21,21 @@ use crate::witness::Witness;
 impl Opening {
     /// A file that the manifest does not know was completed just before a crash: it counts when
     /// all of it is right, else what it was made of does. A damaged roll-up that the manifest knows
-    /// counts all the same where its inputs are gone in part. What a longer slot covers is removed.
+    /// counts all the same where its inputs are gone in part; one that the device failed to read may turn out whole. What a longer slot covers is removed.
     pub(super) fn compare(&mut self, catalog: &Catalog, records: &Records) -> Result<Catalog, OpenError> {
         let is_known = |file: &SlotFile| records.manifest.contains_key(&file.slot());
         let mut catalog = catalog.clone();
         let mut covered = self.superseded.clone();
         for file in self.doubtful.clone() {
+            let is_whole = matches!(self.read(file.path(), check_slot_file(&file))?, Some(Ok(())));
             let inputs = catalog.within(file.slot());
-            // They are removed from the first on.
-            let all_there = inputs.iter().any(|input| input.slot().start == file.slot().start);
-            if is_known(&file) && !all_there {
+            if is_whole || is_known(&file) && !self.has_all_inputs(&file, &inputs) {
                 let slots: Vec<Slot> = inputs.iter().map(|input| input.slot()).collect();
                 covered.extend(inputs);
-                let path = file.path().display();
-                self.problems.push(format!("{path}: a block of it is damaged; its samples are lost"));
+                if !is_whole {
+                    let path = file.path().display();
+                    self.problems.push(format!("{path}: a block of it is damaged; its samples are lost"));
+                }
                 catalog = catalog.changed(Some(file), &slots);
             } else {
                 self.quarantine(file.path(), "damaged, and its inputs are still there")?;
@@ -58,6 +60,16 @@ impl Opening {
         self.superseded.clear();
         self.doubtful.clear();
         Ok(catalog)
+    }
+
+    /// Whether the inputs of a roll-up are still there: they are removed from the first on. It may be among `inputs`, or
+    /// have been set aside just now.
+    fn has_all_inputs(&self, file: &SlotFile, inputs: &[Arc<SlotFile>]) -> bool {
+        let Slot { kind, start } = file.slot();
+        let shorter = SlotKind::ALL.into_iter().filter(|shorter| *shorter < kind);
+        let is_first = |slot: Slot| slot.kind < kind && slot.start == start;
+        inputs.iter().chain(&self.superseded).any(|input| is_first(input.slot()))
+            || shorter.into_iter().any(|kind| self.told.contains(OsStr::new(&file_name(Slot { kind, start }))))
     }
 
     /// Damage can make sled fall back to an older state; the witness beside it then knows of later

@@ -74,7 +74,7 @@ impl Store {
             return Ok(Examination { problems: vec![problem.to_owned()], ..Examination::default() });
         }
         let mut opening = Opening::new(paths);
-        opening.loading_at = Some(Timestamp(0)); // what cannot be read is an error here
+        opening.begin_loading(Timestamp(0)); // at no time in particular
         let records = read_copy(&mut opening, scratch)?;
         let catalog = read_catalog(&mut opening)?;
         read_witness(&mut opening, &records)?;

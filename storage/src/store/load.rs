@@ -30,7 +30,8 @@ impl Store {
     ///
     /// # Errors
     /// When the format is newer than this program, or the volume is full, read-only or failing.
-    /// Sealed slots are served all the same, nothing is lost, and a later call tries again.
+    /// Sealed slots are served all the same, and a later call tries again. Nothing is lost by that but what a device has
+    /// failed to read for ten minutes, which counts as damaged then.
     pub fn load(&self, now: Timestamp) -> Result<(), OpenError> {
         self.loaded(&mut self.progress(), now).map(|_| ())
     }
@@ -53,7 +54,7 @@ impl Store {
     }
 
     fn read_rest(&self, opening: &mut Opening, now: Timestamp) -> Result<Writer, OpenError> {
-        opening.loading_at = Some(now);
+        opening.begin_loading(now);
         let (part, pairs) = opening.open_part(now)?;
         let records = Records::parse(pairs).map_err(|e| unreadable(&opening.paths.sled(), &e))?;
         let known = self.shared().catalog.clone();
@@ -151,7 +152,9 @@ impl Opening {
     /// Notes damage of the sled part, which will be rewritten.
     pub(super) fn damaged(&mut self, problem: String) {
         self.problems.push(problem);
-        self.broken.get_or_insert(Broken::Damaged); // else it was moved aside, and what is there is new
+        if self.broken != Some(Broken::Failed) {
+            self.broken = Some(Broken::Damaged); // else it was moved aside, and what is there is new
+        }
     }
 
     /// Opens the sled part, or a new one in its place when it cannot be opened.
@@ -169,7 +172,9 @@ impl Opening {
             return Err(database(&dir, &error));
         }
         probe(&self.paths).map_err(|e| failed("write in", &self.paths.dir, e))?;
-        if self.broken.is_none() {
+        if self.broken == Some(Broken::Failed) {
+            sled_part::remove(&dir).map_err(|e| database(&dir, &e))?; // the one before was moved aside
+        } else {
             let aside = self.paths.damaged_sled(now);
             fs::rename(&dir, &aside).map_err(|e| failed("move aside", &dir, e))?;
             self.problems.push(format!(
@@ -177,8 +182,6 @@ impl Opening {
                 aside.display()
             ));
             self.broken = Some(Broken::Failed);
-        } else {
-            sled_part::remove(&dir).map_err(|e| database(&dir, &e))?; // it is new, or was told
         }
         SledPart::open(&dir).map_err(|e| database(&dir, &e))
     }

@@ -142,7 +142,10 @@ impl Paths {
 fn free_name(dir: &Path, name: &str) -> PathBuf {
     let numbered = (1..1000).map(|n| dir.join(format!("{name}-{n}")));
     let last = dir.join(format!("{name}-1000"));
-    std::iter::once(dir.join(name)).chain(numbered).find(|path| !path.exists()).unwrap_or(last)
+    std::iter::once(dir.join(name))
+        .chain(numbered)
+        .find(|path| path.try_exists().is_ok_and(|there| !there))
+        .unwrap_or(last)
 }
 
 /// In the place of a time.

@@ -131,8 +131,8 @@ pub(super) fn unreadable(path: &Path, error: &DecodeError) -> OpenError {
     }
 }
 
-/// How long a device may fail to read a file before the store goes on without it. Samples wait meanwhile, and are lost in the
-/// end like those that the file held: longer would lose more.
+/// How long a device may fail to read something, from the first of the tries in a row in which it did, before the store goes on
+/// without it. Samples wait in memory meanwhile, and there is room for so many.
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// The work of opening, and what it found wrong.
@@ -146,12 +146,14 @@ pub(super) struct Opening {
     pub(super) broken: Option<Broken>,
     /// Files of slots that a longer one took the place of.
     pub(super) superseded: Vec<Arc<SlotFile>>,
-    /// Damaged roll-ups whose inputs, or some of them, are still there.
+    /// Roll-ups that are damaged, or could not be read, whose inputs, or some of them, are still there.
     pub(super) doubtful: Vec<Arc<SlotFile>>,
     /// Slot files that the device failed to read before loading.
     pub(super) unread: Vec<PathBuf>,
-    /// When loading was last tried, and since when the device has failed to read something meanwhile.
-    pub(super) loading_at: Option<Timestamp>,
+    /// When loading was last tried, and whether the device failed to read something then.
+    loading_at: Option<Timestamp>,
+    device_failed: bool,
+    /// The first of the tries in a row in which it did.
     failing_since: Option<Timestamp>,
 }
 
@@ -166,7 +168,17 @@ impl Opening {
             doubtful: Vec::new(),
             unread: Vec::new(),
             loading_at: None,
+            device_failed: false,
             failing_since: None,
+        }
+    }
+
+    /// From here on what cannot be read is an error.
+    pub(super) fn begin_loading(&mut self, now: Timestamp) {
+        self.loading_at = Some(now);
+        self.broken = self.broken.filter(|broken| *broken == Broken::Failed); // damage is found again
+        if !std::mem::take(&mut self.device_failed) {
+            self.failing_since = None;
         }
     }
 
@@ -189,6 +201,7 @@ impl Opening {
 
     /// Whether what a device fails to read is left for a later call.
     pub(super) fn is_patient(&mut self, now: Timestamp) -> bool {
+        self.device_failed = true;
         now < *self.failing_since.get_or_insert(now) + PATIENCE
     }
 
@@ -218,6 +231,9 @@ impl Opening {
     pub(super) fn read_unread(&mut self, catalog: &Catalog) -> Result<Catalog, OpenError> {
         let mut catalog = catalog.clone();
         for path in self.unread.clone() {
+            if !is_there(&path)? {
+                continue; // a try before found it damaged
+            }
             let file = self.read_slot(&path)?;
             catalog = catalog.changed(file.map(Arc::new), &[]);
         }

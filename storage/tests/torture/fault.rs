@@ -125,7 +125,7 @@ fn one_trial(library: &Path, dir: &Path, (calls, at): (Calls, u64), times: u64) 
         // The ticks that it lacks are said to be lost; as many were never written.
         assert_eq!((found.code, found.lost), (Some(2), 0), "{context}");
         let kept = files(dir).into_iter().filter(|path| path.ends_with("conf") && is_damaged_part(path)).count();
-        assert!(kept <= 1, "{kept} times kept: {context}");
+        assert_eq!(kept, 1, "times kept: {context}");
     } else {
         assert_eq!((found.code, found.lost), (Some(0), 0), "{context}");
         assert!(said.complaint("problem ").is_none(), "taken for damage: {context}");

@@ -212,6 +212,10 @@ fn what_a_device_fails_to_read_for_some_minutes_is_there_afterwards() {
         let path = if file == "slots" { a_slot(dir.path()) } else { dir.path().join(file) };
         let kept = break_device(&path);
         let store = open_sealed(dir.path());
+        match file {
+            "slots" => assert!(store.usage(&key(0), Duration::from_hours(1), at(TICKS)).is_err(), "it has no name yet"),
+            _ => assert_eq!(count(&store, 0), 16, "{file}"),
+        }
         for minutes in [0, 9] {
             load_after(&store, minutes).unwrap_err();
         }
@@ -220,6 +224,27 @@ fn what_a_device_fails_to_read_for_some_minutes_is_there_afterwards() {
         assert_eq!([count(&store, 0), count(&store, 3)], [TICKS, 1], "{}", path.display());
         assert_eq!(store.status(at(TICKS)).problems, Vec::<String>::new());
     }
+}
+
+#[test]
+fn one_unreadable_file_that_turns_out_damaged_does_not_hinder_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    prepared(dir.path());
+    let (damaged, failing) = (dir.path().join("slots/5m-300.slot"), dir.path().join("slots/5m-600.slot"));
+    for path in [&damaged, &failing] {
+        std::os::unix::fs::symlink(FAILING, path).unwrap();
+    }
+    let store = open_sealed(dir.path());
+    load_after(&store, 0).unwrap_err();
+    fs::remove_file(&damaged).unwrap();
+    fs::write(&damaged, b"no slot").unwrap();
+    for minutes in [1, 2] {
+        let error = load_after(&store, minutes).unwrap_err().to_string();
+        assert!(error.contains("5m-600.slot") && error.contains("os error 5"), "{error}");
+    }
+    load_after(&store, 10).unwrap();
+    assert_eq!(count(&store, 0), TICKS);
+    assert_eq!(store.status(at(TICKS)).problems.len(), 2, "{:?}", store.status(at(TICKS)).problems);
 }
 
 #[test]
@@ -235,10 +260,9 @@ fn what_a_device_fails_to_read_for_ten_minutes_is_done_without_and_told() {
         }
         load_after(&store, 10).unwrap();
         assert_eq!(count(&store, 0), samples, "{}", path.display());
-        let named = |problem: &String| {
-            problem.contains(path.file_name().unwrap().to_str().unwrap()) || problem.contains("sled")
-        };
-        assert!(store.status(at(TICKS)).problems.iter().any(named), "{:?}", store.status(at(TICKS)).problems);
+        let name = if file == "sled/db" { "the database" } else { path.file_name().unwrap().to_str().unwrap() };
+        let problems = store.status(at(TICKS)).problems;
+        assert!(problems.iter().any(|problem| problem.contains(name)), "{problems:?}");
         assert_eq!(store.examine_open().unwrap().set_aside.len(), set_aside);
     }
 }
