@@ -132,7 +132,7 @@ pub(super) fn unreadable(path: &Path, error: &DecodeError) -> OpenError {
 }
 
 /// How long a device may fail to read something, from the first of the tries in a row in which it did, before the store goes on
-/// without it. Samples wait in memory meanwhile, and there is room for so many.
+/// without it. Ticks cannot be stored meanwhile: who appends them keeps them, as far as there is room.
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// The work of opening, and what it found wrong.
