@@ -12,7 +12,7 @@
 //! | `sketch/` | t-digest and log-linear histogram: building, merging, bytes |
 //! | `slot`, `open_slot`, `run`, `entry` | slots, packed rows of open ones, what sealed ones keep |
 //! | `slot_file`, `slot_writer`, `rollup`, `catalog` | sealed slots as files, merging them, which there are |
-//! | `sled_part` | the only place that touches sled |
+//! | `sled_part`, `sled_folder` | the only place that touches sled, and the folder that it is in |
 //! | `frame`, `chunk`, `record`, `codec` | bytes: ticks, pieces of them, envelopes, primitives |
 //! | `fuzzing` | all decoders by name, for fuzz targets only |
 //! | `table`, `snapshot`, `streams`, `witness` | series and their names, pods, the last tick |
@@ -54,6 +54,7 @@ mod rollup;
 mod run;
 mod series;
 mod sketch;
+mod sled_folder;
 mod sled_part;
 mod slot;
 mod slot_file;

@@ -5,23 +5,21 @@
 
 use std::any::Any;
 use std::fs::{self, File};
-use std::io::{self, BufReader, ErrorKind};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::is_of_the_device;
+use crate::sled_folder::{beside, read_ahead, remove, remove_unfinished, sync_dir, sync_parent};
 
 /// A key and its value.
 pub(crate) type Pair = (Vec<u8>, Vec<u8>);
 
 /// sled's page cache. Little is read after the start.
 const CACHE_BYTES: u64 = 16 << 20;
-
-/// Read at a time.
-const BUFFER_BYTES: usize = 1 << 20;
 
 /// How often each written record is read; more lets no more go.
 const READS_TO_LET_GO: usize = 8;
@@ -149,7 +147,7 @@ impl SledPart {
             let path = entry?.path();
             File::open(path).and_then(|f| f.sync_all())?;
         }
-        sync_dir(dir)
+        Ok(sync_dir(dir)?)
     }
 
     /// Applies all changes at once; they are durable when it returns.
@@ -229,33 +227,6 @@ impl Drop for SledPart {
     }
 }
 
-/// Removes what sled was writing when it was killed: it would take half a snapshot for the newest
-/// one, and the database for damaged. The snapshot before it is there until a new one is complete.
-fn remove_unfinished(dir: &Path) -> io::Result<()> {
-    let unfinished = |path: &PathBuf| path.extension().is_some_and(|e| e == "generating");
-    paths_in(dir)?.iter().filter(|path| unfinished(path)).try_for_each(fs::remove_file)
-}
-
-/// What is in a folder; nothing where there is none.
-fn paths_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    match fs::read_dir(dir) {
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        entries => entries?.map(|entry| Ok(entry?.path())).collect(),
-    }
-}
-
-/// Reads the database's files, so that a device that fails to tells us: sled takes what it cannot read for the end of its
-/// log, and writes over what comes after. What was just read the system has in memory, as far as it has room.
-fn read_ahead(dir: &Path) -> io::Result<()> {
-    for path in paths_in(dir)? {
-        let file = File::open(path)?;
-        if file.metadata()?.is_file() {
-            io::copy(&mut BufReader::with_capacity(BUFFER_BYTES, file), &mut io::sink())?;
-        }
-    }
-    Ok(())
-}
-
 /// Opens the database, waiting for an earlier instance in this process to let go of it: the
 /// store's own lock says that no other process has it.
 fn open_when_free(config: &sled::Config) -> Result<sled::Db, PartError> {
@@ -268,12 +239,6 @@ fn open_when_free(config: &sled::Config) -> Result<sled::Db, PartError> {
     }
 }
 
-/// Bytes of all files in the database's folder.
-pub(crate) fn disk_bytes(dir: &Path) -> u64 {
-    let sizes = |entries: fs::ReadDir| entries.flatten().filter_map(|e| e.metadata().ok()).map(|m| m.len()).sum();
-    fs::read_dir(dir).map_or(0, sizes)
-}
-
 /// sled 0.34 gives this error no kind of its own.
 fn is_locked(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(e) if e.to_string().starts_with("could not acquire lock"))
@@ -282,7 +247,7 @@ fn is_locked(error: &sled::Error) -> bool {
 /// Swaps the database in `dir` for one that holds `pairs`. The old one is removed, or kept as
 /// `keep_old_as`, where it goes at once: what is removed later is never one to keep.
 ///
-/// A crash at any point leaves the old or the new one to [`finish_swap`].
+/// A crash at any point leaves the old or the new one to [`crate::sled_folder::finish_swap`].
 pub(crate) fn rewrite(dir: &Path, pairs: Vec<Pair>, keep_old_as: Option<&Path>) -> Result<SledPart, PartError> {
     let (new, old) = (beside(dir, "new"), beside(dir, "old"));
     remove(&new)?;
@@ -302,63 +267,7 @@ pub(crate) fn create(dir: &Path, pairs: Vec<Pair>) -> Result<(), PartError> {
     let (part, _) = SledPart::open(dir)?;
     part.apply(pairs, Vec::new())?;
     drop(part);
-    sync_dir(dir)
-}
-
-/// Completes or undoes a swap that a crash interrupted: the new database counts once the old one
-/// has made room for it.
-pub(crate) fn finish_swap(dir: &Path) -> Result<(), PartError> {
-    let complete = complete(dir)?;
-    if complete != dir {
-        fs::rename(complete, dir)?;
-        sync_parent(dir)?;
-    }
-    remove(&beside(dir, "new"))?;
-    remove(&beside(dir, "old"))
-}
-
-/// Where the database that counts is when a swap was interrupted.
-pub(crate) fn complete(dir: &Path) -> io::Result<PathBuf> {
-    for place in [dir.to_owned(), beside(dir, "new"), beside(dir, "old")] {
-        if place.try_exists()? {
-            return Ok(place);
-        }
-    }
-    Ok(dir.to_owned())
-}
-
-/// Copies a closed database's files, which belong to this process then and can be written.
-pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            io::copy(&mut File::open(entry.path())?, &mut File::create(target)?)?;
-        }
-    }
-    Ok(())
-}
-
-fn beside(dir: &Path, extension: &str) -> PathBuf {
-    dir.with_extension(extension)
-}
-
-pub(crate) fn remove(dir: &Path) -> Result<(), PartError> {
-    match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(e.into()),
-        _ => Ok(()),
-    }
-}
-
-fn sync_dir(dir: &Path) -> Result<(), PartError> {
-    Ok(File::open(dir).and_then(|d| d.sync_all())?)
-}
-
-fn sync_parent(dir: &Path) -> Result<(), PartError> {
-    dir.parent().map_or(Ok(()), sync_dir)
+    Ok(sync_dir(dir)?)
 }
 
 /// Runs `work` where neither a panic nor an endless loop reaches the caller. A thread that misses
@@ -396,6 +305,7 @@ fn text(error: impl ToString) -> PartError {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::sled_folder::{complete, finish_swap};
 
     fn pairs(value: &[u8]) -> Vec<Pair> {
         vec![(b"k".to_vec(), value.to_vec())]

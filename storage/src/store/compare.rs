@@ -21,7 +21,8 @@ use crate::witness::Witness;
 impl Opening {
     /// A file that the manifest does not know was completed just before a crash: it counts when
     /// all of it is right, else what it was made of does. A damaged roll-up that the manifest knows
-    /// counts all the same where its inputs are gone in part; one that the device failed to read may turn out whole. What a longer slot covers is removed.
+    /// counts all the same where its inputs are gone in part; one that the device failed to read may
+    /// turn out whole. What a longer slot covers is removed.
     pub(super) fn compare(&mut self, catalog: &Catalog, records: &Records) -> Result<Catalog, OpenError> {
         let is_known = |file: &SlotFile| records.manifest.contains_key(&file.slot());
         let mut catalog = catalog.clone();

@@ -17,7 +17,8 @@ use super::records::Records;
 use super::replay::replay;
 use super::{Paths, Store};
 use crate::catalog::Catalog;
-use crate::sled_part::{self, SledPart};
+use crate::sled_folder;
+use crate::sled_part::SledPart;
 use crate::slot_file::{ReadError, SlotFile, file_name};
 use crate::snapshot;
 use crate::witness::Witness;
@@ -93,7 +94,7 @@ impl Store {
             last_tick: replayed.shared.last_tick,
             open_slots: replayed.shared.open.keys().copied().collect(),
             slots,
-            database_bytes: sled_part::disk_bytes(&opening.paths.sled()),
+            database_bytes: sled_folder::disk_bytes(&opening.paths.sled()),
             database_live_bytes,
             problems,
             set_aside: set_aside(&opening.paths)?,
@@ -122,7 +123,7 @@ impl Store {
             last_tick,
             open_slots,
             slots,
-            database_bytes: sled_part::disk_bytes(&self.paths.sled()),
+            database_bytes: sled_folder::disk_bytes(&self.paths.sled()),
             database_live_bytes,
             problems,
             set_aside: set_aside(&self.paths).map_err(unread)?,
@@ -178,12 +179,12 @@ fn slot(file: &SlotFile) -> Result<SlotExamination, OpenError> {
 /// The records of the sled part, read from a copy; none when it cannot be read.
 fn read_copy(opening: &mut Opening, scratch: &Path) -> Result<Records, OpenError> {
     let sled = opening.paths.sled();
-    let sled = sled_part::complete(&sled).map_err(|e| failed("look for", &sled, e))?;
+    let sled = sled_folder::complete(&sled).map_err(|e| failed("look for", &sled, e))?;
     if !is_there(&sled)? {
         return Ok(Records { is_empty: true, ..Records::default() });
     }
     let copy = scratch.join("sled");
-    sled_part::copy(&sled, &copy).map_err(|e| failed("copy", &sled, e))?;
+    sled_folder::copy(&sled, &copy).map_err(|e| failed("copy", &sled, e))?;
     let opened = SledPart::open(&copy).map(|(part, pairs)| {
         drop(part);
         pairs

@@ -17,7 +17,8 @@ use super::records::Records;
 use super::replay::replay;
 use super::{Broken, Paths, Progress, Store, Writer, rewrite};
 use crate::chunk::RingSpace;
-use crate::sled_part::{self, Pair, PartError, SledPart};
+use crate::sled_folder;
+use crate::sled_part::{Pair, PartError, SledPart};
 use crate::slot::Slot;
 use crate::{OpenError, Timestamp};
 
@@ -160,7 +161,7 @@ impl Opening {
     /// Opens the sled part, or a new one in its place when it cannot be opened.
     fn open_part(&mut self, now: Timestamp) -> Result<(SledPart, Vec<Pair>), OpenError> {
         let dir = self.paths.sled();
-        sled_part::finish_swap(&dir).map_err(|e| database(&dir, &e))?;
+        sled_folder::finish_swap(&dir).map_err(|e| database(&dir, &e.into()))?;
         // A volume that is full, read-only or failing says nothing about the database; and on a full
         // one sled leaves a database behind that it cannot open afterwards.
         probe(&self.paths).map_err(|e| failed("write in", &self.paths.dir, e))?;
@@ -173,7 +174,7 @@ impl Opening {
         }
         probe(&self.paths).map_err(|e| failed("write in", &self.paths.dir, e))?;
         if self.broken == Some(Broken::Failed) {
-            sled_part::remove(&dir).map_err(|e| database(&dir, &e))?; // the one before was moved aside
+            sled_folder::remove(&dir).map_err(|e| database(&dir, &e.into()))?; // the one before was moved aside
         } else {
             let aside = self.paths.damaged_sled(now);
             fs::rename(&dir, &aside).map_err(|e| failed("move aside", &dir, e))?;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::backup::link_or_copy;
 use super::open::{failed, is_there, list, lock, open_slot_file};
 use super::{Examination, Paths, Store};
-use crate::sled_part;
+use crate::sled_folder;
 use crate::slot_file::sync_parent;
 use crate::{OpenError, RestoreError};
 
@@ -102,14 +102,18 @@ fn holds_something(path: &Path) -> Result<bool, OpenError> {
 
 /// Whether one of them does.
 fn holds_any(paths: &[PathBuf]) -> Result<bool, OpenError> {
-    let held = paths.iter().map(|path| holds_something(path)).collect::<Result<Vec<bool>, _>>()?;
-    Ok(held.contains(&true))
+    for path in paths {
+        if holds_something(path)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Where the database of a store that is not open is.
 fn complete(of: &Paths) -> Result<PathBuf, OpenError> {
     let sled = of.sled();
-    sled_part::complete(&sled).map_err(|e| failed("look for", &sled, e))
+    sled_folder::complete(&sled).map_err(|e| failed("look for", &sled, e))
 }
 
 /// Copies the pieces; then it is decided.
@@ -143,7 +147,7 @@ fn prepare(from: &Paths, to: &Paths) -> Result<(), OpenError> {
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), OpenError> {
-    if is_there(from)? { sled_part::copy(from, to).map_err(|e| failed("copy", from, e)) } else { Ok(()) }
+    if is_there(from)? { sled_folder::copy(from, to).map_err(|e| failed("copy", from, e)) } else { Ok(()) }
 }
 
 /// The copy has the mode of a new file.

@@ -11,6 +11,7 @@ use crate::catalog::Catalog;
 use crate::chunk::{Part, RingSpace};
 use crate::frame::{FrameRow, StreamFrame, TickFrame};
 use crate::open_slot::OpenSlots;
+use crate::sled_folder;
 use crate::sled_part::{self, Pair, PartError};
 use crate::table::{Named, SeriesRecord};
 use crate::{SeriesId, Timestamp};
@@ -35,7 +36,7 @@ impl Store {
     /// Rewrites the sled part when it has grown beyond three times what was ever live in it; a
     /// seal frees most of that at once, which is no reason.
     pub(super) fn rewrite_if_large(&self, writer: &mut Writer, now: Timestamp) -> Result<bool, PartError> {
-        let size = sled_part::disk_bytes(&self.paths.sled());
+        let size = sled_folder::disk_bytes(&self.paths.sled());
         let large = size > MIN_BYTES && size > MAX_RATIO * writer.live_peak;
         if large {
             self.rewrite(writer, now)?;
@@ -52,7 +53,7 @@ impl Store {
         let pairs = self.contents(&self.held(), writer);
         // It writes to its folder when it closes, so it must close before the folder is swapped.
         drop(writer.part.take());
-        sled_part::finish_swap(&dir)?;
+        sled_folder::finish_swap(&dir)?;
         let rewritten = sled_part::rewrite(&dir, pairs, keep.as_deref());
         if rewritten.is_err() && keep.is_some_and(|kept| kept.exists()) {
             writer.broken = Some(Broken::Failed); // what the next try finds is new, and not to keep
