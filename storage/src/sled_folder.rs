@@ -6,6 +6,8 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use crate::slot_file::sync_parent;
+
 /// Read at a time.
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -92,8 +94,4 @@ pub(crate) fn remove(dir: &Path) -> io::Result<()> {
 
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir).and_then(|d| d.sync_all())
-}
-
-pub(crate) fn sync_parent(dir: &Path) -> io::Result<()> {
-    dir.parent().map_or(Ok(()), sync_dir)
 }

@@ -13,7 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::is_of_the_device;
-use crate::sled_folder::{beside, read_ahead, remove, remove_unfinished, sync_dir, sync_parent};
+use crate::sled_folder::{beside, read_ahead, remove, remove_unfinished, sync_dir};
+use crate::slot_file::sync_parent;
 
 /// A key and its value.
 pub(crate) type Pair = (Vec<u8>, Vec<u8>);
